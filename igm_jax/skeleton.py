@@ -1,0 +1,197 @@
+"""Joint layouts, the frames of reference a clip can be put into, and the three streams.
+
+Everything here is a pure function of arrays `[..., V, C]`; NumPy in gives NumPy out and JAX in gives
+JAX out, so the input pipeline (host) and `igm_jax.load_encoder` (device) share one definition.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from igm_jax.errors import InputError
+
+Array = jax.Array | np.ndarray
+
+VIEWS = ("camera", "centred", "body")
+STREAMS = ("joint", "bone", "motion")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the V joints of a skeleton are.
+
+    Attributes:
+      name: short identifier, stored with the data.
+      joints: V joint names.
+      parents: V indices, the joint each bone comes from; a root has its own index or -1.
+      pairs: (left, right) joints that mirroring exchanges.
+      origin: the joint that `view="centred"` and `view="body"` move to zero.
+      axes: joints (hip centre, shoulder centre, left hip, right hip) that span the body frame, or
+        None if the layout has none (then `view="body"` is refused).
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+    origin: int = 0
+    axes: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self):
+        # meta.json knows lists only; a layout that went through it must still be hashable.
+        object.__setattr__(self, "joints", tuple(self.joints))
+        object.__setattr__(self, "parents", tuple(int(p) for p in self.parents))
+        object.__setattr__(self, "pairs", tuple((int(a), int(b)) for a, b in self.pairs))
+        if self.axes is not None:
+            object.__setattr__(self, "axes", tuple(int(a) for a in self.axes))
+        v = len(self.joints)
+        if len(self.parents) != v:
+            raise InputError(f"layout {self.name!r}: {v} joints but {len(self.parents)} parents")
+        used = [p for p in self.parents if p != -1] + [j for pair in self.pairs for j in pair]
+        for j in [*used, self.origin, *(self.axes or ())]:
+            if not 0 <= j < v:
+                raise InputError(f"layout {self.name!r}: joint index {j} is outside 0..{v - 1}")
+
+    @property
+    def num_joints(self) -> int:
+        """V."""
+        return len(self.joints)
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(joint, parent) for every joint that has a parent; for drawing."""
+        return tuple((j, p) for j, p in enumerate(self.parents) if p not in (-1, j))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `Layout(**layout.to_dict())` is the inverse."""
+        return dataclasses.asdict(self)
+
+
+# Kinect v2, the layout of NTU RGB+D and PKU-MMD. Left and right are the person's own.
+NTU25 = Layout(
+    name="ntu25",
+    joints=(
+        "base of spine", "mid spine", "neck", "head",
+        "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+        "spine at shoulders", "left hand tip", "left thumb", "right hand tip", "right thumb",
+    ),
+    parents=(-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11),
+    pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19), (21, 23),
+           (22, 24)),
+    origin=1,
+    axes=(0, 20, 12, 16),
+)  # fmt: skip
+
+# Kinect v1, the layout of Northwestern-UCLA.
+KINECT20 = Layout(
+    name="kinect20",
+    joints=(
+        "hip centre", "spine", "shoulder centre", "head",
+        "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+    ),
+    parents=(-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
+    pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
+    origin=0,
+    axes=(0, 2, 12, 16),
+)  # fmt: skip
+
+
+def view_transform(
+    first_frame: Float[Array, "*batch V C"], layout: Layout, view: str
+) -> tuple[Float[Array, "*batch C"], Float[Array, "*batch C C"]]:
+    """Origin and rotation of the frame of reference that `view` names.
+
+    `"camera"` leaves the clip where the camera saw it, `"centred"` moves `layout.origin` of the
+    first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
+    own axes: y from hip centre to shoulder centre, x from left hip to right hip (orthogonalised),
+    z = x × y. The same transform holds for the whole clip and for all its bodies, so motion and the
+    distance between two people survive.
+
+    Args:
+      first_frame: joints of the first body in the first valid frame.
+      layout: the joint layout; must have `axes` for `"body"`.
+      view: one of `VIEWS`.
+
+    Returns:
+      `(origin, rotation)`; use them as `apply_view(clip, origin, rotation)`. A frame whose axes
+      cannot be formed (hips or spine of length zero) gets the identity rotation.
+
+    Raises:
+      InputError: unknown view, or a body frame asked of a layout or data without one.
+    """
+    xp = first_frame.__array_namespace__()
+    channels = first_frame.shape[-1]
+    if view not in VIEWS:
+        raise InputError(f"view {view!r} is unknown: choose one of {', '.join(VIEWS)}")
+    identity = xp.broadcast_to(
+        xp.eye(channels, dtype=first_frame.dtype), (*first_frame.shape[:-2], channels, channels)
+    )
+    if view == "camera":
+        return xp.zeros_like(first_frame[..., 0, :]), identity
+    origin = first_frame[..., layout.origin, :]
+    if view == "centred":
+        return origin, identity
+    if layout.axes is None or channels != 3:
+        raise InputError(
+            f'view "body" needs 3-D joints and a layout with axes; {layout.name!r} with '
+            f'{channels} channels has none: use view "centred"'
+        )
+    hip, shoulder, left, right = (first_frame[..., j, :] for j in layout.axes)
+    y, y_length = _unit(xp, shoulder - hip)
+    x = right - left
+    x, x_length = _unit(xp, x - (x * y).sum(-1, keepdims=True) * y)
+    rotation = xp.stack([x, y, xp.linalg.cross(x, y)], axis=-2)
+    usable = (x_length > 1e-3) & (y_length > 1e-3)  # metres
+    return origin, xp.where(usable[..., None], rotation, identity)
+
+
+def apply_view(
+    clip: Float[Array, "*batch T V C"],
+    origin: Float[Array, "*batch C"],
+    rotation: Float[Array, "*batch C C"],
+) -> Float[Array, "*batch T V C"]:
+    """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `view_transform`."""
+    xp = clip.__array_namespace__()
+    return xp.matmul(clip - origin[..., None, None, :], xp.swapaxes(rotation, -1, -2)[..., None, :, :])
+
+
+def _unit(xp: Any, v: Array) -> tuple[Array, Array]:
+    length = xp.sqrt((v * v).sum(-1, keepdims=True))
+    return v / xp.maximum(length, xp.asarray(1e-12, dtype=v.dtype)), length
+
+
+def bone_stream(clip: Float[Array, "*batch V C"], layout: Layout) -> Float[Array, "*batch V C"]:
+    """Each joint minus its parent; zero at the root."""
+    parents = np.array([j if p == -1 else p for j, p in enumerate(layout.parents)])
+    return clip - clip[..., parents, :]
+
+
+def motion_stream(clip: Float[Array, "*batch T V C"]) -> Float[Array, "*batch T V C"]:
+    """Each frame's step to the next one; zero in the last frame, so that T stays."""
+    xp = clip.__array_namespace__()
+    step = clip[..., 1:, :, :] - clip[..., :-1, :, :]
+    return xp.concat([step, xp.zeros_like(clip[..., :1, :, :])], axis=-3)
+
+
+def select_stream(
+    clip: Float[Array, "*batch T V C"], layout: Layout, stream: str
+) -> Float[Array, "*batch T V C"]:
+    """The clip as `"joint"` coordinates, `"bone"` vectors or `"motion"` vectors.
+
+    Raises:
+      InputError: unknown stream.
+    """
+    if stream not in STREAMS:
+        raise InputError(f"stream {stream!r} is unknown: choose one of {', '.join(STREAMS)}")
+    if stream == "bone":
+        return bone_stream(clip, layout)
+    return motion_stream(clip) if stream == "motion" else clip

@@ -1,0 +1,43 @@
+"""Packaging of igm_jax. Versions: the ranges the test suite passes on (see README)."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_ROOT = pathlib.Path(__file__).parent
+_INIT = (_ROOT / "igm_jax" / "__init__.py").read_text()
+
+setup(
+    name="igm_jax",
+    version=re.search(r'__version__ = "(.+?)"', _INIT)[1],
+    description="Idempotent generative models for skeleton representation learning, in JAX",
+    long_description=(_ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["igm_jax", "igm_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.10,<0.13",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "chex>=0.1.92",
+        "numpy>=2.0",
+        "ml-collections>=1.1",
+        "grain>=0.2.18",
+        "absl-py>=2.1",
+        "jaxtyping>=0.3",  # shapes in public signatures; no cost at run time
+        "rich>=13",  # progress bar and tables; flax brings it already
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "viz": ["matplotlib", "scikit-learn", "openTSNE", "tensorboardX"],
+        "export": ["flatbuffers"],
+        "test": [
+            "pytest", "pytest-xdist", "scikit-learn", "beartype", "tensorboardX", "chex", "ruff",
+        ],
+    },
+)  # fmt: skip
