@@ -1,9 +1,9 @@
-"""The one exception that means "the input is at fault, not the program"."""
+"""Exceptions that are told to the user in one line, without a traceback."""
 
 
 class InputError(ValueError):
-    """Bad input, told in one line: the thing, the value, and what to do about it.
+    """Bad input: the message names the thing, the value, and what to do about it."""
 
-    The command lines print it without a traceback and leave with a non-zero exit code; library
-    users catch it as a `ValueError`.
-    """
+
+class DivergedError(ArithmeticError):
+    """Training met a number that is not finite; the message says where."""

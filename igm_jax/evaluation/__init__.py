@@ -1,0 +1,1 @@
+"""Evaluation of a run folder: features, linear probe, KNN."""

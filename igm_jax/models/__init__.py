@@ -1,0 +1,20 @@
+"""Linen modules, each built from one frozen dataclass."""
+
+from igm_jax.models.adapter import AdapterConfig, mdff
+from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool_bodies
+from igm_jax.models.generator import Condition, Generator, GeneratorConfig
+from igm_jax.models.igm import IGM, IGMConfig
+
+__all__ = [
+    "IGM",
+    "AdapterConfig",
+    "AuxTokens",
+    "Condition",
+    "Encoder",
+    "EncoderConfig",
+    "Generator",
+    "GeneratorConfig",
+    "IGMConfig",
+    "mdff",
+    "pool_bodies",
+]

@@ -1,0 +1,1 @@
+"""Training: config, state, objective, step, loop, checkpoints."""

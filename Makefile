@@ -1,0 +1,43 @@
+# Everything needs only git and Python >= 3.11: each target makes .venv itself where it is missing.
+PYTHON ?= python3
+# Another interpreter gets an environment of its own, so that both can be kept.
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint clean help
+
+help:
+	@echo "make demo   install, make synthetic clips, pre-train, probe: about 8 minutes on 2 cores"
+	@echo "make test   install, run the tests; PYTHON=python3.12 chooses another interpreter"
+	@echo "make lint   ruff"
+	@echo "make clean  remove $(VENV)"
+
+$(VENV)/.installed: setup.py
+	@echo "== $(PYTHON): making $(VENV) and installing igm_jax with its test extra"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@test -d data/synthetic || { echo "== 1/4 making synthetic clips"; \
+		$(BIN)/python experiments/prepare_data.py --dataset=synthetic --out=data/synthetic; }
+	@echo "== 2/4 pre-training (interrupt with Ctrl-C; the same command goes on from there)"
+	$(BIN)/python experiments/pretrain.py --config=configs/synthetic.py
+	@echo "== 3/4 linear probe"
+	$(BIN)/python experiments/linear_probe.py --run=runs/synthetic-xsub --baselines
+	@echo "== 4/4 nearest neighbours"
+	$(BIN)/python experiments/knn.py --run=runs/synthetic-xsub --baselines
+
+test: $(VENV)/.installed
+	@echo "== tests, doctests and README blocks"
+	$(BIN)/python -m pytest -n 2 --durations=10
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)

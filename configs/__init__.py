@@ -1,0 +1,1 @@
+"""One file a data set; `base.py` lists every key."""

@@ -1,0 +1,137 @@
+"""Every key once, with its default: METHOD of the paper where it is published.
+
+[paper] IGM, [MacDiff] and [MAMP] its published relatives, [ours] a choice that nothing published
+decides. Paper defaults are for NTU at full size; a data set's own file says what it changes.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The defaults; `igm_jax.training.config` is their typed twin."""
+    c = ConfigDict()
+    c.name = "base"  # the run folder is runs/<name>
+    c.seed = 0  # initial weights, data order, augmentation, noise
+
+    d = c.data = ConfigDict()
+    d.dataset = "synthetic"  # the name that protocols and experiments/prepare_data.py know it by
+    d.path = "data/synthetic"  # a skeleton store
+    d.protocol = "xsub"  # what separates training from test clips: xsub, xview, xset
+    d.pretrain_split = "train"  # "train", or "fit" to leave the validation clips out
+    d.view = "centred"  # camera, centred, or body: the body frame of each clip's first frame [ours]
+    d.bodies = 1  # M, bodies of a clip that are read; absent ones count nowhere
+    d.crop = (0.5, 1.0)  # share of the valid frames, uniform [MAMP]
+    d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
+    d.rotation = (0.3, 0.3, 0.3)  # ± rad about x, y, z, one rotation a clip [MAMP]
+
+    m = c.model = ConfigDict()
+    m.condition = "tokens"  # tokens [MacDiff] or pooled: what of h(z) the generator sees
+    m.projector_width = 0  # projector before the idempotency losses; 0 = none [ours]
+
+    e = m.encoder = ConfigDict()
+    e.frames = 120  # T after resizing [MAMP]
+    e.joints = 25  # V
+    e.channels = 3  # C
+    e.patch_frames = 4  # frames in a token of one joint [MAMP]
+    e.width = 256  # D [MAMP]
+    e.depth = 8  # blocks [MAMP]
+    e.heads = 8  # [MAMP]
+    e.mlp_width = 1024  # [MAMP]
+    e.dtype = "float32"  # compute precision; bfloat16 on accelerators [ours]
+    e.remat = False  # recompute activations in the backward pass
+
+    a = m.adapter = ConfigDict()
+    a.eta = 0.1  # strength of the high-pass filter [ours; 0.01–0.2 in use]
+    a.temperature = 1.0  # of its similarity softmax [ContraNorm]
+    a.over = "tokens"  # tokens of a clip, or pooled features of the batch [open in the paper]
+
+    g = m.generator = ConfigDict()
+    g.width = 256  # [MacDiff]
+    g.depth = 5  # [paper]; 3 is best for linear probing in MacDiff
+    g.heads = 8
+    g.mlp_width = 1024
+    g.dtype = "float32"
+    g.remat = False
+
+    o = c.objective = ConfigDict()
+    o.schedule = "inverse_cosine"  # noise schedule [MacDiff]; or cosine, linear
+    o.diffusion_steps = 1000  # K [MacDiff]
+    o.mask_ratio = 0.9  # share of the tokens hidden from f; 0 conditions on the pooled feature
+    o.input_noise = 0.005  # σ on the encoder's input only, in standardised units [MacDiff]
+    o.condition_drop = 0.1  # share of clips generated without a condition [MacDiff]
+    o.feature_weight = 1.0  # λ of L_ide_feat [ours]
+    o.distribution_weight = 1.0  # λ of L_ide_dist [ours]
+    o.entropy_weight = 0.0  # λ of an explicit entropy term, beside the implicit one of L_gen
+    o.entropy = "coding_length"  # its form: coding_length, or second_order (spectral repulsion)
+    o.distortion = 0.5  # ε of the coding length, also in the log
+    o.start_epoch = 0  # epochs of L_gen alone
+    o.ramp_epochs = 20  # then all λ grow linearly over so many: x̂0 is noise before [ours]
+    o.target_temperature = 0.05  # of P(x) in L_ide_dist [ActCLR: 0.04]
+    o.temperature = 0.1  # of P(x̂0) [ActCLR]
+    o.queue_size = 16384  # Q, reference features; fewer than the data set on small data [ours]
+    o.ema_decay = 0.0  # of a teacher that makes the targets and the queue; 0 = f itself [ours]
+    o.centre_features = False  # subtract the batch mean of the targets before cosines [ours]
+    o.aux_tokens = True  # tell f of z_t', t and t' while it re-encodes [paper]
+    o.reencode_mask_ratio = 0.9  # share of x̂0's tokens hidden from f [ours]
+    o.max_t = 0.9  # clips noised beyond max_t · K are left out of L_ide [ours]
+    o.clean_clip = 5.0  # x̂0 is clipped to ± so many standard deviations [ours]
+    o.clean_gradient = False  # let L_ide's gradient pass through x̂0 into g [open]
+
+    p = c.optimizer = ConfigDict()
+    p.learning_rate = 1e-3  # peak [MAMP]
+    p.final_learning_rate = 1e-5  # at the end of the cosine [MAMP]
+    p.warmup_epochs = 20.0  # [MAMP]
+    p.weight_decay = 0.05  # biases, norms and embeddings exempt [MAMP]
+    p.betas = (0.9, 0.95)  # [MAMP]
+    p.clip_norm = 1.0  # global gradient norm [ours]
+
+    t = c.train = ConfigDict()
+    t.epochs = 500  # [MacDiff]
+    t.batch_size = 128  # global, over all devices [MAMP]
+    t.log_every = 50  # steps
+    t.knn_every = 25  # epochs between KNN on the validation clips
+    t.checkpoint_every = 25  # epochs
+    t.keep_checkpoints = 2  # the last few; the best by KNN stays besides
+    t.tensorboard = False  # also write TensorBoard events (needs tensorboardX)
+
+    q = c.probe = ConfigDict()
+    q.epochs = 100  # [MAMP]
+    q.batch_size = 256  # [MAMP]
+    q.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0)  # chosen on validation clips; [MAMP] has 0.1
+    return c
+
+
+def smoke(c: ConfigDict) -> ConfigDict:
+    """The same experiment in seconds: tiny networks, two epochs. Shows that it runs, no more."""
+    c.name += "-smoke"
+    c.model.encoder.update(frames=16, width=32, depth=2, heads=2, mlp_width=64)
+    c.model.generator.update(width=32, depth=1, heads=2, mlp_width=64)
+    c.objective.update(mask_ratio=0.5, reencode_mask_ratio=0.5, queue_size=32, ramp_epochs=1)
+    c.optimizer.warmup_epochs = 1.0
+    c.train.update(epochs=2, batch_size=16, log_every=2, knn_every=1, checkpoint_every=1)
+    c.probe.epochs = 5
+    return c
+
+
+def variants(argument: str | None, choices: tuple[str, ...]) -> tuple[str, bool]:
+    """Reads `configs/x.py:PROTOCOL`, `:smoke` or `:PROTOCOL-smoke`.
+
+    Args:
+      argument: what stands behind the colon.
+      choices: protocols of the data set, its default first.
+
+    Returns:
+      `(protocol, smoke)`.
+
+    Raises:
+      ValueError: anything else.
+    """
+    words = argument.split("-") if argument else []
+    is_smoke = "smoke" in words
+    protocols = [w for w in words if w != "smoke"] or [choices[0]]
+    if len(protocols) > 1 or protocols[0] not in choices:
+        raise ValueError(
+            f"config variant {argument!r} is unknown: use one of {', '.join(choices)}, with "
+            "-smoke behind it for a run of seconds, or smoke alone"
+        )
+    return protocols[0], is_smoke

@@ -1,0 +1,79 @@
+"""Augmentations: pure, keyed, jit-able functions of standardised or metric clips."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+
+def crop_resize(
+    clip: Float[Array, "*batch T V C"],
+    start: Float[Array, "*batch"] | Int[Array, "*batch"],
+    length: Float[Array, "*batch"] | Int[Array, "*batch"],
+    num_frames: int,
+) -> Float[Array, "*batch num_frames V C"]:
+    """Linear resize of frames `start … start + length − 1` to `num_frames` frames.
+
+    Sample i lies at start + (i + ½) · length / num_frames − ½ (half-pixel centres, as image
+    libraries resize), held at the first and last frame of the crop.
+
+    Args:
+      clip: [..., T, V, C].
+      start: [...], first frame of the crop, 0 … T − 1.
+      length: [...], number of frames, start + length ≤ T.
+      num_frames: frames of the result.
+
+    Returns:
+      [..., num_frames, V, C].
+    """
+    start, length = jnp.asarray(start)[..., None], jnp.asarray(length)[..., None]
+    steps = (jnp.arange(num_frames, dtype=clip.dtype) + 0.5) / num_frames
+    steps = steps.reshape((1,) * (start.ndim - 1) + (-1,))
+    position = start + jnp.clip(steps * length - 0.5, 0, length - 1)
+    before = jnp.floor(position).astype(jnp.int32)
+    after = jnp.minimum(before + 1, start + length - 1).astype(jnp.int32)
+    weight = (position - before)[..., None, None].astype(clip.dtype)
+
+    def frames(index):
+        return jnp.take_along_axis(clip, index[..., None, None], axis=-3)
+
+    return frames(before) * (1 - weight) + frames(after) * weight
+
+
+def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
+    """R_z R_y R_x for angles about the x, y and z axes, in radians."""
+    (cx, cy, cz), (sx, sy, sz) = (jnp.unstack(f(angles), axis=-1) for f in (jnp.cos, jnp.sin))
+    rows = [
+        [cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz],
+        [cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz],
+        [-sy, sx * cy, cx * cy],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def random_rotation(
+    key: Key[Array, ""], clip: Float[Array, "B M T V C"], max_angles: tuple[float, float, float]
+) -> Float[Array, "B M T V C"]:
+    """Turns each clip, all bodies and frames alike, by one random rotation about the origin.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C] with C = 3, or C = 2, where only the rotation about z exists.
+      max_angles: each angle is uniform in ± this many radians about x, y (up) and z.
+    """
+    channels = clip.shape[-1]
+    limit = jnp.asarray(max_angles, clip.dtype)
+    if channels == 2:
+        limit = limit * jnp.array([0, 0, 1], clip.dtype)
+    angles = jax.random.uniform(key, (clip.shape[0], 3), clip.dtype, -1.0, 1.0) * limit[None]
+    rotation = rotation_matrix(angles)[:, :channels, :channels]
+    return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip)
+
+
+def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array, "B N"]:
+    """An independent random permutation of 0 … N−1 for each row; its head is a random subset."""
+    return jnp.argsort(jax.random.uniform(key, (batch, num_tokens)), axis=-1)
+
+
+def num_visible(num_tokens: int, mask_ratio: float) -> int:
+    """How many of N tokens stay when `mask_ratio` of them are hidden; at least one."""
+    return max(1, round(num_tokens * (1 - mask_ratio)))

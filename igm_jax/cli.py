@@ -1,0 +1,116 @@
+"""What every command line does around its one call: flags, config, and errors in one line."""
+
+import difflib
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags
+
+from igm_jax.errors import DivergedError, InputError
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_default_config: str | None = None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; bad input ends in one line and exit code 1.
+
+    Anything else that goes wrong is a fault of the program and keeps its traceback.
+    """
+    app.define_help_flags()
+    try:
+        _parse(sys.argv)
+        main()
+    except (InputError, DivergedError, OSError, flags.Error) as error:
+        print(f"error: {_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def define_config(default: str) -> flags.FlagHolder:
+    """Defines `--config=FILE[:VARIANT]`, every key of which is a flag `--config.KEY=VALUE`.
+
+    Args:
+      default: path of the config that is taken without the flag, relative to the repository.
+    """
+    # Imported here: only commands with a config need it.
+    from ml_collections import config_flags
+
+    global _default_config
+    # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
+    _default_config = str(_ROOT / default)
+    return config_flags.DEFINE_config_file("config", None, "FILE[:VARIANT]", lock_config=True)
+
+
+def experiment_config(flag: flags.FlagHolder) -> Any:
+    """The `ExperimentConfig` that the config file and the overriding flags say."""
+    from igm_jax.training.config import ExperimentConfig, from_mapping
+
+    return from_mapping(ExperimentConfig, flag.value.to_dict())
+
+
+def checkpoint_name(text: str) -> str | int:
+    """ "last", "best" or a step number, from a flag."""
+    if text in ("last", "best"):
+        return text
+    if not text.isdigit():
+        raise InputError(f"--checkpoint={text} is unknown: give last, best, or the number of a step")
+    return int(text)
+
+
+def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows with the same keys, under a title, as Markdown."""
+    from igm_jax.evaluation.protocol import markdown_table
+
+    print(f"{title}\n\n{markdown_table(rows)}\n")
+
+
+def _parse(argv: list[str]) -> None:
+    if _default_config:
+        _check_config_file(argv)
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        raise InputError(f"unknown flag --{error.flagname}: {hint}") from error
+    except (KeyError, AttributeError) as error:  # how ml_collections says "unknown key"
+        match = re.search(r'Did you mean "(.+?)" instead of "(.+?)"', str(error))
+        if match:
+            raise InputError(
+                f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
+            ) from error
+        name = re.search(r"\w+", str(error))[0]
+        raise InputError(
+            f"config has no key {name!r}: configs/base.py lists them all"
+        ) from error
+    except flags.IllegalFlagValueError as error:
+        # An exception inside a config file arrives as the text of its traceback.
+        last = str(error).strip().splitlines()[-1]
+        raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
+    if len(rest) > 1:
+        raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
+
+
+def _check_config_file(argv: list[str]) -> None:
+    """Puts the default config into `argv` if it names none; refuses a file that is not there."""
+    for i, argument in enumerate(argv):
+        if re.match(r"--?config(=|$)", argument):
+            value = argument.partition("=")[2] or (argv[i + 1] if i + 1 < len(argv) else "")
+            break
+    else:
+        value = _default_config
+        argv.insert(1, f"--config={value}")
+    path = pathlib.Path(value.partition(":")[0])
+    if not path.is_file():
+        known = sorted((_ROOT / "configs").glob("[!_]*.py"))
+        names = ", ".join(f"configs/{p.name}" for p in known if p.stem != "base")
+        raise InputError(f"--config={value}: no such file: choose one of {names}")
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).splitlines())

@@ -1,0 +1,244 @@
+"""From a store to host batches: grain draws clips and crops, NumPy gathers whole batches.
+
+A batch is gathered straight from the memory-mapped frames: two reads of the neighbouring rows of
+every sample, one linear interpolation, one change of the frame of reference. What is random on top
+of that (rotation, noise, masks) happens on the device, in `igm_jax.augment`.
+"""
+
+import dataclasses
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+from igm_jax.data.store import SkeletonStore
+from igm_jax.errors import InputError
+from igm_jax.skeleton import apply_view, view_transform
+
+# "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store).
+Batch = dict[str, np.ndarray]
+
+_BLOCK = 16  # tracks gathered together: their frames fit into the cache, three times as fast
+
+
+def frame_positions(length: Int[np.ndarray, " B"], frames: int) -> Float[np.ndarray, "B T"]:
+    """Where to sample clips of `length` frames so that `frames` remain (half-pixel centres).
+
+    Sample i stands for the middle of the i-th of T equal spans of the clip:
+    (i + ½) · length / T − ½, held inside the clip.
+
+    >>> frame_positions(np.array([4, 2]), 4)
+    array([[0.  , 1.  , 2.  , 3.  ],
+           [0.  , 0.25, 0.75, 1.  ]])
+    """
+    length = np.asarray(length)[:, None]
+    return np.clip((np.arange(frames) + 0.5) * (length / frames) - 0.5, 0, length - 1)
+
+
+def gather(
+    store: SkeletonStore,
+    indices: Int[np.ndarray, " B"],
+    start: Int[np.ndarray, " B"],
+    stop: Int[np.ndarray, " B"],
+    *,
+    frames: int,
+    bodies: int,
+    view: str,
+) -> tuple[Float32[np.ndarray, "B M T V C"], Bool[np.ndarray, "B M"]]:
+    """Frames [start, stop) of each clip, resized to `frames` frames, seen in `view`.
+
+    The frame of reference is that of the whole clip (its first frame, first body), whatever the
+    crop. Linear interpolation at `frame_positions`.
+
+    Args:
+      store: an open store.
+      indices: positions of B clips in the store.
+      start: first frame of each crop, 0 ≤ start.
+      stop: one past the last, start < stop ≤ length of the clip.
+      frames: T.
+      bodies: M; the first M bodies of a clip are taken, absent ones are zero.
+      view: one of `igm_jax.skeleton.VIEWS`.
+
+    Returns:
+      `(clip, present)`: float32 coordinates in the store's units, and which bodies are there.
+
+    Raises:
+      InputError: unknown view.
+      ValueError: a crop that is empty or leaves its clip.
+    """
+    table = store.clips[indices]
+    if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
+        raise ValueError("a crop is empty or leaves its clip")
+    joints, channels = store.frames.shape[1:]
+    rows = np.asarray(store.frames).reshape(len(store.frames), -1)
+    origin, rotation = view_transform(np.asarray(store.frames)[table["offset"]], store.layout, view)
+
+    position = frame_positions(stop - start, frames)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, (stop - start)[:, None] - 1)
+    weight = (position - low).astype(np.float32)[..., None]
+
+    present = np.arange(bodies) < table["bodies"][:, None]
+    clip_of, body_of = np.nonzero(present)  # one entry a track: a body of a clip
+    first = (table["offset"] + start)[clip_of] + body_of * table["length"][clip_of].astype(np.int64)
+    out = np.zeros((*present.shape, frames, joints, channels), np.float32)
+    at_low, at_high = np.empty((2, min(_BLOCK, len(first)), frames, rows.shape[1]), np.float32)
+    for block in np.split(np.arange(len(first)), range(_BLOCK, len(first), _BLOCK)):
+        clip = clip_of[block]
+        a, b = at_low[: len(block)], at_high[: len(block)]
+        # mode="clip" never clips here; it lets take write into `out` without a copy of its own.
+        np.take(rows, first[block, None] + low[clip], axis=0, out=a, mode="clip")
+        np.take(rows, first[block, None] + high[clip], axis=0, out=b, mode="clip")
+        b -= a
+        b *= weight[clip]
+        a += b
+        if view != "camera":
+            # All joints of all frames as one long frame: one matrix product a track.
+            seen = apply_view(a.reshape(len(block), 1, -1, channels), origin[clip], rotation[clip])
+            a = seen.reshape(a.shape)
+        out[clip, body_of[block]] = a.reshape(len(block), frames, joints, channels)
+    return out, present
+
+
+def full_clips(
+    store: SkeletonStore, indices: Int[np.ndarray, " B"], *, frames: int, bodies: int, view: str
+) -> tuple[Float32[np.ndarray, "B M T V C"], Bool[np.ndarray, "B M"]]:
+    """`gather` without a crop, for evaluation."""
+    length = store.clips["length"][indices].astype(np.int64)
+    return gather(
+        store, indices, np.zeros_like(length), length, frames=frames, bodies=bodies, view=view
+    )
+
+
+def statistics(
+    store: SkeletonStore, indices: Int[np.ndarray, " clips"], view: str
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+    """Mean and standard deviation of each coordinate over every frame, body and joint of `indices`.
+
+    Exact: sums in float64, one clip in memory at a time. The moments of a clip are taken as the
+    camera saw it and moved to the view afterwards, which saves transforming the frames.
+
+    Returns:
+      `(mean, std)`, float64, in the store's units; a constant coordinate has std 0.
+
+    Raises:
+      InputError: unknown view, or no clip.
+    """
+    if len(indices) == 0:
+        raise InputError("statistics of no clips: choose a split that has some")
+    table = store.clips[np.sort(indices)]
+    frames = np.asarray(store.frames)
+    channels = frames.shape[-1]
+    count = table["bodies"].astype(np.int64) * table["length"]
+    total = np.empty((len(table), channels))
+    product = np.empty((len(table), channels, channels))
+    for i, (offset, rows) in enumerate(zip(table["offset"], count, strict=True)):
+        x = frames[offset : offset + rows].reshape(-1, channels).T.astype(np.float64)
+        total[i], product[i] = x.sum(axis=1), x @ x.T
+    first = frames[table["offset"]].astype(np.float64)
+    origin, rotation = view_transform(first, store.layout, view)
+    points = count * frames.shape[1]
+    # Σ (x − o) and Σ (x − o)(x − o)ᵀ from Σ x and Σ x xᵀ.
+    cross = total[:, :, None] * origin[:, None, :]
+    product += points[:, None, None] * origin[:, :, None] * origin[:, None, :]
+    product -= cross + cross.swapaxes(1, 2)
+    total -= points[:, None] * origin
+    mean = np.einsum("nij,nj->i", rotation, total) / points.sum()
+    square = np.einsum("nij,njk,nik->i", rotation, product, rotation) / points.sum()
+    return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _CropAndGather(grain.transforms.RandomMap):
+    """Positions in `indices` → batch; grain keys the generator by seed and place in the stream."""
+
+    store: SkeletonStore
+    indices: np.ndarray
+    frames: int
+    bodies: int
+    view: str
+    crop: tuple[float, float]
+    min_crop_frames: int
+    process_index: int
+    process_count: int
+
+    def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Crops each clip to a random share of its frames, at a random place."""
+        chosen = self.indices[element]
+        length = self.store.clips["length"][chosen].astype(np.int64)
+        # Drawn for all processes, so that no two of them crop by the same numbers.
+        share, place = rng.random((2, self.process_count, len(chosen)))[:, self.process_index]
+        low, high = self.crop
+        size = np.rint((low + share * (high - low)) * length).astype(np.int64)
+        size = np.clip(size, np.minimum(max(self.min_crop_frames, 1), length), length)
+        start = (place * (length - size + 1)).astype(np.int64)
+        clip, present = gather(
+            self.store, chosen, start, start + size,
+            frames=self.frames, bodies=self.bodies, view=self.view,
+        )  # fmt: skip
+        return {"clip": clip, "present": present, "index": chosen.astype(np.int32)}
+
+
+def train_batches(
+    store: SkeletonStore,
+    indices: Int[np.ndarray, " clips"],
+    *,
+    batch_size: int,
+    frames: int,
+    bodies: int,
+    view: str,
+    crop: tuple[float, float] = (0.5, 1.0),
+    min_crop_frames: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """Endless training batches: every epoch is a new permutation of this process's share.
+
+    Batches cross the border between epochs, so none is short and none is dropped. The iterator's
+    `get_state()` is small JSON, and `set_state()` continues bit for bit.
+
+    Args:
+      store: an open store.
+      indices: positions of the training clips.
+      batch_size: clips of all processes together.
+      frames: T, after the crop.
+      bodies: M.
+      view: one of `igm_jax.skeleton.VIEWS`.
+      crop: least and greatest share of a clip's frames to keep, drawn uniformly.
+      min_crop_frames: no crop is shorter, unless its clip is.
+      seed: of order and crops.
+      process_index: which of the processes this is.
+      process_count: how many there are; process p gets clips p, p + count, …
+
+    Returns:
+      A grain dataset of `Batch`es of batch_size / process_count clips.
+
+    Raises:
+      InputError: a batch larger than the number of clips or not divisible among the processes, a
+        process that is not among them, a crop that is no range within (0, 1].
+    """
+    if batch_size < 1 or batch_size > len(indices):
+        raise InputError(
+            f"batch_size {batch_size} does not fit {len(indices)} training clips: "
+            f"choose 1 to {len(indices)}"
+        )
+    if batch_size % process_count:
+        raise InputError(
+            f"batch_size {batch_size} is not divisible by {process_count} processes: "
+            f"choose a multiple of {process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise InputError(f"process_index {process_index} is not one of {process_count} processes")
+    if not 0 < crop[0] <= crop[1] <= 1:
+        raise InputError(f"crop {crop} is no range of shares: choose 0 < low <= high <= 1")
+    transform = _CropAndGather(
+        store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames,
+        process_index, process_count,
+    )  # fmt: skip
+    dataset = grain.MapDataset.range(process_index, len(indices), process_count).seed(seed)
+    dataset = dataset.shuffle().repeat().batch(batch_size // process_count, drop_remainder=True)
+    # grain's defaults, 16 threads and 500 batches ahead, are slower and fill the memory.
+    return dataset.random_map(transform).to_iter_dataset(
+        grain.ReadOptions(num_threads=2, prefetch_buffer_size=6)
+    )

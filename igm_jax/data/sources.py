@@ -1,0 +1,31 @@
+"""Which data sets there are, and where their clips come from."""
+
+import pathlib
+
+from igm_jax.data import synthetic
+from igm_jax.data.formats import nw_ucla
+from igm_jax.data.store import SkeletonStore
+from igm_jax.errors import InputError
+
+# One module a source: DATASET, LAYOUT, CLASS_NAMES, HOW_TO_GET and a reader of clips.
+FORMATS = {module.DATASET: module for module in (synthetic, nw_ucla)}
+
+
+def open_dataset(dataset: str, path: str | pathlib.Path) -> SkeletonStore:
+    """Opens the store of a data set.
+
+    Raises:
+      InputError: nothing at `path` (says what to download, where to put it, and how to prepare
+        it), a damaged store, or the store of another data set.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        how = FORMATS[dataset].HOW_TO_GET if dataset in FORMATS else "prepare it first"
+        raise InputError(f"data set {dataset!r} is not at {path}: {how}")
+    store = SkeletonStore.open(path)
+    if store.dataset != dataset:
+        raise InputError(
+            f"{path} holds the data set {store.dataset!r}, but the config asks for {dataset!r}: "
+            "set --config.data.path"
+        )
+    return store

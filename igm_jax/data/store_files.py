@@ -1,0 +1,122 @@
+"""The three files of a skeleton store, and the checks that opening them makes."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from igm_jax.errors import InputError
+from igm_jax.skeleton import Layout
+
+FORMAT = "igm_jax skeleton store"
+VERSION = 1
+FRAMES, CLIPS, META = "frames.npy", "clips.npy", "meta.json"
+
+
+def clip_dtype(name_width: int) -> np.dtype:
+    """One row of the clip table; `igm_jax.data.store.Clip` says what the columns mean."""
+    return np.dtype(
+        [("name", f"<U{name_width}"), ("label", "<i4"), ("subject", "<i4"), ("camera", "<i4"),
+         ("setup", "<i4"), ("bodies", "<i4"), ("offset", "<i8"), ("length", "<i4")]
+    )  # fmt: skip
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Checksum of a file, as `sha256sum` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(file: pathlib.Path, check: str) -> InputError:
+    """What to raise when `file` fails `check`."""
+    check = " ".join(check.split())  # what NumPy says may span lines
+    return InputError(f"{file}: {check}: prepare the data set again with prepare_data.py")
+
+
+def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
+    """Reads meta.json as far as the program relies on it."""
+    if not file.is_file():
+        raise InputError(
+            f"{file}: no such file, so {file.parent} is no skeleton store: give the folder that "
+            "prepare_data.py wrote (its --out)"
+        )
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+        found, version = meta["format"], meta["version"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise damaged(file, f"is not the JSON object of a skeleton store ({error!r})") from error
+    if found != FORMAT or type(version) is not int:
+        raise damaged(file, f'says format {found!r}, not "{FORMAT}"')
+    if version != VERSION:
+        age, cure = ("newer", "update igm_jax") if version > VERSION else ("older", "")
+        cure = cure or "prepare the data set again with prepare_data.py"
+        raise InputError(
+            f"{file}: format version {version} is {age} than the {VERSION} read here: {cure}"
+        )
+    types = {"dataset": str, "class_names": list, "units": str, "source": str, "cleaning": list,
+             "counts": dict, "sha256": dict, "skipped": dict, "layout": dict}  # fmt: skip
+    for key, kind in types.items():
+        if not isinstance(meta.get(key), kind):
+            raise damaged(file, f"key {key!r} is missing or no {kind.__name__}")
+    for key, count in (("counts", "clips"), ("counts", "rows"), ("skipped", "count")):
+        if type(meta[key].get(count)) is not int:
+            raise damaged(file, f"key {key}.{count} is missing or no integer")
+    if not all(isinstance(name, str) for name in meta["class_names"]):
+        raise damaged(file, "class_names are not all strings")
+    try:
+        return meta, Layout(**{key: _tuples(value) for key, value in meta["layout"].items()})
+    except (TypeError, ValueError) as error:
+        raise damaged(file, f"key 'layout' is no layout ({error})") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def map_array(file: pathlib.Path) -> np.ndarray:
+    """Memory-maps an .npy file; unlike `np.load` it knows neither pickles nor zip archives."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except FileNotFoundError:
+        raise damaged(file, "no such file") from None
+    except Exception as error:  # a broken header surfaces as whatever Python's tokenizer raises
+        raise damaged(file, f"is truncated or no plain .npy file ({error})") from error
+    size, promised = file.stat().st_size, array.offset + array.nbytes
+    if size != promised or not array.flags.c_contiguous:
+        raise damaged(file, f"has {size} bytes where its header promises {promised} in C order")
+    return array
+
+
+def check_table(file: pathlib.Path, clips: np.ndarray, rows: int, meta: dict[str, Any]) -> None:
+    """Raises InputError unless the clips tile the rows of `frames` one after the other."""
+    names = clips.dtype.names or ()
+    width = clips.dtype["name"].itemsize // 4 if "name" in names else 1
+    if clips.ndim != 1 or len(clips) == 0 or clips.dtype != clip_dtype(width):
+        raise damaged(file, f"is {clips.dtype} {list(clips.shape)}, no clip table")
+    column = {name: np.asarray(clips[name]) for name in names}
+    used = column["bodies"].astype(np.int64) * column["length"]
+    end = np.cumsum(used)
+    checks = {
+        f"{len(clips)} clips, {META} says {meta['counts']['clips']}": (
+            len(clips) == meta["counts"]["clips"]
+        ),
+        "a clip has no bodies or no frames": (
+            column["bodies"].min() >= 1 and column["length"].min() >= 1
+        ),
+        # First that no clip alone is too long: then the running sum cannot wrap around.
+        f"the clips do not lie one after the other in the {rows} rows of {FRAMES}": (
+            used.max() <= rows and np.array_equal(column["offset"], end - used) and end[-1] == rows
+        ),
+        "a label is outside the class names": (
+            column["label"].min() >= -1 and column["label"].max() < len(meta["class_names"])
+        ),
+        "a subject, camera or setup is negative": (
+            min(column[name].min() for name in ("subject", "camera", "setup")) >= 0
+        ),
+        "two clips have one name": len(np.unique(column["name"])) == len(clips),
+    }
+    for what, holds in checks.items():
+        if not holds:
+            raise damaged(file, what)

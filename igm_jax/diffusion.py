@@ -1,0 +1,250 @@
+"""Noise schedules, forward noising, conversions between predictions, and DDIM sampling.
+
+A schedule is an array ᾱ of K values, ᾱ_t the share of signal left after step t = 0 … K−1:
+x_t = √ᾱ_t x + √(1−ᾱ_t) ε. JAX clamps an index outside an array in silence; here a concrete step
+outside 0 … K−1 raises, and one that is hidden by `jit` makes its example NaN.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Real
+
+from igm_jax.errors import InputError
+
+SCHEDULES = ("linear", "cosine", "inverse_cosine")
+
+
+def alpha_bar(name: str, num_steps: int) -> Float[Array, " K"]:
+    """Share of signal ᾱ_t after each of K steps, clipped to [1e-4, 0.9999].
+
+    Index t = 0 … K−1 stands for time τ = (t+1)/K: ᾱ_0 has seen one step of noise, ᾱ_{K−1} all.
+
+    - `"linear"`: Π (1 − β), β from 1e-4 to 0.02 at K = 1000; at other K the ends are scaled by
+      1000/K (and β kept below 0.999), so that the total noise stays about the same.
+    - `"cosine"`: c(τ) = f(τ)/f(0), f(τ) = cos²((τ + 0.008)/1.008 · π/2).
+    - `"inverse_cosine"`: 2(1 − τ) − c(τ), the cosine mirrored at the straight line: fast, slow,
+      fast.
+
+    Args:
+      name: one of `SCHEDULES`.
+      num_steps: K ≥ 1.
+
+    Returns:
+      [K] float32, computed in float64; decreasing, and constant only where clipped.
+
+    References:
+      Ho et al. (NeurIPS 2020); Nichol & Dhariwal (ICML 2021); MacDiff (ECCV 2024, arXiv
+      2409.10473) for the inverse cosine.
+
+    >>> alpha_bar("cosine", 4).round(3).tolist()
+    [0.847..., 0.49..., 0.144..., 0.0...]
+    """
+    if name not in SCHEDULES:
+        raise InputError(f"schedule {name!r} is unknown: choose one of {', '.join(SCHEDULES)}")
+    if num_steps < 1:
+        raise InputError(f"num_steps={num_steps}: a schedule needs at least one step")
+    if name == "linear":
+        scale = 1000 / num_steps
+        betas = np.linspace(1e-4 * scale, 0.02 * scale, num_steps)
+        values = np.cumprod(1 - np.minimum(betas, 0.999))
+    else:
+        time = np.arange(1, num_steps + 1) / num_steps
+        values = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+        values = values / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+        if name == "inverse_cosine":
+            values = 2 * (1 - time) - values
+    return jnp.asarray(np.clip(values, 1e-4, 0.9999), jnp.float32)
+
+
+def add_noise(
+    alpha_bar: Float[Array, " K"],
+    x: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    noise: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """x_t = √ᾱ_t x + √(1−ᾱ_t) ε.
+
+    Args:
+      alpha_bar: [K] schedule.
+      x: [B, ...] clean.
+      t: [B] steps in 0 … K−1.
+      noise: [B, ...] ε.
+
+    Returns:
+      [B, ...].
+
+    Raises:
+      InputError: shapes differ, or a concrete step is outside 0 … K−1.
+
+    >>> add_noise(jnp.array([0.64]), jnp.ones((1, 2)), jnp.array([0]), -jnp.ones((1, 2))).round(3)
+    Array([[0.2, 0.2]], dtype=float32)
+    """
+    signal, sigma = _rates(alpha_bar, t, x, noise)
+    return signal * x + sigma * noise
+
+
+def predict_clean(
+    alpha_bar: Float[Array, " K"],
+    x_t: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    predicted_noise: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """x̂ = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t, the inverse of `add_noise` for the true noise.
+
+    Arguments as in `add_noise`. The division amplifies an error of the prediction, up to 100 times
+    at ᾱ = 1e-4: clip the result to the range of the data if it feeds another network.
+    """
+    signal, sigma = _rates(alpha_bar, t, x_t, predicted_noise)
+    return (x_t - sigma * predicted_noise) / signal
+
+
+def predict_noise(
+    alpha_bar: Float[Array, " K"],
+    x_t: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    clean: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """ε̂ = (x_t − √ᾱ_t x) / √(1−ᾱ_t), the noise that leads from `clean` to `x_t`."""
+    signal, sigma = _rates(alpha_bar, t, x_t, clean)
+    return (x_t - signal * clean) / sigma
+
+
+def velocity(
+    alpha_bar: Float[Array, " K"],
+    x: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    noise: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """Velocity √ᾱ_t ε − √(1−ᾱ_t) x, the prediction target of Salimans & Ho (ICLR 2022)."""
+    signal, sigma = _rates(alpha_bar, t, x, noise)
+    return signal * noise - sigma * x
+
+
+def clean_from_velocity(
+    alpha_bar: Float[Array, " K"],
+    x_t: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    velocity: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """x̂ = √ᾱ_t x_t − √(1−ᾱ_t) v; no division, so no amplification."""
+    signal, sigma = _rates(alpha_bar, t, x_t, velocity)
+    return signal * x_t - sigma * velocity
+
+
+def noise_from_velocity(
+    alpha_bar: Float[Array, " K"],
+    x_t: Float[Array, "B *example"],
+    t: Int[Array, " B"],
+    velocity: Float[Array, "B *example"],
+) -> Float[Array, "B *example"]:
+    """ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
+    signal, sigma = _rates(alpha_bar, t, x_t, velocity)
+    return sigma * x_t + signal * velocity
+
+
+def ddim_sample(
+    denoise: Callable[[Float[Array, "B *example"], Int[Array, " B"]], Float[Array, "B *example"]],
+    alpha_bar: Float[Array, " K"],
+    x_T: Float[Array, "B *example"],
+    *,
+    num_steps: int,
+    eta: float = 0.0,
+    key: Key[Array, ""] | None = None,
+    clip: float | None = None,
+) -> Float[Array, "B *example"]:
+    """Samples x_0 from x_T through `num_steps` evenly spaced steps of the schedule.
+
+    eta = 0 is deterministic; eta = 1 over all K steps is ancestral DDPM sampling with the posterior
+    variance.
+
+    Args:
+      denoise: `(x_t [B, ...], t [B]) → ε [B, ...]`; traced once.
+      alpha_bar: [K] schedule.
+      x_T: [B, ...] noise of unit variance, taken to be at step K−1.
+      num_steps: in 1 … K.
+      eta: share of fresh noise, in [0, 1].
+      key: random key; needed if eta > 0.
+      clip: if given, every prediction of x_0 is clipped to ±clip (and ε made to agree).
+
+    Returns:
+      [B, ...], the last prediction of x_0.
+
+    Raises:
+      InputError: num_steps or eta out of range, no key where one is needed, or a denoiser that
+        changes the shape.
+
+    References:
+      Song et al., DDIM (ICLR 2021).
+    """
+    k = alpha_bar.shape[0]
+    if not 1 <= num_steps <= k:
+        raise InputError(f"num_steps={num_steps} is outside 1..{k}, the steps of the schedule")
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta={eta} is outside 0..1")
+    if eta > 0 and key is None:
+        raise InputError(f"eta={eta} draws noise: give a random key, or eta=0")
+    steps = np.linspace(k - 1, 0, num_steps).round().astype(np.int32)
+    now = alpha_bar[steps]
+    after = jnp.append(now[1:], 1.0)  # the last step goes to the clean sample itself
+
+    def body(x, inputs):
+        t, now, after = inputs
+        noise = denoise(x, jnp.full(x.shape[:1], t)).astype(x.dtype)
+        if noise.shape != x.shape:
+            raise InputError(f"denoise maps {x.shape} to {noise.shape}: the shape must stay")
+        clean = (x - jnp.sqrt(1 - now) * noise) / jnp.sqrt(now)
+        if clip is not None:
+            clean = jnp.clip(clean, -clip, clip)
+            noise = (x - jnp.sqrt(now) * clean) / jnp.sqrt(1 - now)
+        # after − now is exact for neighbours, 1 − now/after would not be.
+        fresh = eta**2 * (1 - after) / (1 - now) * (after - now) / after
+        x = jnp.sqrt(after) * clean + jnp.sqrt(jnp.maximum(1 - after - fresh, 0)) * noise
+        if eta > 0:
+            draw = jax.random.normal(jax.random.fold_in(key, t), x.shape, x.dtype)
+            x = x + jnp.sqrt(fresh) * draw
+        return x.astype(x_T.dtype), None
+
+    return jax.lax.scan(body, x_T, (steps, now, after))[0]
+
+
+def time_embedding(
+    t: Real[Array, " B"], width: int, max_period: float = 10000.0
+) -> Float[Array, "B D"]:
+    """Cosines, then sines, of t at frequencies from 1 down to nearly 1/max_period.
+
+    Args:
+      t: [B] steps, not scaled.
+      width: D, even.
+      max_period: the slowest frequency is max_period^(2/D − 1).
+
+    Returns:
+      [B, D] float32.
+
+    >>> time_embedding(jnp.array([0, 5]), 4).shape
+    (2, 4)
+    """
+    if width < 2 or width % 2:
+        raise InputError(f"width={width}: a time embedding needs an even width of at least 2")
+    half = width // 2
+    frequencies = (max_period ** (-np.arange(half) / half)).astype(np.float32)
+    angles = t.astype(jnp.float32)[:, None] * frequencies[None, :]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def _rates(
+    alpha_bar: Float[Array, " K"], t: Int[Array, " B"], x: Array, other: Array
+) -> tuple[Array, Array]:
+    """√ᾱ_t and √(1−ᾱ_t), shaped to multiply [B, ...]."""
+    if x.shape != other.shape or t.shape != x.shape[:1]:
+        raise InputError(
+            f"shapes {x.shape} and {other.shape} must be equal, and t {t.shape} their first axis"
+        )
+    k = alpha_bar.shape[0]
+    if not isinstance(t, jax.core.Tracer) and t.size and not (0 <= t.min() and t.max() < k):
+        raise InputError(f"diffusion steps {t.min()}..{t.max()} are outside 0..{k - 1}")
+    share = alpha_bar.at[t].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    share = share.reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.sqrt(share), jnp.sqrt(1 - share)

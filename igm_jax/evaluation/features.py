@@ -1,0 +1,91 @@
+"""Clips to features, jitted and in batches: the one way in which f is used after training."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from igm_jax.data import SkeletonStore, pipeline
+from igm_jax.models import Encoder, EncoderConfig, pool_bodies
+
+
+def pooled_features(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    present: Bool[Array, "B M"],
+    mean: Float[Array, " C"],
+    std: Float[Array, " C"],
+    *,
+    config: EncoderConfig,
+) -> Float[Array, "B D"]:
+    """Standardises, encodes with nothing hidden, averages over tokens and present bodies.
+
+    Args:
+      params: parameters of the encoder.
+      clip: [B, M, T, V, C] in the units and view of the training data, T = config.frames.
+      present: [B, M].
+      mean: [C] of the training split.
+      std: [C] of the training split.
+      config: the encoder's.
+    """
+    shape = (1,) * (clip.ndim - 1) + (-1,)
+    clip = (clip - mean.reshape(shape)) / std.reshape(shape)
+    rows = clip.reshape(-1, *clip.shape[2:])
+    tokens = Encoder(config).apply({"params": params}, rows)
+    return pool_bodies(tokens.mean(axis=1), present)
+
+
+@functools.cache
+def _jitted(config: EncoderConfig) -> Callable[..., Array]:
+    return jax.jit(functools.partial(pooled_features, config=config))
+
+
+def extract_features(
+    config: EncoderConfig,
+    params: Any,
+    statistics: dict[str, Any],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """Features of many clips.
+
+    Args:
+      config: the encoder's.
+      params: its parameters.
+      statistics: `mean` and `std`, C values each.
+      batches: (clip [b, M, T, V, C], present [b, M]) pairs, equal b but for a smaller last one,
+        which is padded so that everything is compiled once.
+
+    Returns:
+      [number of clips, D] float32.
+    """
+    mean, std = (jnp.asarray(statistics[k], jnp.float32) for k in ("mean", "std"))
+    encode, size, features = _jitted(config), None, []
+    for clip, present in batches:
+        count = len(clip)
+        size = size or count
+        clip, present = (_pad(x, size) for x in (clip, present))
+        features.append(np.asarray(encode(params, clip, present, mean, std))[:count])
+    return np.concatenate(features)
+
+
+def _pad(x: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)]) if len(x) < size else x
+
+
+def clip_batches(
+    store: SkeletonStore,
+    indices: np.ndarray,
+    *,
+    frames: int,
+    bodies: int,
+    view: str,
+    batch_size: int = 128,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Whole clips in the order of `indices`, as `extract_features` reads them."""
+    for start in range(0, len(indices), batch_size):
+        chosen = indices[start : start + batch_size]
+        yield pipeline.full_clips(store, chosen, frames=frames, bodies=bodies, view=view)

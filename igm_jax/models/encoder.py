@@ -1,0 +1,171 @@
+"""The encoder f: a pre-LN transformer over patches of 4 frames × 1 joint (MAMP's backbone)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from igm_jax import diffusion
+from igm_jax.errors import InputError
+from igm_jax.models import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Size of f. The defaults are the NTU model of MAMP and MacDiff: 6,336,000 parameters.
+
+    Attributes:
+      frames: T, frames of the resized clip.
+      joints: V.
+      channels: C, 3 for metres in space, 2 for image points.
+      patch_frames: frames in a token; must divide `frames`.
+      width: D.
+      depth: number of blocks.
+      heads: attention heads H; must divide `width`.
+      mlp_width: hidden width of the MLPs.
+      dtype: compute precision; parameters are float32 always.
+      remat: recompute blocks in the backward pass, to save memory.
+    """
+
+    frames: int = 120
+    joints: int = 25
+    channels: int = 3
+    patch_frames: int = 4
+    width: int = 256
+    depth: int = 8
+    heads: int = 8
+    mlp_width: int = 1024
+    dtype: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self):
+        layers.check_patch(self.frames, self.patch_frames)
+        layers.check_transformer("encoder", self.width, self.heads, self.dtype)
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.frames // self.patch_frames * self.joints
+
+
+@struct.dataclass
+class AuxTokens:
+    """What f is told while it re-encodes a generated clip: f(x̂0, z_t', t, t').
+
+    Attributes:
+      noisy_feature: z_t' [B, D], the noised unit feature of the real clip.
+      feature_t: t' [B], its diffusion step.
+      clip_t: t [B], the step the clip was generated from.
+    """
+
+    # Not jaxtyping: a tree of arrays is also a tree of shapes, shardings or gradients.
+    noisy_feature: Any
+    feature_t: Any
+    clip_t: Any
+
+
+class Block(nn.Module):
+    """x + attention(LN x), then x + MLP(LN x)."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
+        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
+        c = self.config
+        h = nn.LayerNorm(dtype=c.dtype, name="norm1")(x)
+        x = x + layers.SelfAttention(c.heads, c.dtype, name="attention")(h)
+        h = nn.LayerNorm(dtype=c.dtype, name="norm2")(x)
+        return x + layers.Mlp(c.mlp_width, c.dtype, name="mlp")(h), None
+
+
+class AuxEmbedding(nn.Module):
+    """Two tokens without a position: W·z_t' + emb(t'), and emb(t)."""
+
+    width: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, aux: AuxTokens) -> Float[Array, "B 2 D"]:
+        """[B, D] and two [B] → [B, 2, D]."""
+
+        def dense(name):
+            return nn.Dense(self.width, dtype=self.dtype, kernel_init=layers.kernel_init, name=name)
+
+        feature = dense("feature")(aux.noisy_feature) + dense("feature_time")(
+            diffusion.time_embedding(aux.feature_t, self.width)
+        )
+        time = dense("clip_time")(diffusion.time_embedding(aux.clip_t, self.width))
+        return jnp.stack([feature, time], axis=1)
+
+
+class Encoder(nn.Module):
+    """f: clips to token features.
+
+    >>> import jax
+    >>> encoder = Encoder(EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2))
+    >>> clip = jnp.zeros((3, 8, 5, 3))
+    >>> params = encoder.init(jax.random.key(0), clip)
+    >>> encoder.apply(params, clip).shape
+    (3, 10, 16)
+    """
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        aux: AuxTokens | None = None,
+    ) -> Float[Array, "B N D"]:
+        """Encodes standardised clips.
+
+        Args:
+          clip: [B, T, V, C], one body a row.
+          keep: token indices [B, n] that f may see; the others never enter. None shows all.
+          aux: given only when `clip` is a generated one; its two tokens are not returned.
+
+        Returns:
+          [B, n, D] float32 token features after the final LayerNorm, in the order of `keep`.
+
+        Raises:
+          InputError: the clip does not have the shape that the config was built for.
+        """
+        c = self.config
+        if clip.shape[1:] != (c.frames, c.joints, c.channels):
+            raise InputError(
+                f"clip has [T, V, C] = {list(clip.shape[1:])}, but the encoder was built for "
+                f"{[c.frames, c.joints, c.channels]}"
+            )
+        patches = layers.patchify(clip, c.patch_frames)
+        positions = layers.PositionEmbedding(
+            c.frames // c.patch_frames, c.joints, c.width, name="position"
+        )()[None]
+        if keep is not None:  # gather before embedding: hidden tokens cost nothing
+            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+            positions = positions[0, keep]
+        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        x = embed(patches) + positions.astype(c.dtype)
+        if aux is not None:
+            x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
+        x, _ = layers.scan_blocks(Block, c.depth, remat=c.remat)(c, name="blocks")(x)
+        return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
+
+
+def pool_bodies(
+    body_features: Float[Array, "BM D"], present: Bool[Array, "B M"]
+) -> Float[Array, "B D"]:
+    """Mean over the bodies that are present; a clip without any gives zero.
+
+    Args:
+      body_features: [B·M, D], bodies of a clip adjacent.
+      present: [B, M], False for an absent body, whose row counts for nothing.
+    """
+    b, m = present.shape
+    weight = present.astype(body_features.dtype)[..., None]
+    total = (body_features.reshape(b, m, -1) * weight).sum(axis=1)
+    return total / jnp.maximum(weight.sum(axis=1), 1)

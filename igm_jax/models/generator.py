@@ -1,0 +1,178 @@
+"""The generator g: a DiT-style transformer that predicts the noise in a clip from f's features."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from igm_jax import diffusion
+from igm_jax.models import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """Size of g; clip and patch size are the encoder's.
+
+    Attributes:
+      width: D of the generator.
+      depth: number of blocks (MacDiff: 3 is best for linear probing, 5 the paper's).
+      heads: attention heads; must divide `width`.
+      mlp_width: hidden width of the MLPs.
+      dtype: compute precision; parameters are float32 always.
+      remat: recompute blocks in the backward pass, to save memory.
+    """
+
+    width: int = 256
+    depth: int = 5
+    heads: int = 8
+    mlp_width: int = 1024
+    dtype: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self):
+        layers.check_transformer("generator", self.width, self.heads, self.dtype)
+
+
+@struct.dataclass
+class Condition:
+    """What g knows of the clean clip.
+
+    The tokens that f saw are conditioned each on its own adapted feature, all others on the pooled
+    one. Inside g the tokens stand in `order`, the n visible ones first: then the condition is a
+    concatenation and its projections are computed for n + 1 vectors instead of N.
+
+    Attributes:
+      pooled: [B, D].
+      visible: [B, n, D], or None to condition on the pooled feature alone.
+      order: [B, N], a permutation of the tokens whose first n entries are the visible ones; None
+        where `visible` is None.
+    """
+
+    pooled: Any
+    visible: Any = None
+    order: Any = None
+
+    def drop(self, dropped: Bool[Array, " B"], null: Float[Array, " D"]) -> "Condition":
+        """Puts `null` in place of the condition of the clips that are `dropped`."""
+
+        def replace(x):
+            rows = dropped.reshape(-1, *[1] * (x.ndim - 1))
+            return jnp.where(rows, jnp.broadcast_to(null, x.shape), x)
+
+        visible = None if self.visible is None else replace(self.visible)
+        return self.replace(pooled=replace(self.pooled), visible=visible)
+
+
+class AdaLN(nn.Module):
+    """AdaLN(h, z, t) = z_s · (t_s · LN(h) + t_b) + z_b, scales starting at 1 and shifts at 0."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "B N D"], condition: Condition, time: Float[Array, "B E"]
+    ) -> Float[Array, "B N D"]:
+        """Modulates the tokens h (in the order of the condition) by features and time."""
+        n, width = h.shape[1:]
+
+        def scale_shift(name):
+            # A zero kernel with a bias of (1 … 1, 0 … 0): the layer starts as a plain LayerNorm.
+            bias = jnp.concatenate([jnp.ones(width), jnp.zeros(width)])
+            return nn.Dense(
+                2 * width,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.zeros,
+                bias_init=lambda *_: bias,
+                name=name,
+            )
+
+        t_scale, t_shift = jnp.split(scale_shift("time")(time)[:, None], 2, axis=-1)
+        project = scale_shift("condition")
+        z = project(condition.pooled)[:, None]
+        if condition.visible is not None:
+            seen = project(condition.visible)
+            rest = jnp.broadcast_to(z, (*z.shape[:1], n - seen.shape[1], z.shape[-1]))
+            z = jnp.concatenate([seen, rest], axis=1)
+        z_scale, z_shift = jnp.split(z, 2, axis=-1)
+        h = nn.LayerNorm(dtype=self.dtype, use_scale=False, use_bias=False)(h)
+        return z_scale * (t_scale * h + t_shift) + z_shift
+
+
+class Block(nn.Module):
+    """A transformer block whose LayerNorms are AdaLNs."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B N D"], condition: Condition, time: Float[Array, "B E"]
+    ) -> tuple[Float[Array, "B N D"], None]:
+        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
+        c = self.config
+        h = AdaLN(c.dtype, name="norm1")(x, condition, time)
+        x = x + layers.SelfAttention(c.heads, c.dtype, name="attention")(h)
+        h = AdaLN(c.dtype, name="norm2")(x, condition, time)
+        return x + layers.Mlp(c.mlp_width, c.dtype, name="mlp")(h), None
+
+
+class Generator(nn.Module):
+    """g(x_t, h(z), t) → ε̂."""
+
+    config: GeneratorConfig
+    patch_frames: int = 4
+
+    @nn.compact
+    def __call__(
+        self,
+        noisy_clip: Float[Array, "B T V C"],
+        condition: Condition,
+        t: Int[Array, " B"],
+        dropped: Bool[Array, " B"] | None = None,
+    ) -> Float[Array, "B T V C"]:
+        """Predicts the noise.
+
+        Args:
+          noisy_clip: x_t [B, T, V, C].
+          condition: features of the clean clip.
+          t: [B] diffusion steps.
+          dropped: [B], True where the condition is replaced by the learned null condition, which
+            trains the unconditional generator along; None drops nothing.
+
+        Returns:
+          ε̂ [B, T, V, C] float32.
+        """
+        c = self.config
+        _, frames, joints, channels = noisy_clip.shape
+        patches = layers.patchify(noisy_clip, self.patch_frames)
+        position = layers.PositionEmbedding(
+            frames // self.patch_frames, joints, c.width, name="position"
+        )()
+        # Read (and thereby created) always, so that the parameters do not depend on `dropped`.
+        null = self.param("null", layers.position_init, condition.pooled.shape[-1:])
+        if dropped is not None:
+            condition = condition.drop(dropped, null)
+
+        x = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")(patches)
+        x = x + position[None].astype(c.dtype)
+        if condition.order is not None:
+            x = jnp.take_along_axis(x, condition.order[..., None], axis=1)
+        time = diffusion.time_embedding(t, c.width)
+        time = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="time")(time)
+        time = nn.silu(time)
+
+        blocks = layers.scan_blocks(Block, c.depth, broadcast=2, remat=c.remat)
+        x, _ = blocks(c, name="blocks")(x, condition, time)
+        x = AdaLN(c.dtype, name="norm")(x, condition, time)
+        out = nn.Dense(
+            self.patch_frames * channels,
+            dtype=jnp.float32,
+            kernel_init=nn.initializers.zeros,
+            name="out",
+        )(x)
+        if condition.order is not None:
+            back = jnp.argsort(condition.order, axis=1)
+            out = jnp.take_along_axis(out, back[..., None], axis=1)
+        return layers.unpatchify(out, self.patch_frames, joints)

@@ -1,0 +1,112 @@
+"""IGM: encoder f, adapter h and generator g joined in one module."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from igm_jax.errors import InputError
+from igm_jax.models.adapter import AdapterConfig, adapt
+from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig
+from igm_jax.models.generator import Condition, Generator, GeneratorConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class IGMConfig:
+    """The three parts, and what leads from one to the other.
+
+    Attributes:
+      encoder: f.
+      adapter: h.
+      generator: g.
+      condition: "tokens" conditions visible tokens on their own feature and hidden ones on the
+        pooled feature (MacDiff); "pooled" conditions all on the pooled feature. With nothing
+        hidden from f, "tokens" would let g copy, so `IGM.condition` uses the pooled one then.
+      projector_width: hidden and output width of a projector between pooled features and the
+        idempotency losses; 0 for none.
+    """
+
+    encoder: EncoderConfig = EncoderConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    condition: str = "tokens"
+    projector_width: int = 0
+
+    def __post_init__(self):
+        if self.condition not in ("tokens", "pooled"):
+            raise InputError(
+                f'model condition={self.condition!r} is unknown: choose "tokens" or "pooled"'
+            )
+
+
+class Projector(nn.Module):
+    """Dense, batch normalisation, GELU, Dense. Training only, so it needs no running statistics."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        """[B, D] → [B, width]."""
+        h = nn.Dense(self.width, name="in")(z)
+        h = (h - h.mean(axis=0, keepdims=True)) / (h.std(axis=0, keepdims=True) + 1e-5)
+        return nn.Dense(self.width, name="out")(nn.gelu(h))
+
+
+class IGM(nn.Module):
+    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`."""
+
+    config: IGMConfig
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        c = self.config
+        self.encoder = Encoder(c.encoder)
+        self.generator = Generator(c.generator, c.encoder.patch_frames)
+        self.projector = Projector(c.projector_width) if c.projector_width else None
+
+    def encode(
+        self,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        aux: AuxTokens | None = None,
+    ) -> Float[Array, "B n D"]:
+        """f; see `Encoder`."""
+        return self.encoder(clip, keep, aux)
+
+    def condition(
+        self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None
+    ) -> Condition:
+        """h: visible tokens to the generator's condition.
+
+        Args:
+          tokens: [B, n, D], what f made of the first n tokens of `order`.
+          order: [B, N] permutation, or None when f saw every token.
+        """
+        visible, pooled = adapt(tokens, self.config.adapter)
+        if order is None or self.config.condition == "pooled":
+            return Condition(pooled)
+        return Condition(pooled, visible, order)
+
+    def generate(
+        self,
+        noisy_clip: Float[Array, "B T V C"],
+        condition: Condition,
+        t: Int[Array, " B"],
+        dropped: Bool[Array, " B"] | None = None,
+    ) -> Float[Array, "B T V C"]:
+        """g; see `Generator`."""
+        return self.generator(noisy_clip, condition, t, dropped)
+
+    def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        """Pooled features as the idempotency losses see them."""
+        return z if self.projector is None else self.projector(z)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
+        """Touches every parameter; used to initialise them."""
+        b = clip.shape[0]
+        t = jnp.zeros((b,), jnp.int32)
+        feature = jnp.zeros((b, self.config.encoder.width))
+        tokens = self.encode(clip, aux=AuxTokens(feature, t, t))
+        self.project(tokens.mean(axis=1))
+        return self.generate(clip, self.condition(tokens, None), t)

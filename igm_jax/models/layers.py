@@ -1,0 +1,126 @@
+"""What the encoder and the generator share: patches, attention, MLP, positions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from igm_jax.errors import InputError
+
+# Transformers without a class token are trained with Xavier-uniform matrices since MAE.
+kernel_init = nn.initializers.xavier_uniform()
+position_init = nn.initializers.truncated_normal(0.02)
+
+
+def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:
+    """Raises `InputError` for a size or precision that the blocks of `part` cannot have."""
+    if width % heads:
+        raise InputError(f"{part} width={width} is not a multiple of heads={heads}")
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise InputError(f"{part} dtype={dtype!r} is unknown: choose float32, bfloat16 or float16")
+
+
+def check_patch(frames: int, patch_frames: int) -> None:
+    """Raises `InputError` unless a clip of `frames` frames is a whole number of patches."""
+    if frames % patch_frames:
+        raise InputError(
+            f"frames={frames} is not a multiple of patch_frames={patch_frames}: choose another "
+            f"frame count, such as {frames - frames % patch_frames or patch_frames}"
+        )
+
+
+def patchify(clip: Float[Array, "B T V C"], patch_frames: int) -> Float[Array, "B N P"]:
+    """Cuts a clip into tokens of `patch_frames` frames × 1 joint.
+
+    Args:
+      clip: [B, T, V, C].
+      patch_frames: frames in a patch; must divide T.
+
+    Returns:
+      [B, N, patch_frames · C] with N = T / patch_frames · V; joints vary fastest.
+    """
+    b, t, v, c = clip.shape
+    check_patch(t, patch_frames)
+    patches = clip.reshape(b, t // patch_frames, patch_frames, v, c).swapaxes(2, 3)
+    return patches.reshape(b, -1, patch_frames * c)
+
+
+def unpatchify(
+    patches: Float[Array, "B N P"], patch_frames: int, joints: int
+) -> Float[Array, "B T V C"]:
+    """The inverse of `patchify`."""
+    b, n, width = patches.shape
+    x = patches.reshape(b, n // joints, joints, patch_frames, width // patch_frames)
+    return x.swapaxes(2, 3).reshape(b, -1, joints, width // patch_frames)
+
+
+def attention(
+    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
+) -> Float[Array, "B N H K"]:
+    """Full attention among the tokens of a clip; the one place that chooses how to compute it."""
+    return jax.nn.dot_product_attention(query, key, value)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with biases: 4 D² + 4 D parameters."""
+
+    heads: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """[B, N, D] → [B, N, D]."""
+        b, n, d = x.shape
+        qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=kernel_init, name="qkv")(x)
+        query, key, value = jnp.unstack(qkv.reshape(b, n, 3, self.heads, d // self.heads), axis=2)
+        mixed = attention(query, key, value).reshape(b, n, d)
+        return nn.Dense(d, dtype=self.dtype, kernel_init=kernel_init, name="out")(mixed)
+
+
+class Mlp(nn.Module):
+    """Dense, GELU, Dense."""
+
+    hidden: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """[B, N, D] → [B, N, D]."""
+        h = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=kernel_init, name="in")(x)
+        out = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=kernel_init, name="out")
+        return out(nn.gelu(h))
+
+
+class PositionEmbedding(nn.Module):
+    """Learned temporal and spatial (joint) embeddings, separate and added."""
+
+    steps: int
+    joints: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "N D"]:
+        """One row a token, in the order of `patchify`."""
+        temporal = self.param("temporal", position_init, (self.steps, self.width))
+        spatial = self.param("spatial", position_init, (self.joints, self.width))
+        return (temporal[:, None] + spatial[None]).reshape(-1, self.width)
+
+
+def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat: bool = False):
+    """`depth` blocks with stacked parameters [depth, …], compiled once.
+
+    Args:
+      block: a module whose call is `(x, *broadcast) -> (x, None)`.
+      depth: number of blocks.
+      broadcast: how many arguments after x every block gets alike.
+      remat: recompute the block in the backward pass instead of keeping its activations.
+    """
+    if remat:
+        block = nn.remat(block, prevent_cse=False)
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(nn.broadcast,) * broadcast,
+        length=depth,
+    )

@@ -1,0 +1,153 @@
+"""Checkpoints: the state, the place in the data, and what is needed to use the encoder elsewhere.
+
+The only module that knows Orbax. Saves are asynchronous and atomic: a step's folder appears when it
+is complete, so a killed run or a full disk leaves the previous checkpoint as it was.
+"""
+
+import pathlib
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from igm_jax.errors import InputError
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of a run: the last few steps, and the best by validation KNN."""
+
+    def __init__(self, run_folder: pathlib.Path, keep: int = 2):
+        best = policies.BestN(
+            get_metric_fn=lambda m: m["knn"], n=1, keep_checkpoints_without_metrics=False
+        )
+        self._manager = ocp.CheckpointManager(
+            (run_folder / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                # The loop decides when to save; without this every call but the first is refused.
+                save_decision_policy=policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                best_fn=lambda m: m["knn"],
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest complete step, or None."""
+        return self._manager.latest_step()
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        iterator: grain.DatasetIterator,
+        meta: dict[str, Any],
+        knn: float | None = None,
+    ) -> None:
+        """Starts to save; returns before it is done unless another save is in flight.
+
+        Args:
+          step: name of the checkpoint.
+          state: tree of arrays.
+          iterator: the data iterator, just after the batch of this step.
+          meta: JSON: config, statistics, layout.
+          knn: validation accuracy that ranks this checkpoint, if it was measured.
+        """
+        if step == self.latest_step:
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                data=grain.checkpoint.CheckpointSave(iterator),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=None if knn is None else {"knn": knn},
+        )
+
+    def restore(
+        self, target: Any, iterator: grain.DatasetIterator
+    ) -> tuple[Any, grain.DatasetIterator]:
+        """The latest state and iterator.
+
+        Args:
+          target: tree of `jax.ShapeDtypeStruct` with shardings; the device count may differ from
+            that of the saving run.
+          iterator: a fresh iterator of the same data; it is moved to the saved place.
+        """
+        restored = self._manager.restore(
+            self.latest_step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target),
+                data=grain.checkpoint.CheckpointRestore(iterator),
+            ),
+        )
+        return restored["state"], restored["data"]
+
+    def wait(self) -> None:
+        """Returns when the save in flight is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then releases the threads."""
+        self.wait()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def select_step(run_folder: pathlib.Path, which: str | int) -> int:
+    """The step that "last", "best" (by validation KNN) or a number means in this run.
+
+    Raises:
+      InputError: no checkpoint, or not this one.
+    """
+    folder = run_folder / "checkpoints"
+    if not folder.is_dir():
+        raise InputError(f"{run_folder} has no checkpoints: is it the folder of a run?")
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False, best_fn=lambda m: m["knn"])
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        steps = manager.all_steps()
+        step = {"last": manager.latest_step, "best": manager.best_step}.get(which, lambda: which)()
+    if step not in steps:
+        raise InputError(
+            f"{run_folder} has no checkpoint {which!r}: it has {sorted(steps) or 'none yet'}"
+        )
+    return step
+
+
+def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
+    """The part of the saved parameters that `target` names, on the default device.
+
+    Args:
+      run_folder: folder of the run.
+      step: an existing step; see `select_step`.
+      target: tree of `jax.ShapeDtypeStruct`, a subtree of the run's parameters.
+    """
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = {
+        "params": jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), target
+        )
+    }
+    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    path = (run_folder / "checkpoints" / str(step) / "state").absolute()
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(
+            path,
+            args=ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True),
+        )
+    return restored["params"]
+
+
+def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
+    """The JSON saved with a step: config, statistics, layout."""
+    path = (run_folder / "checkpoints" / str(step) / "meta").absolute()
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path, args=ocp.args.JsonRestore())

@@ -1,0 +1,216 @@
+"""The experiment as frozen dataclasses, and the strict way from a config file to them.
+
+`configs/base.py` lists every key once with its meaning and its default; a test holds the two
+together. A ConfigDict never gets past `from_mapping`.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from igm_jax import diffusion, skeleton
+from igm_jax.errors import InputError
+from igm_jax.models import IGMConfig
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which clips, and how they are cut. Comments on every key: configs/base.py."""
+
+    dataset: str = "synthetic"
+    path: str = "data/synthetic"
+    protocol: str = "xsub"
+    pretrain_split: str = "train"
+    view: str = "centred"
+    bodies: int = 1
+    crop: tuple[float, float] = (0.5, 1.0)
+    min_crop_frames: int = 64
+    rotation: tuple[float, float, float] = (0.3, 0.3, 0.3)
+
+    def __post_init__(self):
+        _choice("data.view", self.view, skeleton.VIEWS)
+        _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise InputError(f"data.crop={self.crop}: needs 0 < low <= high <= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """The losses and every choice they leave open. Comments on every key: configs/base.py."""
+
+    schedule: str = "inverse_cosine"
+    diffusion_steps: int = 1000
+    mask_ratio: float = 0.9
+    input_noise: float = 0.005
+    condition_drop: float = 0.1
+    feature_weight: float = 1.0
+    distribution_weight: float = 1.0
+    entropy_weight: float = 0.0
+    entropy: str = "coding_length"
+    distortion: float = 0.5
+    start_epoch: int = 0
+    ramp_epochs: int = 20
+    target_temperature: float = 0.05
+    temperature: float = 0.1
+    queue_size: int = 16384
+    ema_decay: float = 0.0
+    centre_features: bool = False
+    aux_tokens: bool = True
+    reencode_mask_ratio: float = 0.9
+    max_t: float = 0.9
+    clean_clip: float = 5.0
+    clean_gradient: bool = False
+
+    def __post_init__(self):
+        _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
+        _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
+        for name in ("mask_ratio", "reencode_mask_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"objective.{name}={getattr(self, name)}: needs 0 <= ratio < 1")
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether generated clips are re-encoded at all; False is MacDiff's objective."""
+        return self.feature_weight > 0 or self.distribution_weight > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay. Comments on every key: configs/base.py."""
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup_epochs: float = 20
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of the run and what is done along it. Comments on every key: configs/base.py."""
+
+    epochs: int = 500
+    batch_size: int = 128
+    log_every: int = 50
+    knn_every: int = 25
+    checkpoint_every: int = 25
+    keep_checkpoints: int = 2
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """Linear probe (MAMP's recipe). Comments on every key: configs/base.py."""
+
+    epochs: int = 100
+    batch_size: int = 256
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything a run depends on; with the data it determines the result."""
+
+    name: str = "base"
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    model: IGMConfig = IGMConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    probe: ProbeConfig = ProbeConfig()
+
+    def __post_init__(self):
+        if self.model.adapter.over == "batch" and self.data.bodies > 1:
+            raise InputError(
+                'model.adapter.over="batch" filters all rows of the batch alike and cannot leave '
+                'absent bodies out: use "tokens", or data.bodies=1'
+            )
+        queue, batch = self.objective.queue_size, self.train.batch_size
+        if self.objective.distribution_weight > 0 and queue % batch:
+            raise InputError(
+                f"objective.queue_size={queue} is not a multiple of train.batch_size={batch}: use "
+                f"{max(1, queue // batch) * batch}"
+            )
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for an error message, or nothing if no known name is near."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Builds a (nested) frozen dataclass from a mapping, refusing what does not fit.
+
+    Args:
+      cls: the dataclass.
+      values: key → value; nested dataclasses are nested mappings. Keys left out keep their default.
+      prefix: name of this part, for messages.
+
+    Returns:
+      An instance of `cls`.
+
+    Raises:
+      InputError: an unknown key (naming the nearest known one) or a value of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    kwargs = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise InputError(f"config has no key {prefix + key!r}{nearest(key, fields)}")
+        kwargs[key] = _convert(fields[key], value, prefix + key)
+    return cls(**kwargs)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise InputError(f"config key {name!r} is a group of keys, not {value!r}")
+        return from_mapping(kind, value, name + ".")
+    if isinstance(kind, types.GenericAlias):  # tuple[float, float] or tuple[float, ...]
+        items = typing.get_args(kind)
+        if not isinstance(value, list | tuple) or not value:
+            raise InputError(f"config key {name!r} needs a tuple of numbers, not {value!r}")
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        if len(items) != len(value):
+            raise InputError(f"config key {name!r} needs {len(items)} numbers, not {value!r}")
+        return tuple(_convert(item, v, name) for item, v in zip(items, value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"config key {name!r} needs {kind.__name__}, not {value!r}")
+    return value
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Plain JSON types (tuples become lists); `from_mapping` is the inverse."""
+    plain = lambda v: list(v) if isinstance(v, tuple) else v  # noqa: E731
+    return {
+        f.name: to_mapping(v) if dataclasses.is_dataclass(v) else plain(v)
+        for f in dataclasses.fields(config)
+        for v in [getattr(config, f.name)]
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`"key: old → new"` for every leaf in which two mappings differ."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a!r} → {b!r}")
+    return lines

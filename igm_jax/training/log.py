@@ -1,0 +1,104 @@
+"""Where a run's numbers go: JSON lines always, TensorBoard if wanted, and the terminal."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+
+from rich import progress
+
+from igm_jax.errors import InputError
+
+
+class RunLog:
+    """`metrics.jsonl` in the run folder, one line a report, and the same on the terminal.
+
+    Args:
+      run_folder: folder of the run.
+      total_steps: length of the run, for the progress bar.
+      start_step: the step a resumed run starts after; later lines of the file, written after the
+        last checkpoint by a run that was then killed, are cut off.
+      tensorboard: also write TensorBoard events.
+
+    Raises:
+      InputError: TensorBoard is asked for and its writer is not installed.
+    """
+
+    def __init__(
+        self,
+        run_folder: pathlib.Path,
+        total_steps: int,
+        start_step: int = 0,
+        tensorboard: bool = False,
+    ):
+        path = run_folder / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            # A kill in mid-write leaves a line without its end.
+            kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= start_step]
+        path.write_text("".join(kept))
+        self._file = path.open("a", buffering=1)
+        self._events = None
+        if tensorboard:
+            try:
+                import tensorboardX
+            except ImportError as e:
+                raise InputError(
+                    "train.tensorboard=True needs tensorboardX: pip install tensorboardX"
+                ) from e
+            self._events = tensorboardX.SummaryWriter(str(run_folder / "tensorboard"))
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._task = self._bar.add_task("steps", total=total_steps, completed=start_step)
+            self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self._bar:
+            self._bar.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def report(self, step: int, values: Mapping[str, float], text: str | None = None) -> None:
+        """Writes `{"step": step, **values}` and shows it, or `text` instead."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._events:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+        self.say(text or format_values(step, values))
+
+    def close(self) -> None:
+        """Ends the bar and closes the files."""
+        if self._bar:
+            self._bar.stop()
+        if self._events:
+            self._events.close()
+        self._file.close()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def format_values(step: int, values: Mapping[str, float]) -> str:
+    """One line: `step 50  loss 0.9312  …`.
+
+    >>> format_values(50, {"loss": 0.93124, "learning_rate": 1e-5})
+    'step 50  loss 0.9312  learning_rate 1e-05'
+    """
+    return "  ".join([f"step {step}", *(f"{k} {v:.4g}" for k, v in values.items())])

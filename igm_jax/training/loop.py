@@ -1,0 +1,290 @@
+"""Pre-training from a config and a store to a finished run folder."""
+
+import dataclasses
+import functools
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igm_jax import metrics
+from igm_jax.data import SkeletonStore, pipeline, protocols
+from igm_jax.errors import DivergedError, InputError
+from igm_jax.evaluation import features
+from igm_jax.training import parallel
+from igm_jax.training import run_folder as run_folders
+from igm_jax.training.checkpoint import Checkpoints
+from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.log import RunLog
+from igm_jax.training.objective import feature_diagnostics
+from igm_jax.training.program import Program, build_program
+from igm_jax.training.state import TrainState
+
+
+def pretrain(
+    config: ExperimentConfig,
+    store: SkeletonStore,
+    run_folder: pathlib.Path,
+    *,
+    resume: str = "auto",
+    devices: list[jax.Device] | None = None,
+) -> str:
+    """Trains, or goes on training, until the last epoch or a signal.
+
+    Args:
+      config: the experiment.
+      store: its data.
+      run_folder: gets config.json, environment.json, metrics.jsonl and checkpoints/.
+      resume: "auto" goes on with a run of the same config, "never" refuses an existing run.
+      devices: devices to train on; all by default.
+
+    Returns:
+      "finished", or the name of the signal that stopped the run after it was saved.
+
+    Raises:
+      InputError: the data does not fit the config, or the run folder belongs to another config.
+      DivergedError: a loss that is not finite; names step, clips and config.
+    """
+    indices, statistics = _prepare_data(config, store)
+    program = build_program(config, statistics, len(indices), devices)
+    meta = {
+        "config": to_mapping(config),
+        "statistics": statistics,
+        "layout": store.layout.to_dict(),
+        "class_names": list(store.class_names),
+    }
+    run_folders.claim(run_folder, meta["config"], resume)
+
+    def batches() -> Any:
+        return pipeline.train_batches(
+            store,
+            indices,
+            batch_size=config.train.batch_size,
+            frames=config.model.encoder.frames,
+            bodies=config.data.bodies,
+            view=config.data.view,
+            crop=config.data.crop,
+            min_crop_frames=config.data.min_crop_frames,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    with Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints:
+        iterator = iter(batches())
+        start = checkpoints.latest_step or 0
+        if start:
+            state, iterator = checkpoints.restore(program.restore_target, iterator)
+        else:
+            state = program.init(jax.random.key(config.seed))
+        with (
+            RunLog(run_folder, program.total_steps, start, config.train.tensorboard) as log,
+            _Signals() as signals,
+        ):
+            log.say(_headline(config, program, len(indices), start))
+            return _Loop(
+                config, program, store, statistics, meta, checkpoints, log, signals, run_folder
+            ).run(state, iterator, start)
+
+
+@dataclasses.dataclass
+class _Loop:
+    """The loop's fixed surroundings, so that its parts do not pass nine arguments around."""
+
+    config: ExperimentConfig
+    program: Program
+    store: SkeletonStore
+    statistics: dict[str, tuple[float, ...]]
+    meta: dict[str, Any]
+    checkpoints: Checkpoints
+    log: RunLog
+    signals: "_Signals"
+    run_folder: pathlib.Path
+
+    def run(self, state: TrainState, iterator: Iterator[dict[str, np.ndarray]], start: int) -> str:
+        train, program = self.config.train, self.program
+        key = jax.device_put(
+            jax.random.fold_in(jax.random.key(self.config.seed), 1),
+            parallel.replicated(program.mesh),
+        )
+        window = _Window(train.batch_size)
+        pending = None  # the step whose metrics are still on the device
+        for step in range(start + 1, program.total_steps + 1):
+            raw = next(iterator)
+            clip_index = raw.pop("index")
+            state, values = program.step(state, parallel.to_devices(program.mesh, raw), key)
+            if pending:  # one step late, so that the device never waits for the host
+                self._collect(*pending, window)
+            pending = (step, values, clip_index)
+
+            last = step == program.total_steps
+            epoch, rest = divmod(step, program.steps_per_epoch)
+            knn_due = last or (rest == 0 and epoch % train.knn_every == 0)
+            save_due = last or (rest == 0 and epoch % train.checkpoint_every == 0)
+            log_due = last or step % train.log_every == 0
+            stop = self.signals.received
+            if knn_due or save_due or log_due or stop:
+                self._collect(*pending, window)  # nothing is saved before it is known to be finite
+                pending = None
+            if log_due:
+                self.log.report(step, window.flush(epoch=step / program.steps_per_epoch))
+            knn = None
+            if knn_due:
+                evaluated = self._evaluate(state)
+                self.log.report(step, evaluated)
+                knn = evaluated["val_knn_1"]
+                window.restart_clock()
+            if save_due or stop:
+                self.checkpoints.save(step, state, iterator, self.meta, knn)
+                window.restart_clock()
+            if stop and not last:
+                self.checkpoints.wait()
+                self.log.say(
+                    f"{stop}: saved step {step} of {program.total_steps} in {self.run_folder}; "
+                    "the same command goes on from there"
+                )
+                return stop
+            self.log.advance(step)
+        return "finished"
+
+    def _collect(
+        self, step: int, values: dict[str, jax.Array], clip_index: np.ndarray, window: "_Window"
+    ) -> None:
+        """Fetches a step's metrics, and stops the run if they are not finite."""
+        features_ = values.pop("features")
+        host = {k: float(v) for k, v in jax.device_get(values).items()}
+        bad = [k for k, v in host.items() if not np.isfinite(v)]
+        if bad:
+            names = ", ".join(str(n) for n in self.store.clips["name"][clip_index])
+            raise DivergedError(
+                f"{' and '.join(bad)} not finite at step {step}: the last good checkpoint is step "
+                f"{self.checkpoints.latest_step or 0} of {self.run_folder} (config in "
+                f"{self.run_folder / 'config.json'}); clips of the batch: {names}"
+            )
+        window.add(host, features_, self.config.objective.distortion)
+
+    def _evaluate(self, state: TrainState) -> dict[str, float]:
+        """KNN from the fitting part of the training split to its validation part."""
+        parts = {}
+        for part in ("fit", "val"):
+            chosen = protocols.split(self.store, self.config.data.protocol, part)
+            clips = features.clip_batches(
+                self.store,
+                chosen,
+                frames=self.config.model.encoder.frames,
+                bodies=self.config.data.bodies,
+                view=self.config.data.view,
+            )
+            parts[part] = (
+                features.extract_features(
+                    self.config.model.encoder, state.params["encoder"], self.statistics, clips
+                ),
+                self.store.clips["label"][chosen],
+            )
+        fit, labels = parts["fit"]
+        accuracy = functools.partial(
+            metrics.knn_accuracy,
+            *(jnp.asarray(x) for x in (*parts["val"], fit, labels)),
+            num_classes=len(self.store.class_names),
+        )
+        return {
+            "val_knn_1": float(accuracy(k=1)),
+            "val_knn_20": float(accuracy(k=20)),
+            "val_effective_rank": float(metrics.effective_rank(jnp.asarray(fit))),
+        }
+
+
+class _Window:
+    """Averages the metrics between two reports."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._values: list[dict[str, float]] = []
+        self._diagnostics = jax.jit(feature_diagnostics, static_argnames="distortion")
+        self._latest = None
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves what happened between steps out of the throughput."""
+        self._start, self._timed = time.perf_counter(), 0
+
+    def add(self, values: dict[str, float], features_: jax.Array, distortion: float) -> None:
+        self._values.append(values)
+        self._timed += 1
+        self._latest = (features_, distortion)
+
+    def flush(self, epoch: float) -> dict[str, float]:
+        """Means since the last report, diagnostics of the last batch, clips per second."""
+        seconds = time.perf_counter() - self._start
+        report = {"epoch": round(epoch, 3)}
+        report |= {k: float(np.mean([v[k] for v in self._values])) for k in self._values[0]}
+        report["learning_rate"] = self._values[-1]["learning_rate"]
+        features_, distortion = self._latest
+        report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
+        report["clips_per_second"] = self._batch_size * self._timed / seconds
+        self._values = []
+        self.restart_clock()
+        return report
+
+
+class _Signals:
+    """SIGTERM (preemption) and Ctrl-C end the step in flight, save, and leave."""
+
+    def __init__(self):
+        self.received: str | None = None
+
+    def __enter__(self) -> "_Signals":
+        def note(number, _):
+            if self.received and number == signal.SIGINT:
+                raise KeyboardInterrupt  # the second Ctrl-C means now
+            self.received = signal.Signals(number).name
+
+        self._old = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._old[number] = signal.signal(number, note)
+        except ValueError:  # not the main thread: whoever runs us there handles signals
+            pass
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def _prepare_data(
+    config: ExperimentConfig, store: SkeletonStore
+) -> tuple[np.ndarray, dict[str, tuple[float, ...]]]:
+    """Indices of the pre-training split, and the statistics that standardise it."""
+    encoder, (_, joints, channels) = config.model.encoder, store.frames.shape
+    if (encoder.joints, encoder.channels) != (joints, channels):
+        raise InputError(
+            f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but the "
+            f"config says model.encoder.joints={encoder.joints}, channels={encoder.channels}"
+        )
+    indices = protocols.split(store, config.data.protocol, config.data.pretrain_split)
+    if len(indices) < config.train.batch_size:
+        raise InputError(
+            f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
+            f"train.batch_size={config.train.batch_size}"
+        )
+    mean, std = pipeline.statistics(store, indices, config.data.view)
+    std = np.where(std > 0, std, 1.0)  # a constant coordinate stays zero, it does not become NaN
+    return indices, {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+
+
+def _headline(config: ExperimentConfig, program: Program, clips: int, start: int) -> str:
+    target = program.restore_target
+    count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}
+    parts = ", ".join(f"{k} {v:,}" for k, v in count.items())
+    return (
+        f"{config.name}: {clips:,} clips, {program.total_steps:,} steps of "
+        f"{config.train.batch_size} ({config.train.epochs} epochs) on {program.mesh.size} "
+        f"{jax.devices()[0].platform} device(s); parameters: {parts}"
+        + (f"; resumed after step {start:,}" if start else "; compiling …")
+    )

@@ -1,0 +1,259 @@
+"""The IGM objective: noise prediction, and the two idempotency constraints on what g generates.
+
+One pure function of parameters, batch and key. METHOD of the paper in order: f reads the clip, h
+turns its features into a condition, g predicts noise (L_gen); the clip that this implies goes
+through f again and must keep its feature (L_ide_feat) and its similarities to others (L_ide_dist).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from igm_jax import augment, diffusion, losses, metrics
+from igm_jax.models import IGM, AuxTokens, pool_bodies
+from igm_jax.training.config import ObjectiveConfig
+
+
+@struct.dataclass
+class ClipBatch:
+    """What a step sees of the data: standardised, augmented clips.
+
+    Attributes:
+      clip: [B, M, T, V, C].
+      present: [B, M], False for an absent body; its rows count in no loss and no feature.
+    """
+
+    clip: Any
+    present: Any
+
+    @property
+    def rows(self) -> Float[Array, "BM T V C"]:
+        """Bodies folded into the batch."""
+        return self.clip.reshape(-1, *self.clip.shape[2:])
+
+
+class ObjectiveOutput(NamedTuple):
+    """What `igm_objective` returns beside the loss.
+
+    Attributes:
+      metrics: name → scalar.
+      features: [B, D] pooled features of the real clips.
+      references: [B, E] unit features of the targets, to be enqueued.
+    """
+
+    metrics: dict[str, Float[Array, ""]]
+    features: Float[Array, "B D"]
+    references: Float[Array, "B E"]
+
+
+def igm_objective(
+    params: Any,
+    teacher: Any,
+    queue: Float[Array, "Q E"],
+    batch: ClipBatch,
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    config: ObjectiveConfig,
+    alpha_bar: Float[Array, " K"],
+    ramp: Float[Array, ""],
+) -> tuple[Float[Array, ""], ObjectiveOutput]:
+    """L_gen + ramp · (λ_feat L_ide_feat + λ_dist L_ide_dist + λ_entropy L_entropy).
+
+    Args:
+      params: parameters of `model`; the gradient is with respect to these.
+      teacher: parameters that make the targets, or an empty dict: then f itself makes them.
+      queue: [Q, E] unit reference features of other clips; [0, E] if L_ide_dist is off.
+      batch: clips.
+      key: random key of this step.
+      model: the joined model.
+      config: the choices.
+      alpha_bar: [K] noise schedule.
+      ramp: scalar in [0, 1] on everything but L_gen.
+
+    Returns:
+      `(loss, ObjectiveOutput)`.
+    """
+    k_order, k_input, k_generate, k_reencode = jax.random.split(key, 4)
+
+    def f(p, clip, keep=None, aux=None):
+        return model.apply({"params": p}, clip, keep, aux, method="encode")
+
+    def project(p, z):
+        return model.apply({"params": p}, z, method="project")
+
+    # f reads a random part of the clip.
+    clip = batch.rows
+    order, keep = _random_subset(k_order, clip.shape[0], model, config.mask_ratio)
+    noisy = clip + config.input_noise * jax.random.normal(k_input, clip.shape)
+    tokens = f(params, noisy, keep)
+    z = pool_bodies(tokens.mean(axis=1), batch.present)
+
+    # g predicts the noise in the whole clip.
+    condition = model.apply({"params": params}, tokens, order, method="condition")
+    loss_gen, generated = _generate(
+        params, batch, condition, k_generate, model=model, config=config, alpha_bar=alpha_bar
+    )
+    loss = loss_gen
+    values = {"loss_gen": loss_gen}
+
+    # Targets, and the explicit entropy term that keeps features apart.
+    if teacher:
+        target_z = pool_bodies(f(teacher, noisy, keep).mean(axis=1), batch.present)
+        target = jax.lax.stop_gradient(project(teacher, target_z))
+    else:
+        target = project(params, z)
+    centre = jnp.zeros_like(target[:1])
+    if config.centre_features:
+        centre = jax.lax.stop_gradient(target.mean(axis=0, keepdims=True))
+    target = target - centre
+
+    if config.idempotent:
+        z_hat, valid, noisy_feature = _reencode(
+            f, params, batch, z, generated, k_reencode, model=model, config=config,
+            alpha_bar=alpha_bar,
+        )  # fmt: skip
+        p = project(params, z_hat) - centre
+        loss_feat = _mean(losses.feature_idempotency_loss(target, p), valid)
+        loss = loss + ramp * config.feature_weight * loss_feat
+        values |= {
+            "loss_feat": loss_feat,
+            "cos_generated": _mean(-losses.feature_idempotency_loss(z, z_hat), valid),
+            "cos_aux": -losses.feature_idempotency_loss(z, noisy_feature).mean(),
+        }
+        if config.distribution_weight > 0:
+            loss_dist = losses.distribution_idempotency_loss(
+                target, p, queue,
+                target_temperature=config.target_temperature, temperature=config.temperature,
+            )  # fmt: skip
+            values["loss_dist"] = loss_dist = _mean(loss_dist, valid)
+            loss = loss + ramp * config.distribution_weight * loss_dist
+    if config.entropy_weight > 0:
+        unit = losses.normalize(project(params, z) - centre)
+        values["loss_entropy"] = loss_entropy = _entropy_loss(unit, config)
+        loss = loss + ramp * config.entropy_weight * loss_entropy
+
+    references = jax.lax.stop_gradient(losses.normalize(target))
+    output = ObjectiveOutput({"loss": loss, **values}, jax.lax.stop_gradient(z), references)
+    return loss, output
+
+
+def _random_subset(
+    key: Key[Array, ""], rows: int, model: IGM, mask_ratio: float
+) -> tuple[Int[Array, "R N"] | None, Int[Array, "R n"] | None]:
+    """A permutation of each row's tokens and its visible head; None, None if nothing is hidden."""
+    if mask_ratio == 0:
+        return None, None
+    n = model.config.encoder.num_tokens
+    order = augment.random_order(key, rows, n)
+    return order, order[:, : augment.num_visible(n, mask_ratio)]
+
+
+class Generated(NamedTuple):
+    """What g made of a batch: x̂0 of every row, and of every clip its step and if h(z) was known."""
+
+    clip: Float[Array, "BM T V C"]
+    t: Int[Array, " B"]
+    conditioned: Bool[Array, " B"]
+
+
+def _generate(
+    params: Any,
+    batch: ClipBatch,
+    condition: Any,
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    config: ObjectiveConfig,
+    alpha_bar: Float[Array, " K"],
+) -> tuple[Float[Array, ""], Generated]:
+    """L_gen, and the clean clip that the predicted noise implies."""
+    k_t, k_noise, k_drop = jax.random.split(key, 3)
+    b, bodies = batch.present.shape
+    t = jax.random.randint(k_t, (b,), 0, config.diffusion_steps)
+    dropped = jax.random.bernoulli(k_drop, config.condition_drop, (b,))
+    noise = jax.random.normal(k_noise, batch.rows.shape)
+    row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step
+    x_t = diffusion.add_noise(alpha_bar, batch.rows, row_t, noise)
+    predicted = model.apply(
+        {"params": params}, x_t, condition, row_t, jnp.repeat(dropped, bodies), method="generate"
+    )
+    loss = _mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
+    clean = diffusion.predict_clean(alpha_bar, x_t, row_t, predicted)
+    clean = jnp.clip(clean, -config.clean_clip, config.clean_clip)
+    if not config.clean_gradient:
+        clean = jax.lax.stop_gradient(clean)
+    return loss, Generated(clean, t, ~dropped)
+
+
+def _reencode(
+    f: Any,
+    params: Any,
+    batch: ClipBatch,
+    z: Float[Array, "B D"],
+    generated: Generated,
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    config: ObjectiveConfig,
+    alpha_bar: Float[Array, " K"],
+) -> tuple[Float[Array, "B D"], Bool[Array, " B"], Float[Array, "B D"]]:
+    """f(x̂0, z_t', t, t'), which clips count, and z_t'.
+
+    A clip counts if x̂0 came from its condition and from a step that left something of it:
+    1/√ᾱ_t amplifies the error of g up to 22 times near t = K.
+    """
+    k_keep, k_t, k_noise = jax.random.split(key, 3)
+    bodies = batch.present.shape[1]
+    _, keep = _random_subset(k_keep, generated.clip.shape[0], model, config.reencode_mask_ratio)
+
+    feature_t = jax.random.randint(k_t, generated.t.shape, 0, config.diffusion_steps)
+    unit = losses.normalize(jax.lax.stop_gradient(z))
+    noisy_feature = diffusion.add_noise(
+        alpha_bar, unit, feature_t, jax.random.normal(k_noise, unit.shape)
+    )
+    aux = AuxTokens(noisy_feature, feature_t, generated.t)
+    aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None
+    z_hat = pool_bodies(f(params, generated.clip, keep, aux).mean(axis=1), batch.present)
+    valid = generated.conditioned & (generated.t <= config.max_t * config.diffusion_steps)
+    return z_hat, valid, noisy_feature
+
+
+def _entropy_loss(unit: Float[Array, "B D"], config: ObjectiveConfig) -> Float[Array, ""]:
+    """Minus the coding length per clip, or its second-order part: the spectral repulsion."""
+    if config.entropy == "coding_length":
+        return -losses.coding_length(unit, config.distortion) / unit.shape[0]
+    # spectral_contrastive_loss is −2 · attraction + repulsion; of a pair with itself, −2 + it.
+    return losses.spectral_contrastive_loss(unit, unit) + 2
+
+
+def _mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:
+    """Mean over the rows that count; 0 if none does."""
+    weight = where.astype(x.dtype)
+    return (x * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+
+def feature_diagnostics(
+    features: Float[Array, "B D"], distortion: float
+) -> dict[str, Float[Array, ""]]:
+    """How far the features are from a collapse.
+
+    Args:
+      features: [B, D] pooled features.
+      distortion: ε of the coding length.
+
+    Returns:
+      `effective_rank`, `mean_cosine` (over pairs of clips), and per clip the `coding_length` of the
+      unit features with the `residual` R beyond second order, which the theory neglects.
+    """
+    unit = losses.normalize(features)
+    count = features.shape[0]
+    return {
+        "effective_rank": metrics.effective_rank(features),
+        "mean_cosine": metrics.mean_pairwise_cosine(features),
+        "coding_length": losses.coding_length(unit, distortion) / count,
+        "residual": losses.coding_length_residual(unit, distortion) / count,
+    }

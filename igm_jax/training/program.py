@@ -1,0 +1,92 @@
+"""The compiled side of a run: model, initialisation and step on a mesh."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+
+from igm_jax import diffusion
+from igm_jax.models import IGM
+from igm_jax.training import parallel
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from igm_jax.training.state import TrainState, init_state
+from igm_jax.training.step import train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled side of a run: what `config`, statistics and mesh determine.
+
+    Attributes:
+      model: f, h and g.
+      init: key → TrainState, jitted.
+      step: (state, batch, key) → (state, metrics), jitted; donates the state.
+      mesh: the devices.
+      total_steps: length of the run.
+      steps_per_epoch: whole batches in the data.
+    """
+
+    model: IGM
+    init: Callable[[jax.Array], TrainState]
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    mesh: Mesh
+    total_steps: int
+    steps_per_epoch: int
+
+    @property
+    def restore_target(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state, for a checkpoint to be read into."""
+        sharding = parallel.replicated(self.mesh)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            jax.eval_shape(self.init, jax.random.key(0)),
+        )
+
+
+def build_program(
+    config: ExperimentConfig,
+    statistics: dict[str, tuple[float, ...]],
+    num_clips: int,
+    devices: list[jax.Device] | None = None,
+) -> Program:
+    """Everything that is compiled, without touching any data.
+
+    Args:
+      config: the experiment.
+      statistics: `mean` and `std` of the training split, C values each.
+      num_clips: clips in the pre-training split, for the length of an epoch.
+      devices: devices to train on; all by default.
+    """
+    batch_size = config.train.batch_size
+    mesh = parallel.data_mesh(batch_size, devices)
+    steps_per_epoch = max(1, num_clips // batch_size)
+    total_steps = config.train.epochs * steps_per_epoch
+    model = IGM(config.model)
+    schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)
+    init = jax.jit(
+        functools.partial(init_state, model=model, optimizer=optimizer, config=config),
+        out_shardings=everywhere,
+    )
+    step = jax.jit(
+        functools.partial(
+            train_step,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            config=config,
+            alpha_bar=diffusion.alpha_bar(
+                config.objective.schedule, config.objective.diffusion_steps
+            ),
+            statistics=statistics,
+            steps_per_epoch=steps_per_epoch,
+        ),
+        in_shardings=(everywhere, split, everywhere),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )
+    return Program(model, init, step, mesh, total_steps, steps_per_epoch)

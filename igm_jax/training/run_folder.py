@@ -1,0 +1,71 @@
+"""The run folder: whose it is, and under which circumstances its numbers arose."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import jax
+
+from igm_jax.errors import InputError
+from igm_jax.training.config import differences
+
+
+def claim(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
+    """Writes config.json and environment.json, or checks that the run there is the same.
+
+    Args:
+      run_folder: made if it does not exist.
+      config: the experiment in plain JSON types.
+      resume: "auto" accepts a run of the same config, "never" accepts none.
+
+    Raises:
+      InputError: the folder holds a run of another config, or any run under "never".
+    """
+    path = run_folder / "config.json"
+    if path.exists():
+        if resume == "never":
+            raise InputError(
+                f"{run_folder} holds a run already: choose another --run, or --resume=auto"
+            )
+        changed = differences(json.loads(path.read_text()), config)
+        if changed:
+            raise InputError(
+                f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"
+                f"{' …' if len(changed) > 4 else ''}): choose another --run"
+            )
+        return
+    run_folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("environment.json", _environment()), ("config.json", config)):
+        temporary = run_folder / f".{name}.writing"
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, run_folder / name)
+
+
+def _environment() -> dict[str, Any]:
+    """What the numbers of a run may depend on beside its config."""
+    packages = ("igm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit or "unknown",
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": [d.device_kind for d in jax.devices()],
+    }

@@ -1,0 +1,68 @@
+"""What a training run carries from step to step: arrays, and nothing but arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from igm_jax import losses
+from igm_jax.models import IGM
+from igm_jax.training.config import ExperimentConfig
+
+
+@struct.dataclass
+class TrainState:
+    """State of a run; all randomness comes from `fold_in(seed key, step)` and is not stored.
+
+    Attributes:
+      step: int32 scalar, optimiser steps done.
+      params: parameters of f, g and the projector.
+      teacher: exponential moving average of `params`, or an empty dict without one.
+      opt_state: optax state.
+      queue: [Q, E] reference features of L_ide_dist, a ring buffer written at (step · B) mod Q;
+        [0, E] where nothing reads it.
+    """
+
+    step: Any
+    params: Any
+    teacher: Any
+    opt_state: Any
+    queue: Any
+
+
+def init_state(
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    optimizer: optax.GradientTransformation,
+    config: ExperimentConfig,
+) -> TrainState:
+    """Fresh state; jit it with the shardings that the step wants."""
+    params_key, queue_key = jax.random.split(key)
+    c = model.config.encoder
+    params = model.init(params_key, jnp.zeros((1, c.frames, c.joints, c.channels)))["params"]
+    objective = config.objective
+    rows = objective.queue_size if objective.distribution_weight > 0 else 0
+    # Random directions until real features have replaced them; the ramp covers that time.
+    queue = jax.random.normal(queue_key, (rows, model.config.projector_width or c.width))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        # A copy: the step donates its input, and one buffer must not be donated twice.
+        teacher=jax.tree.map(jnp.copy, params) if objective.ema_decay > 0 else {},
+        opt_state=optimizer.init(params),
+        queue=losses.normalize(queue),
+    )
+
+
+def enqueue(
+    queue: Float[Array, "Q E"], features: Float[Array, "B E"], step: Int[Array, ""]
+) -> Float[Array, "Q E"]:
+    """Overwrites the B oldest rows of the ring buffer; B divides Q."""
+    if queue.shape[0] == 0:
+        return queue
+    position = (step * features.shape[0]) % queue.shape[0]
+    return jax.lax.dynamic_update_slice(queue, features.astype(queue.dtype), (position, 0))

@@ -1,0 +1,116 @@
+"""One optimiser step, as a pure function."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from igm_jax import augment
+from igm_jax.models import IGM
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objective import ClipBatch, igm_objective
+from igm_jax.training.state import TrainState, enqueue
+
+Metrics = dict[str, Float[Array, "..."]]
+
+
+def prepare_batch(
+    raw: dict[str, Array],
+    key: Key[Array, ""],
+    *,
+    rotation: tuple[float, float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> ClipBatch:
+    """Random rotation, then standardisation with the training split's mean and deviation.
+
+    Args:
+      raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M].
+      key: random key.
+      rotation: limits of the angles about x, y, z in radians.
+      mean: C means.
+      std: C standard deviations.
+    """
+    clip = augment.random_rotation(key, raw["clip"], rotation)
+    shape = (1,) * (clip.ndim - 1) + (-1,)
+    clip = (clip - jnp.asarray(mean).reshape(shape)) / jnp.asarray(std).reshape(shape)
+    return ClipBatch(clip.astype(jnp.float32), raw["present"])
+
+
+def train_step(
+    state: TrainState,
+    raw: dict[str, Array],
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    config: ExperimentConfig,
+    alpha_bar: Float[Array, " K"],
+    statistics: dict[str, tuple[float, ...]],
+    steps_per_epoch: int,
+) -> tuple[TrainState, Metrics]:
+    """state, batch, seed key → next state, metrics.
+
+    Args:
+      state: donated by the caller.
+      raw: `clip` [B, M, T, V, C] and `present` [B, M] of the *global* batch.
+      key: the seed's key; the step's own is `fold_in(key, state.step)`.
+      model: the joined model.
+      optimizer: optax transformation.
+      schedule: learning rate by step, for the log.
+      config: the experiment.
+      alpha_bar: [K] noise schedule.
+      statistics: `mean` and `std`, C values each.
+      steps_per_epoch: turns the ramp's epochs into steps.
+
+    Returns:
+      `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
+    """
+    k_augment, k_objective = jax.random.split(jax.random.fold_in(key, state.step))
+    batch = prepare_batch(raw, k_augment, rotation=config.data.rotation, **statistics)
+    objective = config.objective
+
+    def loss_fn(params: Any):
+        return igm_objective(
+            params,
+            state.teacher,
+            state.queue,
+            batch,
+            k_objective,
+            model=model,
+            config=objective,
+            alpha_bar=alpha_bar,
+            ramp=idempotency_ramp(state.step, config, steps_per_epoch),
+        )
+
+    (_, output), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    teacher = state.teacher
+    if objective.ema_decay > 0:
+        teacher = optax.incremental_update(params, teacher, 1 - objective.ema_decay)
+    metrics = output.metrics | {
+        "learning_rate": schedule(state.step),
+        "grad_norm": optax.tree.norm(grads),
+        "features": output.features,
+    }
+    state = TrainState(
+        step=state.step + 1,
+        params=params,
+        teacher=teacher,
+        opt_state=opt_state,
+        queue=enqueue(state.queue, output.references, state.step),
+    )
+    return state, metrics
+
+
+def idempotency_ramp(
+    step: Array, config: ExperimentConfig, steps_per_epoch: int
+) -> Float[Array, ""]:
+    """0 until `start_epoch`, then linear to 1 over `ramp_epochs`: at first x̂0 is only noise."""
+    start = config.objective.start_epoch * steps_per_epoch
+    length = max(1, config.objective.ramp_epochs * steps_per_epoch)
+    return jnp.clip((step.astype(jnp.float32) - start) / length, 0.0, 1.0)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from conftest import NW_UCLA, random_clips
+
+from igm_jax.data.protocols import PROTOCOLS, Protocol, split
+from igm_jax.data.store import Clip
+from igm_jax.errors import InputError
+
+
+def people(subjects, cameras=(1,), setups=(1,)):
+    frames = np.ones((1, 1, 20, 3), np.float32)
+    for s in subjects:
+        for c in cameras:
+            for p in setups:
+                yield Clip(f"s{s} c{c} p{p}", frames, 0, s, c, p)
+
+
+def values(store, column, protocol, part):
+    return np.unique(store.clips[column][split(store, protocol, part)]).tolist()
+
+
+def test_nw_ucla_has_the_published_split(ucla):
+    parts = {part: split(ucla, "xview", part) for part in ("train", "test", "fit", "val")}
+    assert {part: len(chosen) for part, chosen in parts.items()} == {
+        "train": 1020, "test": 464, "fit": 516, "val": 504,
+    }  # fmt: skip
+    for part, file in (("train", "train_v01_v02.txt"), ("test", "val_v03.txt")):
+        official = [line.split() for line in (NW_UCLA / file).read_text().splitlines()]
+        ours = ucla.clips[parts[part]]
+        assert sorted(
+            (name, int(length), int(label)) for name, length, label in official
+        ) == sorted(
+            zip(ours["name"].tolist(), ours["length"].tolist(), (ours["label"] + 1).tolist())
+        )
+
+
+@pytest.mark.parametrize("dataset", PROTOCOLS)
+def test_parts_partition_the_store_and_keep_values_together(dataset, write):
+    store = write(people(range(1, 41), (1, 2, 3), (1, 2, 3)), dataset=dataset)
+    for name, protocol in PROTOCOLS[dataset].items():
+        part = {p: split(store, name, p) for p in ("train", "test", "fit", "val")}
+        assert all(chosen.dtype == np.int64 for chosen in part.values())
+        everything = np.concatenate([part["train"], part["test"]])
+        assert np.array_equal(np.sort(everything), np.arange(len(store)))
+        assert np.array_equal(np.union1d(part["fit"], part["val"]), part["train"])
+        sides = [set(values(store, protocol.column, name, p)) for p in ("fit", "val", "test")]
+        assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+def test_ntu60(write):
+    store = write(people(range(1, 41), (1, 2, 3)), dataset="ntu60")
+    assert len(values(store, "subject", "xsub", "train")) == 20
+    assert values(store, "subject", "xsub", "val") == [31, 34, 35, 38]
+    assert values(store, "subject", "xsub", "test")[:4] == [3, 6, 7, 10]
+    assert values(store, "camera", "xview", "train") == [2, 3]
+    assert values(store, "camera", "xview", "val") == [3]
+    assert values(store, "camera", "xview", "test") == [1]
+
+
+def test_ntu120(write):
+    store = write(people(range(1, 107), setups=range(1, 33)), dataset="ntu120")
+    assert len(values(store, "subject", "xsub", "train")) == 53
+    assert len(values(store, "subject", "xsub", "val")) == 11
+    assert values(store, "setup", "xset", "train") == list(range(2, 33, 2))
+    assert values(store, "setup", "xset", "val") == [26, 28, 30, 32]
+
+
+def test_odd_subjects_train(write, tmp_path):
+    for dataset in ("synthetic", "utd_mhad"):
+        store = write(people(range(1, 9)), path=tmp_path / dataset, dataset=dataset)
+        assert values(store, "subject", "xsub", "train") == [1, 3, 5, 7]
+        assert values(store, "subject", "xsub", "val") == [7]
+
+
+def test_validation_is_a_fifth_rounded_up_of_the_values_that_occur(write, tmp_path):
+    rule = Protocol("subject", frozenset(range(1, 100)))
+    for count, expected in ((2, 1), (5, 1), (6, 2), (10, 2), (11, 3)):
+        store = write(people(range(1, count + 1)), path=tmp_path / str(count))
+        assert values(store, "subject", rule, "val") == list(range(count - expected + 1, count + 1))
+
+
+def test_own_protocol_on_own_data(write):
+    store = write(random_clips(20))
+    chosen = split(store, Protocol("camera", frozenset((1,))), "test")
+    assert set(store.clips["camera"][chosen]) == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "protocol", "part", "told"),
+    [
+        (
+            "ntu60",
+            "xset",
+            "train",
+            "protocol 'xset' is unknown for data set 'ntu60': .* xsub, xview",
+        ),
+        ("custom", "xsub", "train", "unknown for data set 'custom': pass a Protocol"),
+        ("ntu60", "xsub", "dev", "part 'dev' is unknown: choose one of train, test, fit, val"),
+        ("ntu60", "xview", "test", "part 'test' of protocol 'xview' is empty.*cameras are .2."),
+        ("ntu60", "xview", "fit", "part 'fit' of protocol 'xview' is empty"),
+        ("ntu120", "xset", "train", "clip 's1 c2 p0' has no setup"),
+    ],
+)
+def test_what_cannot_be_split_is_told(dataset, protocol, part, told, write):
+    store = write(people((1, 2, 3), (2,), (0,)), dataset=dataset)
+    with pytest.raises(InputError, match=told):
+        split(store, protocol, part)

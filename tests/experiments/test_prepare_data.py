@@ -1,0 +1,86 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from igm_jax.data.store import SkeletonStore
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    def prepare(*flags, cwd=tmp_path):
+        command = [sys.executable, str(ROOT / "experiments" / "prepare_data.py"), *flags]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+    return prepare
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two good files of NW-UCLA and one of no frames."""
+    folder = tmp_path / "raw" / "all_sqe"
+    folder.mkdir(parents=True)
+    for subject, frames in ((1, 4), (2, 7), (3, 0)):
+        record = {"label": 1 + subject, "skeletons": [[[0.0, 0.1, 3.0]] * 20] * frames}
+        (folder / f"a01_s{subject:02d}_e00_v01.json").write_text(json.dumps(record))
+    return folder.parent
+
+
+def refused(result, *told):
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in told), line
+    return True
+
+
+def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
+    result = prepare("--dataset=synthetic", "--num_clips=12", "--seed=5")
+    assert (result.returncode, result.stderr) == (0, "")
+    store = SkeletonStore.open(tmp_path / "data" / "synthetic")
+    assert (len(store), store.dataset) == (12, "synthetic")
+    assert f"{store.path}: 12 clips of" in result.stdout
+    assert "16 subjects" not in result.stdout or store.summary()["subjects"] == 16
+    command = result.stdout.splitlines()[-1]
+    assert command == "next: python experiments/pretrain.py --config=configs/synthetic.py"
+    SkeletonStore.verify(store.path)
+
+
+def test_bad_clip_is_refused_by_default_and_skipped_on_demand(prepare, raw, tmp_path):
+    flags = ("--dataset=nw_ucla", f"--source={raw}", f"--out={tmp_path / 'out'}")
+    assert refused(prepare(*flags), "'a01_s03_e00_v01'", "it has no frame")
+    assert not (tmp_path / "out").exists()
+    result = prepare(*flags, "--on_bad=skip")
+    assert result.returncode == 0
+    assert "skipped a01_s03_e00_v01: it has no frame" in result.stdout
+    assert "2 clips of 2 classes, 2 subjects, 1 cameras" in result.stdout
+    assert "4 to 7 frames" in result.stdout
+    assert result.stdout.endswith(f"nw_ucla.py --config.data.path={tmp_path / 'out'}\n")
+    assert len(SkeletonStore.open(tmp_path / "out")) == 2
+    assert refused(prepare(*flags, "--on_bad=skip"), str(tmp_path / "out"), "exists already")
+    (raw / "all_sqe" / "a01_s02_e00_v01.json").unlink()
+    assert prepare(*flags, "--on_bad=skip", "--overwrite").returncode == 0
+    assert len(SkeletonStore.open(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), ("--dataset is missing", "nw_ucla, synthetic")),
+        (("--dataset=ntu",), ("--dataset=ntu is unknown", "nw_ucla, synthetic")),
+        (("--datset=nw_ucla",), ("unknown flag --datset", "did you mean --dataset?")),
+        (("nw_ucla",), ("argument 'nw_ucla' is no flag",)),
+        (("--num_clips=many",), ("--num_clips=many",)),
+        (("--dataset=nw_ucla",), ("--source is missing", "download")),
+        (("--dataset=nw_ucla", "--source=/nowhere"), ("/nowhere: no such folder", "download")),
+        (("--dataset=synthetic", "--source=x"), ("--source=x", "leave the flag out")),
+        (("--dataset=synthetic", f"--out={__file__}/store"), (__file__, "Not a directory")),
+    ],
+)
+def test_bad_input_is_one_line(flags, told, prepare):
+    assert refused(prepare(*flags), *told)

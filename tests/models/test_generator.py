@@ -1,0 +1,119 @@
+"""The generator g: AdaLN, the condition, and what may influence the predicted noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from igm_jax.models import IGM, AdapterConfig, Condition, EncoderConfig, GeneratorConfig, IGMConfig
+from igm_jax.models.generator import AdaLN, Generator
+
+CONFIG = GeneratorConfig(width=16, depth=2, heads=2, mlp_width=32)
+
+
+def shake(params, scale=0.2):
+    """Zero-initialised layers hide what reaches the output: give every parameter a value."""
+    keys = iter(jax.random.split(jax.random.key(9), len(jax.tree.leaves(params))))
+    return jax.tree.map(lambda x: x + scale * jax.random.normal(next(keys), x.shape), params)
+
+
+@pytest.fixture(scope="module")
+def made():
+    clip = jax.random.normal(jax.random.key(0), (3, 8, 5, 3))
+    order = jnp.stack([jax.random.permutation(jax.random.key(i), 10) for i in range(3)])
+    condition = Condition(
+        pooled=jax.random.normal(jax.random.key(1), (3, 12)),
+        visible=jax.random.normal(jax.random.key(2), (3, 4, 12)),
+        order=order,
+    )
+    t = jnp.array([1, 500, 999])
+    generator = Generator(CONFIG)
+    params = shake(generator.init(jax.random.key(3), clip, condition, t))
+    return generator, params, clip, condition, t
+
+
+def test_adaln_formula(made):
+    _, _, _, condition, _ = made
+    h = jax.random.normal(jax.random.key(4), (3, 10, 16))
+    time = jax.random.normal(jax.random.key(5), (3, 8))
+    layer = AdaLN("float32")
+    fresh = layer.init(jax.random.key(6), h, condition, time)
+    plain = np.asarray(h, np.float64)
+    plain = (plain - plain.mean(-1, keepdims=True)) / np.sqrt(plain.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(layer.apply(fresh, h, condition, time), plain, atol=1e-5)
+
+    params = shake(fresh)
+    p = params["params"]
+    out = np.asarray(layer.apply(params, h, condition, time))
+    for b in range(3):
+        ts, tb = np.split(np.asarray(time[b] @ p["time"]["kernel"] + p["time"]["bias"]), 2)
+        for n in range(10):  # position n of `order`: visible ones first
+            feature = condition.visible[b, n] if n < 4 else condition.pooled[b]
+            zs, zb = np.split(
+                np.asarray(feature @ p["condition"]["kernel"] + p["condition"]["bias"]), 2
+            )
+            np.testing.assert_allclose(out[b, n], zs * (ts * plain[b, n] + tb) + zb, atol=1e-4)
+
+
+def test_fresh_generator_predicts_zero(made):
+    generator, _, clip, condition, t = made
+    fresh = generator.init(jax.random.key(3), clip, condition, t)
+    assert not np.any(generator.apply(fresh, clip, condition, t))
+
+
+def test_order_is_bookkeeping(made):
+    """Reordering the visible tokens with their features, or the hidden ones, changes nothing."""
+    generator, params, clip, condition, t = made
+    out = generator.apply(params, clip, condition, t)
+    shuffle = jnp.array([2, 0, 3, 1])
+    tail = jnp.array([9, 8, 7, 6, 5, 4])
+    moved = condition.replace(
+        visible=condition.visible[:, shuffle],
+        order=condition.order[:, jnp.concatenate([shuffle, tail])],
+    )
+    np.testing.assert_allclose(generator.apply(params, clip, moved, t), out, atol=1e-4)
+    wrong = condition.replace(order=condition.order[:, ::-1])
+    assert np.abs(generator.apply(params, clip, wrong, t) - out).max() > 1e-2
+
+
+def test_pooled_condition_is_visible_tokens_that_all_equal_it(made):
+    generator, params, clip, condition, t = made
+    same = condition.replace(
+        visible=jnp.broadcast_to(condition.pooled[:, None], condition.visible.shape)
+    )
+    np.testing.assert_allclose(
+        generator.apply(params, clip, Condition(condition.pooled), t),
+        generator.apply(params, clip, same, t),
+        atol=1e-4,
+    )
+
+
+def test_dropped_condition_has_no_influence(made):
+    generator, params, clip, condition, t = made
+    dropped = jnp.array([True, False, True])
+
+    def loss(c):
+        return (generator.apply(params, clip, c, t, dropped) ** 2).sum()
+
+    sensitivity = jax.grad(loss, allow_int=True)(condition)
+    for part in (sensitivity.pooled, sensitivity.visible):
+        assert not np.any(part[0]) and not np.any(part[2]) and np.any(part[1])
+
+
+def test_time_and_noise_matter_and_rows_are_independent(made):
+    generator, params, clip, condition, t = made
+    out = generator.apply(params, clip, condition, t)
+    assert np.abs(generator.apply(params, clip, condition, t[::-1]) - out)[0].max() > 1e-3
+    sensitivity = jax.grad(lambda x: (generator.apply(params, x, condition, t)[1] ** 2).sum())(clip)
+    assert not np.any(sensitivity[np.array([0, 2])]) and np.any(sensitivity[1])
+
+
+def test_with_nothing_hidden_the_condition_is_pooled():
+    encoder = EncoderConfig(frames=8, joints=5, width=16, depth=1, heads=2, mlp_width=32)
+    tokens = jax.random.normal(jax.random.key(0), (2, 4, 16))
+    order = jnp.stack([jnp.arange(10)] * 2)
+    for condition in ("tokens", "pooled"):
+        model = IGM(IGMConfig(encoder, AdapterConfig(), CONFIG, condition))
+        seen = model.apply({}, tokens, order, method="condition")
+        assert (seen.visible is None) == (condition == "pooled")
+        assert model.apply({}, tokens, None, method="condition").visible is None

@@ -1,0 +1,423 @@
+"""Losses against float64 NumPy written as plain loops, and the identities of the paper."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from igm_jax import losses
+from igm_jax.errors import InputError
+
+
+def _features(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _unit(z):
+    z = np.asarray(z, np.float64)
+    return np.array([row / np.sqrt((row**2).sum()) if row.any() else row for row in z])
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Users run without the import hook that checks shapes: then only our own messages are left."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# Oracles: one scalar at a time.
+
+
+def _noise_prediction(predicted, noise):
+    return [((p - n) ** 2).mean() for p, n in zip(np.float64(predicted), np.float64(noise))]
+
+
+def _feature_idempotency(z, z_hat):
+    return [-sum(a * b) for a, b in zip(_unit(z), _unit(z_hat))]
+
+
+def _similarity(z, references, temperature):
+    rows = []
+    for a in _unit(z):
+        weights = [np.exp(sum(a * b) / temperature) for b in _unit(references)]
+        rows.append(np.array(weights) / sum(weights))
+    return np.array(rows)
+
+
+def _distribution_idempotency(z, z_hat, references):
+    p, q = _similarity(z, references, 0.05), _similarity(z_hat, references, 0.1)
+    return [sum(a * np.log(a / b) for a, b in zip(*rows)) for rows in zip(p, q)]
+
+
+def _spectral_contrastive(z, z_hat):
+    z, z_hat, b = np.float64(z), np.float64(z_hat), len(z)
+    positive = np.mean([z[i] @ z_hat[i] for i in range(b)])
+    negative = np.mean([(z[i] @ z_hat[j]) ** 2 for i in range(b) for j in range(b) if i != j])
+    return -2 * positive + negative
+
+
+def _coding_length(z, distortion):
+    z = np.float64(z)
+    b, d = z.shape
+    return (b + d) / 2 * np.linalg.slogdet(np.eye(d) + d / (b * distortion**2) * z.T @ z)[1]
+
+
+def _coding_length_terms(z, distortion, order):
+    z = np.float64(z)
+    b, d = z.shape
+    gram = d / (b * distortion**2) * z.T @ z
+    power, terms = np.eye(d), []
+    for n in range(1, order + 1):
+        power = power @ gram
+        terms.append((b + d) / 2 * (-1) ** (n - 1) / n * np.trace(power))
+    return np.array(terms)
+
+
+def _coding_length_residual(z, distortion):
+    return _coding_length_terms(z, distortion, 2).sum() - _coding_length(z, distortion)
+
+
+Z, Z_HAT, REFERENCES = _features(0, 5, 7), _features(1, 5, 7), _features(2, 9, 7)
+
+CASES = {
+    "normalize": (losses.normalize, _unit, (Z,)),
+    "noise": (
+        losses.noise_prediction_loss,
+        _noise_prediction,
+        (_features(3, 4, 3, 2), _features(4, 4, 3, 2)),
+    ),
+    "feature": (losses.feature_idempotency_loss, _feature_idempotency, (Z, Z_HAT)),
+    "similarity": (
+        lambda z, r: losses.similarity_distribution(z, r, 0.1),
+        lambda z, r: _similarity(z, r, 0.1),
+        (Z, REFERENCES),
+    ),
+    "distribution": (
+        losses.distribution_idempotency_loss,
+        _distribution_idempotency,
+        (Z, Z_HAT, REFERENCES),
+    ),
+    "spectral": (losses.spectral_contrastive_loss, _spectral_contrastive, (Z, Z_HAT)),
+    "coding": (
+        lambda z: losses.coding_length(z, 0.5),
+        lambda z: _coding_length(z, 0.5),
+        (Z,),
+    ),
+    "coding, more rows than columns": (
+        lambda z: losses.coding_length(z, 0.5),
+        lambda z: _coding_length(z, 0.5),
+        (REFERENCES,),
+    ),
+    "series": (
+        lambda z: losses.coding_length_series(z, 0.9, 4),
+        lambda z: _coding_length_terms(z, 0.9, 4),
+        (Z,),
+    ),
+    "residual": (
+        lambda z: losses.coding_length_residual(z, 0.9),
+        lambda z: _coding_length_residual(z, 0.9),
+        (Z,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_equals_oracle(name, transform):
+    fn, oracle, arrays = CASES[name]
+    np.testing.assert_allclose(
+        transform(fn)(*map(jnp.asarray, arrays)), oracle(*arrays), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "distribution"])
+def test_gradients_are_derivatives(name):
+    fn, _, arrays = CASES[name]
+    check_grads(
+        jax.jit(fn), tuple(map(jnp.asarray, arrays)), order=1, eps=1e-2, atol=2e-2, rtol=2e-2
+    )
+
+
+def test_distribution_gradient_is_the_derivative_with_respect_to_z_hat():
+    def loss(z_hat):
+        return losses.distribution_idempotency_loss(jnp.asarray(Z), z_hat, jnp.asarray(REFERENCES))
+
+    check_grads(jax.jit(loss), (jnp.asarray(Z_HAT),), order=1, eps=1e-2, atol=2e-2, rtol=2e-2)
+
+
+def test_distribution_target_and_references_are_constants():
+    def loss(z, z_hat, references):
+        return losses.distribution_idempotency_loss(z, z_hat, references).sum()
+
+    dz, dz_hat, dreferences = jax.grad(loss, (0, 1, 2))(*map(jnp.asarray, (Z, Z_HAT, REFERENCES)))
+    assert not dz.any() and not dreferences.any()
+    assert (jnp.abs(dz_hat).max(axis=-1) > 1e-3).all()
+
+
+def test_distribution_is_a_divergence():
+    """Zero where both distributions agree, positive elsewhere, finite where one underflows."""
+    same = losses.distribution_idempotency_loss(
+        jnp.asarray(Z), 2 * jnp.asarray(Z), jnp.asarray(REFERENCES), target_temperature=0.1
+    )
+    np.testing.assert_allclose(same, 0, atol=1e-6)
+    other = losses.distribution_idempotency_loss(*map(jnp.asarray, (Z, Z_HAT, REFERENCES)))
+    assert (other > 0.01).all()
+    opposite = losses.distribution_idempotency_loss(
+        jnp.eye(2), -jnp.eye(2), jnp.concatenate([jnp.eye(2), -jnp.eye(2)]), temperature=0.005
+    )
+    np.testing.assert_allclose(opposite, 400, rtol=1e-5)  # e⁻⁴⁰⁰ is zero in float32
+
+
+@pytest.mark.parametrize("name", ["noise", "feature", "similarity", "distribution"])
+def test_loss_i_depends_on_row_i_only(name):
+    """The gradient of output i with respect to row j is zero unless i = j, where it is not."""
+    fn, _, arrays = CASES[name]
+    moving = 1 if name in ("feature", "distribution") else 0  # z_hat, or the only one there is
+    jacobian = jax.jacrev(fn, argnums=moving)(*map(jnp.asarray, arrays))
+    b, rest = len(arrays[moving]), arrays[moving][0].size
+    # [B (outputs), references if any, B (rows), entries of a row]
+    influence = jnp.abs(jacobian).reshape(b, -1, b, rest).sum(axis=(1, 3))
+    np.testing.assert_array_equal(influence > 0, np.eye(b, dtype=bool))
+
+
+Z_HAT_J = jnp.asarray(Z_HAT)
+ZERO_ROW = jnp.asarray(Z).at[2].set(0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: losses.feature_idempotency_loss(z, Z_HAT_J).sum(),
+        lambda z: losses.feature_idempotency_loss(Z_HAT_J, z).sum(),
+        lambda z: losses.similarity_distribution(Z_HAT_J, z, 0.1).max(),
+        lambda z: losses.distribution_idempotency_loss(Z_HAT_J, z, jnp.asarray(REFERENCES)).sum(),
+        lambda z: losses.coding_length(z, 0.5),
+        lambda z: losses.coding_length_series(z, 0.5, 3).sum(),
+        lambda z: losses.coding_length_residual(z, 0.5),
+    ],
+)
+@pytest.mark.parametrize("z", [ZERO_ROW, jnp.zeros((5, 7))], ids=["one zero", "all zero"])
+def test_zero_vectors_have_finite_values_and_gradients(loss, z):
+    value, gradient = jax.jit(jax.value_and_grad(loss))(z)
+    chex.assert_tree_all_finite((value, gradient))
+
+
+def test_zero_vector_gives_cosine_zero():
+    np.testing.assert_array_equal(losses.normalize(ZERO_ROW)[2], 0)
+    assert losses.feature_idempotency_loss(ZERO_ROW, Z_HAT_J)[2] == 0
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_normalize_survives_any_scale(scale):
+    """Squares of these over- or underflow; the direction must not."""
+    np.testing.assert_allclose(losses.normalize(jnp.asarray(Z) * scale), _unit(Z), rtol=1e-5)
+    gradient = jax.grad(lambda z: losses.normalize(z)[:, 0].sum())(jnp.asarray(Z) * scale)
+    assert jnp.isfinite(gradient).all() and (gradient != 0).any()
+
+
+def test_normalize_does_not_hide_nan():
+    assert jnp.isnan(losses.normalize(jnp.array([[jnp.nan, 0.0]]))).all()
+
+
+def test_half_precision_is_computed_in_float32():
+    z, z_hat = jnp.asarray(Z, jnp.bfloat16), jnp.asarray(Z_HAT, jnp.bfloat16)
+    value = losses.feature_idempotency_loss(z, z_hat)
+    assert value.dtype == jnp.float32
+    wanted = _feature_idempotency(z.astype(jnp.float32), z_hat.astype(jnp.float32))
+    np.testing.assert_allclose(value, wanted, atol=1e-6)
+    assert losses.noise_prediction_loss(z, z_hat).dtype == jnp.float32
+    assert losses.coding_length(z, 0.5).dtype == jnp.float32
+
+
+# The coding length: series, residual, degenerate spectra.
+
+DEGENERATE = {
+    "repeated rows": np.repeat(Z[:2], 3, axis=0),
+    "collapsed": np.ones((6, 4), np.float32),
+    "orthonormal": np.eye(5, dtype=np.float32),
+    "zero rows": np.concatenate([Z, np.zeros((3, 7), np.float32)]),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("distortion", [0.5, 3.0])
+def test_coding_length_gradients_with_repeated_eigenvalues(name, distortion):
+    """Closed forms in float64: ∇L = 2μλ Z (I + G)⁻¹ and ∇R = −2μλ Z G² (I + G)⁻¹, G = λ ZᵀZ."""
+    z = DEGENERATE[name]
+    b, d = z.shape
+    lam, mu = d / (b * distortion**2), (b + d) / 2
+    gram = lam * np.float64(z).T @ z
+    inverse = np.linalg.inv(np.eye(d) + gram)
+    for fn, wanted in (
+        (losses.coding_length, 2 * mu * lam * z @ inverse),
+        (losses.coding_length_residual, -2 * mu * lam * z @ gram @ gram @ inverse),
+    ):
+        gradient = jax.jit(jax.grad(fn), static_argnums=1)(jnp.asarray(z), distortion)
+        np.testing.assert_allclose(gradient, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_series_converges_to_the_coding_length():
+    z = _unit(Z)
+    distortion = 3.0
+    lam = z.shape[1] / (z.shape[0] * distortion**2)
+    assert lam * np.linalg.norm(z, 2) ** 2 < 0.5
+    terms = losses.coding_length_series(jnp.asarray(z, jnp.float32), distortion, 40)
+    np.testing.assert_allclose(terms.sum(), _coding_length(z, distortion), rtol=1e-6)
+    # … and its tail from the third term on is −R.
+    residual = losses.coding_length_residual(jnp.asarray(z, jnp.float32), distortion)
+    np.testing.assert_allclose(-terms[2:].sum(), residual, rtol=1e-5)
+
+
+def test_first_term_is_constant_and_second_the_repulsion_for_unit_features():
+    b, d, distortion = 6, 4, 0.7
+    lam, mu = d / (b * distortion**2), (b + d) / 2
+    for seed in range(3):
+        z = jnp.asarray(_unit(_features(seed, b, d)), jnp.float32)
+        first, second = losses.coding_length_series(z, distortion, 2)
+        np.testing.assert_allclose(first, mu * lam * b, rtol=1e-5)
+        pairs = sum((z[i] @ z[j]) ** 2 for i in range(b) for j in range(b))
+        np.testing.assert_allclose(second, -mu * lam**2 / 2 * pairs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("distortion", [0.05, 0.5, 2.0, 20.0, 200.0])
+def test_residual_keeps_its_digits(distortion):
+    """At ε = 200, λ‖ZᵀZ‖ is 1e-4: R is 1e-12, and L − term 1 − term 2 in float32 is noise."""
+    z = _unit(Z)
+    b, d = z.shape
+    x = d / (b * distortion**2) * np.linalg.eigvalsh(z @ z.T)
+    # Exactly: ∫ t²/(1+t) from 0 to x is log(1+x) − x + x²/2; Gauss–Legendre has no cancellation.
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    t = x[:, None] / 2 * (nodes + 1)
+    wanted = -(b + d) / 2 * (x / 2 * (weights * t**2 / (1 + t)).sum(axis=1)).sum()
+    residual = losses.coding_length_residual(jnp.asarray(z, jnp.float32), distortion)
+    np.testing.assert_allclose(residual, wanted, rtol=2e-5)
+
+
+def test_terms_and_residual_sum_to_the_coding_length():
+    for distortion in (0.1, 1.0, 5.0):
+        first, second = losses.coding_length_series(jnp.asarray(Z), distortion, 2)
+        rest = losses.coding_length_residual(jnp.asarray(Z), distortion)
+        total = losses.coding_length(jnp.asarray(Z), distortion)
+        scale = max(abs(first), abs(second))  # what cancels when λ‖ZᵀZ‖ is large
+        np.testing.assert_allclose(first + second - rest, total, atol=1e-6 * scale)
+
+
+def test_collapsed_features_with_a_tiny_distortion_stay_finite():
+    """λ‖ZᵀZ‖ = D/ε² = 6e8: the pivots of a float32 Cholesky factor would be negative."""
+    z = jnp.full((32, 64), 1 / 8)
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: losses.coding_length(z, 3e-4)))(z)
+    chex.assert_tree_all_finite((value, gradient))
+    # The rank is one up to rounding, and each rounded zero, below 6e8 · 1e-7, adds log(1 + it).
+    assert 48 * np.log1p(64 / 9e-8) <= value * (1 + 1e-5) < 48 * (np.log1p(64 / 9e-8) + 32 * 5)
+
+
+# The identities that tie idempotency to the spectral contrastive loss.
+
+
+def _involution_graph(b):
+    """Node i is the positive of b−1−i: weights w_ij = 1/b, every node as likely as any other."""
+    return np.eye(b)[::-1] / b
+
+
+def test_population_spectral_loss_is_a_matrix_factorisation():
+    """HaoChen et al. 2021: for any symmetric pair weights w with Σ w_ij = 1 and w_i = Σ_j w_ij,
+
+    −2 Σ w_ij f_iᵀf_j + Σ w_i w_j (f_iᵀf_j)² = ‖A − FFᵀ‖²_F − ‖A‖²_F, where
+    A = D^(−1/2) W D^(−1/2) and the rows of F are √w_i f_i; first on a random graph in float64.
+
+    Then with our function, on a graph where every node i has one positive p(i) and the same
+    weight: the batch (f_i, f_p(i)) holds all pairs, and E_{i≠j} misses exactly the B pairs with
+    j = i out of the B² of the population, so (B−1)/B times the negatives plus 1/B times the mean
+    square of the positives restores them.
+    """
+    rng = np.random.default_rng(0)
+    weights = rng.random((6, 6))
+    weights = (weights + weights.T) / (2 * weights.sum())
+    f = rng.normal(size=(6, 3))
+    marginal = weights.sum(axis=1)
+    left = sum(-2 * weights[i, j] * f[i] @ f[j] + marginal[i] * marginal[j] * (f[i] @ f[j]) ** 2
+               for i in range(6) for j in range(6))  # fmt: skip
+    a = weights / np.sqrt(np.outer(marginal, marginal))
+    root = np.sqrt(marginal)[:, None] * f
+    right = ((a - root @ root.T) ** 2).sum() - (a**2).sum()
+    np.testing.assert_allclose(left, right, rtol=1e-12)
+
+    b = len(f)
+    z = jnp.asarray(f, jnp.float32)
+    loss = losses.spectral_contrastive_loss(z, z[::-1])
+    positive = (f * f[::-1]).sum(axis=1)
+    negatives = loss + 2 * positive.mean()
+    population = -2 * positive.mean() + (b - 1) / b * negatives + (positive**2).mean() / b
+    a, root = b * _involution_graph(b), f / np.sqrt(b)
+    np.testing.assert_allclose(
+        population, ((a - root @ root.T) ** 2).sum() - (a**2).sum(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("distortion", [0.8, None], ids=["any ε", "ε of weight 1"])
+def test_idempotency_and_entropy_factorise_the_pair_graph(distortion):
+    """The paper's L_ide − L = ‖A − FFᵀ‖²_F + R + const, with the weights that make it exact.
+
+    Take B unit features z_i in D dimensions, the nodes of a pair graph in which all nodes are
+    equally likely, and A = D^(−1/2) W D^(−1/2). With μ = (B+D)/2 and λ = D/(Bε²),
+
+    - minus the coding length is −L = −μλB + (μλ²/2) Σ_ij (z_iᵀz_j)² + R,
+    - ‖A − (c/B) ZZᵀ‖² = ‖A‖² − 2c E_pairs[z_iᵀz_j] + (c/B)² Σ_ij (z_iᵀz_j)².
+
+    The squares agree for (c/B)² = μλ²/2, that is c = Bλ√(μ/2), and then the linear terms do if
+    L_ide has the weight 2c = (D/ε²)√(B+D). So with F = √(c/B) Z,
+
+        (D/ε²)√(B+D) · L_ide − L = ‖A − FFᵀ‖²_F + R + const, const = −μλB − ‖A‖²_F,
+
+    and the weight is 1, as the paper writes it, exactly for ε² = D√(B+D).
+    """
+    b, d = 6, 4
+    if distortion is None:
+        distortion = float(np.sqrt(d * np.sqrt(b + d)))
+    weight = d / distortion**2 * np.sqrt(b + d)
+    mu, lam = (b + d) / 2, d / (b * distortion**2)
+    a = b * _involution_graph(b)
+    for seed in range(4):
+        unit = _unit(_features(seed, b, d))
+        f = np.sqrt(lam * np.sqrt(mu / 2)) * unit
+        factorisation = ((a - f @ f.T) ** 2).sum() - mu * lam * b - (a**2).sum()
+
+        left = -weight * (unit * unit[::-1]).sum(axis=1).mean() - _coding_length(unit, distortion)
+        residual = _coding_length_residual(unit, distortion)
+        np.testing.assert_allclose(left, factorisation + residual, rtol=1e-12)
+
+        z = jnp.asarray(unit, jnp.float32)
+        left = weight * losses.feature_idempotency_loss(z, z[::-1]).mean()
+        left -= losses.coding_length(z, distortion)
+        residual = losses.coding_length_residual(z, distortion)
+        np.testing.assert_allclose(left - residual, factorisation, rtol=1e-5)
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda z: losses.noise_prediction_loss(z, z[:1]), r"noise \(1, 7\)"),
+        (lambda z: losses.feature_idempotency_loss(z, z[:1]), r"z_hat \(1, 7\)"),
+        (lambda z: losses.distribution_idempotency_loss(z, z[:1], z), r"z_hat \(1, 7\)"),
+        (lambda z: losses.spectral_contrastive_loss(z, z[:1]), r"z_hat \(1, 7\)"),
+        (lambda z: losses.spectral_contrastive_loss(z[:1], z[:1]), "batch of 1"),
+        (lambda z: losses.similarity_distribution(z, z, 0.0), "temperature=0.0"),
+        (
+            lambda z: losses.distribution_idempotency_loss(z, z, z, target_temperature=-1.0),
+            "target_temperature=-1.0",
+        ),
+        (lambda z: losses.coding_length(z, 0.0), "distortion=0.0"),
+        (lambda z: losses.coding_length_series(z, 1.0, 0), "order=0"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(unchecked_shapes, call, message):
+    with pytest.raises(InputError, match=message) as error:
+        call(jnp.asarray(Z))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,267 @@
+"""Metrics against loops, scikit-learn and cases with known answers."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from sklearn.metrics import top_k_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from igm_jax import metrics
+from igm_jax.errors import InputError
+
+
+def _features(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _unit(z):
+    z = np.float64(z)
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Users run without the import hook that checks shapes: then only our own messages are left."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# Oracles.
+
+
+def _effective_rank(z):
+    s = np.linalg.svd(np.float64(z), compute_uv=False)
+    p = s / s.sum()
+    return np.exp(-sum(x * np.log(x) for x in p if x > 0))
+
+
+def _pairs(z, fn):
+    u = _unit(z)
+    return np.mean([fn(u[i], u[j]) for i in range(len(u)) for j in range(len(u)) if i != j])
+
+
+ORACLES = {
+    metrics.effective_rank: _effective_rank,
+    metrics.mean_pairwise_cosine: lambda z: _pairs(z, lambda a, b: a @ b),
+    metrics.uniformity: lambda z: np.log(_pairs(z, lambda a, b: np.exp(-2 * ((a - b) ** 2).sum()))),
+}
+
+
+@pytest.mark.parametrize("fn", ORACLES)
+@pytest.mark.parametrize("shape", [(2, 3), (12, 5), (4, 9)])
+def test_equals_oracle(fn, shape):
+    z = 3 * _features(0, *shape) + 1
+    wanted = ORACLES[fn](z)
+    np.testing.assert_allclose(fn(jnp.asarray(z)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(fn)(jnp.asarray(z)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(fn(z), wanted, rtol=1e-5)  # NumPy arrays are as welcome
+
+
+def test_alignment_equals_loops():
+    z, z_hat = _features(0, 6, 4), _features(1, 6, 4)
+    wanted = np.mean([((a - b) ** 2).sum() for a, b in zip(_unit(z), _unit(z_hat))])
+    np.testing.assert_allclose(metrics.alignment(z, z_hat), wanted, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(metrics.alignment)(z, z_hat), wanted, rtol=1e-5)
+
+
+# Effective rank.
+
+
+@pytest.mark.parametrize("rank", [1, 2, 5])
+def test_effective_rank_of_orthonormal_rows(rank):
+    q, _ = np.linalg.qr(_features(0, 8, 8))
+    np.testing.assert_allclose(metrics.effective_rank(q[:rank]), rank, rtol=1e-5)
+    repeated = np.repeat(7 * q[:rank], 4, axis=0)  # neither copies nor scale count
+    np.testing.assert_allclose(metrics.effective_rank(repeated), rank, rtol=1e-4)
+
+
+def test_effective_rank_of_collapsed_features_is_one():
+    """Through the Gram matrix the 63 zeros would come out as 3e-4 each, and the rank as 1.2."""
+    collapsed = np.outer(_features(0, 200), _features(1, 64)).astype(np.float32)
+    np.testing.assert_allclose(metrics.effective_rank(collapsed), 1, atol=1e-3)
+
+
+def test_effective_rank_is_not_centred():
+    """A shared offset is a strong direction: it must lower the rank, not be taken away."""
+    z = _features(0, 50, 8)
+    assert metrics.effective_rank(z + 10) < 0.4 * metrics.effective_rank(z)
+
+
+def test_effective_rank_of_nothing():
+    assert metrics.effective_rank(jnp.zeros((4, 3))) == 0
+    assert jnp.isnan(metrics.effective_rank(jnp.full((4, 3), jnp.nan)))
+
+
+# Pairs.
+
+
+def test_collapse_and_its_opposite():
+    same, opposite, orthogonal = jnp.ones((3, 4)), jnp.array([[1.0, 0], [-1, 0]]), jnp.eye(3)
+    for z, cosine, potential in ((same, 1, 0), (opposite, -1, -8), (orthogonal, 0, -4)):
+        np.testing.assert_allclose(metrics.mean_pairwise_cosine(z), cosine, atol=1e-6)
+        np.testing.assert_allclose(metrics.uniformity(z), potential, atol=1e-5)
+    np.testing.assert_allclose(metrics.uniformity(opposite, t=0.5), -2, atol=1e-6)
+
+
+def test_uniformity_of_many_rows_is_that_of_few():
+    """More rows than one chunk, and no multiple of it: copies only add pairs at distance zero."""
+    z = _features(0, 41, 3)
+    copies = 30  # 1230 rows
+    n, few = len(z), np.exp(ORACLES[metrics.uniformity](z))
+    # Of the pairs i ≠ j of all rows, n·c·(c−1) are copies of one row and n(n−1)·c² are not.
+    total = n * copies * (n * copies - 1)
+    wanted = np.log((n * copies * (copies - 1) + n * (n - 1) * copies**2 * few) / total)
+    np.testing.assert_allclose(metrics.uniformity(np.tile(z, (copies, 1))), wanted, rtol=1e-5)
+
+
+def test_zero_features_are_finite():
+    z = jnp.zeros((3, 4))
+    assert metrics.mean_pairwise_cosine(z) == 0
+    assert metrics.alignment(z, z) == 0
+    assert jnp.isfinite(metrics.uniformity(z))
+
+
+# Accuracy.
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_top_k_accuracy_equals_sklearn(k):
+    logits, labels = _features(0, 40, 6), np.arange(40) % 6
+    wanted = top_k_accuracy_score(labels, logits, k=k)
+    assert 0 < wanted < 1
+    np.testing.assert_allclose(metrics.top_k_accuracy(logits, labels, k), wanted, rtol=1e-6)
+    fast = jax.jit(metrics.top_k_accuracy, static_argnums=2)
+    np.testing.assert_allclose(fast(logits, labels, k), wanted, rtol=1e-6)
+
+
+def test_top_k_accuracy_of_ties_and_nan():
+    flat, labels = jnp.zeros((4, 4)), jnp.arange(4)
+    assert metrics.top_k_accuracy(flat, labels, 1) == 0.25
+    assert metrics.top_k_accuracy(flat, labels, 4) == 1
+    assert metrics.top_k_accuracy(flat.at[0].set(jnp.nan), labels, 4) == 0.75
+
+
+def _knn(queries, references, labels, k, num_classes, temperature=None):
+    """One query at a time: votes, then summed cosine, then the lower class."""
+    out = []
+    for query in _unit(queries):
+        cosine = _unit(references) @ query
+        nearest = sorted(range(len(cosine)), key=lambda i: -cosine[i])[:k]
+        votes, closeness = [0.0] * num_classes, [0.0] * num_classes
+        for i in nearest:
+            votes[labels[i]] += 1 if temperature is None else np.exp(cosine[i] / temperature)
+            closeness[labels[i]] += cosine[i]
+        out.append(max(range(num_classes), key=lambda c: (votes[c], closeness[c], -c)))
+    return np.array(out)
+
+
+QUERIES, BANK = _features(0, 60, 5), _features(1, 80, 5)
+LABELS = np.random.default_rng(2).integers(0, 4, 80)
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, 20, 80])
+@pytest.mark.parametrize("temperature", [None, 0.07])
+def test_knn_equals_loops(k, temperature):
+    """At even k most queries have ties in their votes, which the summed cosine decides."""
+    options = {"k": k, "num_classes": 4, "temperature": temperature}
+    wanted = _knn(QUERIES, BANK, LABELS, **options)
+    np.testing.assert_array_equal(metrics.knn_predict(QUERIES, BANK, LABELS, **options), wanted)
+    fast = jax.jit(metrics.knn_predict, static_argnames=("k", "num_classes", "temperature"))
+    np.testing.assert_array_equal(fast(QUERIES, BANK, LABELS, **options), wanted)
+
+
+@pytest.mark.parametrize("k", [1, 5, 21])
+@pytest.mark.parametrize("temperature", [None, 0.1])
+def test_knn_equals_sklearn(k, temperature):
+    """Two classes and odd k: no ties, which scikit-learn would give to the lower class."""
+    labels = LABELS % 2
+    weights = (lambda distance: np.exp((1 - distance) / temperature)) if temperature else "uniform"
+    model = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=weights)
+    wanted = model.fit(BANK, labels).predict(QUERIES)
+    options = {"k": k, "num_classes": 2, "temperature": temperature}
+    np.testing.assert_array_equal(metrics.knn_predict(QUERIES, BANK, labels, **options), wanted)
+    truth = np.arange(60) % 2
+    np.testing.assert_allclose(
+        metrics.knn_accuracy(QUERIES, truth, BANK, labels, **options), (wanted == truth).mean()
+    )
+
+
+def test_knn_ties_go_to_the_closer_class():
+    query = jnp.array([[1.0, 0.0]])
+    bank = jnp.array([[0.6, 0.8], [1.0, 0.1], [0.7, 0.8], [0.9, 0.5]])
+    labels = jnp.array([0, 1, 0, 1])
+    assert metrics.knn_predict(query, bank, labels, k=4, num_classes=2)[0] == 1
+    assert metrics.knn_predict(query, bank, 1 - labels, k=4, num_classes=2)[0] == 0
+    # A class without a vote never wins, however unlike the query the voters are.
+    assert metrics.knn_predict(-query, bank, labels + 1, k=4, num_classes=4)[0] == 1
+
+
+def test_knn_majority_beats_the_nearest():
+    query = jnp.array([[1.0, 0.0]])
+    bank = jnp.array([[1.0, 0.01], [0.5, 0.8], [0.5, 0.9]])
+    labels = jnp.array([0, 1, 1])
+    assert metrics.knn_predict(query, bank, labels, k=3, num_classes=2)[0] == 1
+    assert metrics.knn_predict(query, bank, labels, k=3, num_classes=2, temperature=0.05)[0] == 0
+
+
+def test_knn_in_chunks():
+    """More queries than one chunk, and no multiple of it; a low temperature does not overflow."""
+    queries = _features(3, 2500, 5)
+    options = {"k": 3, "num_classes": 4, "temperature": 1e-3}
+    predicted = metrics.knn_predict(queries, BANK, LABELS, **options)
+    np.testing.assert_array_equal(predicted, _knn_nearest_weighted(queries))
+
+
+def _knn_nearest_weighted(queries):
+    # e^(1/1e-3) overflows even float64: relative weights, as any oracle would need.
+    cosine = _unit(queries) @ _unit(BANK).T
+    nearest = np.argsort(-cosine, axis=1)[:, :3]
+    top = np.take_along_axis(cosine, nearest, axis=1)
+    weight = np.exp((top - top[:, :1]) / 1e-3)
+    votes = np.zeros((len(queries), 4))
+    for j in range(3):
+        np.add.at(votes, (np.arange(len(queries)), LABELS[nearest[:, j]]), weight[:, j])
+    return votes.argmax(axis=1)
+
+
+def test_knn_memory_grows_with_a_chunk_not_with_the_queries():
+    """20k × 2k similarities are 160 MB; compiled, the search must stay far below."""
+    queries = jax.ShapeDtypeStruct((20000, 4), jnp.float32)
+    bank, labels = _features(0, 2000, 4), np.zeros(2000, np.int32)
+    search = jax.jit(lambda q: metrics.knn_predict(q, bank, labels, k=5, num_classes=3))
+    memory = search.lower(queries).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 60e6
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: metrics.mean_pairwise_cosine(QUERIES[:1]), "at least 2"),
+        (lambda: metrics.uniformity(QUERIES[:1]), "at least 2"),
+        (lambda: metrics.alignment(QUERIES, BANK), r"\(80, 5\)"),
+        (lambda: metrics.top_k_accuracy(QUERIES, LABELS[:60], 6), r"k=6 is outside 1\.\.5"),
+        (lambda: _predict(k=0), r"k=0 is outside 1\.\.80"),
+        (lambda: _predict(k=81), r"k=81 is outside 1\.\.80"),
+        (lambda: _predict(temperature=0.0), "temperature=0.0"),
+        (lambda: _predict(num_classes=3), r"labels 0\.\.3 are outside 0\.\.2"),
+        (lambda: _predict(labels=LABELS - 1), r"labels -1\.\.2 are outside"),
+        (lambda: _predict(labels=LABELS[:9]), "80 references but 9 labels"),
+        (
+            lambda: metrics.knn_accuracy(QUERIES, LABELS, BANK, LABELS, k=1, num_classes=4),
+            "60 queries but 80 query_labels",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(unchecked_shapes, call, message):
+    with pytest.raises(InputError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def _predict(labels=LABELS, k=1, num_classes=4, temperature=None):
+    return metrics.knn_predict(
+        QUERIES, BANK, labels, k=k, num_classes=num_classes, temperature=temperature
+    )
