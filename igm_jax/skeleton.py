@@ -1,7 +1,8 @@
 """Joint layouts, the frames of reference a clip can be put into, and the three streams.
 
-Everything here is a pure function of arrays `[..., V, C]`; NumPy in gives NumPy out and JAX in gives
-JAX out, so the input pipeline (host) and `igm_jax.load_encoder` (device) share one definition.
+Everything here is a pure function of arrays `[..., V, C]`; NumPy in gives NumPy out and JAX in
+gives JAX out, so the input pipeline (host) and `igm_jax.load_encoder` (device) share one
+definition.
 """
 
 import dataclasses
@@ -41,12 +42,6 @@ class Layout:
     axes: tuple[int, int, int, int] | None = None
 
     def __post_init__(self):
-        # meta.json knows lists only; a layout that went through it must still be hashable.
-        object.__setattr__(self, "joints", tuple(self.joints))
-        object.__setattr__(self, "parents", tuple(int(p) for p in self.parents))
-        object.__setattr__(self, "pairs", tuple((int(a), int(b)) for a, b in self.pairs))
-        if self.axes is not None:
-            object.__setattr__(self, "axes", tuple(int(a) for a in self.axes))
         v = len(self.joints)
         if len(self.parents) != v:
             raise InputError(f"layout {self.name!r}: {v} joints but {len(self.parents)} parents")
@@ -66,8 +61,14 @@ class Layout:
         return tuple((j, p) for j, p in enumerate(self.parents) if p not in (-1, j))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `Layout(**layout.to_dict())` is the inverse."""
+        """Plain JSON types; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Layout":
+        """A layout from `to_dict`, also after a journey through JSON, which knows lists only."""
+        tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v  # noqa: E731
+        return cls(**{key: tuples(value) for key, value in values.items()})
 
 
 # Kinect v2, the layout of NTU RGB+D and PKU-MMD. Left and right are the person's own.
@@ -81,7 +82,8 @@ NTU25 = Layout(
         "right hip", "right knee", "right ankle", "right foot",
         "spine at shoulders", "left hand tip", "left thumb", "right hand tip", "right thumb",
     ),
-    parents=(-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11),
+    parents=(-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11,
+             11),
     pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19), (21, 23),
            (22, 24)),
     origin=1,
@@ -161,7 +163,8 @@ def apply_view(
 ) -> Float[Array, "*batch T V C"]:
     """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `view_transform`."""
     xp = clip.__array_namespace__()
-    return xp.matmul(clip - origin[..., None, None, :], xp.swapaxes(rotation, -1, -2)[..., None, :, :])
+    transposed = xp.swapaxes(rotation, -1, -2)[..., None, :, :]
+    return xp.matmul(clip - origin[..., None, None, :], transposed)
 
 
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:

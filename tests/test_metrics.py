@@ -29,6 +29,12 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+# Compiled once a shape.
+effective_rank = jax.jit(metrics.effective_rank)
+mean_pairwise_cosine = jax.jit(metrics.mean_pairwise_cosine)
+uniformity = jax.jit(metrics.uniformity, static_argnames="t")
+
+
 # Oracles.
 
 
@@ -51,13 +57,17 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("fn", ORACLES)
-@pytest.mark.parametrize("shape", [(2, 3), (12, 5), (4, 9)])
+@pytest.mark.parametrize("shape", [(2, 3), (12, 5)])
 def test_equals_oracle(fn, shape):
     z = 3 * _features(0, *shape) + 1
-    wanted = ORACLES[fn](z)
-    np.testing.assert_allclose(fn(jnp.asarray(z)), wanted, rtol=1e-5)
-    np.testing.assert_allclose(jax.jit(fn)(jnp.asarray(z)), wanted, rtol=1e-5)
-    np.testing.assert_allclose(fn(z), wanted, rtol=1e-5)  # NumPy arrays are as welcome
+    np.testing.assert_allclose(jax.jit(fn)(z), ORACLES[fn](z), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fn", ORACLES)
+def test_without_jit_and_from_numpy(fn):
+    z = _features(0, 6, 4)
+    np.testing.assert_allclose(fn(z), ORACLES[fn](z), rtol=1e-5)
+    np.testing.assert_allclose(fn(jnp.asarray(z)), ORACLES[fn](z), rtol=1e-5)
 
 
 def test_alignment_equals_loops():
@@ -73,37 +83,37 @@ def test_alignment_equals_loops():
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_effective_rank_of_orthonormal_rows(rank):
     q, _ = np.linalg.qr(_features(0, 8, 8))
-    np.testing.assert_allclose(metrics.effective_rank(q[:rank]), rank, rtol=1e-5)
+    np.testing.assert_allclose(effective_rank(q[:rank]), rank, rtol=1e-5)
     repeated = np.repeat(7 * q[:rank], 4, axis=0)  # neither copies nor scale count
-    np.testing.assert_allclose(metrics.effective_rank(repeated), rank, rtol=1e-4)
+    np.testing.assert_allclose(effective_rank(repeated), rank, rtol=1e-4)
 
 
 def test_effective_rank_of_collapsed_features_is_one():
     """Through the Gram matrix the 63 zeros would come out as 3e-4 each, and the rank as 1.2."""
     collapsed = np.outer(_features(0, 200), _features(1, 64)).astype(np.float32)
-    np.testing.assert_allclose(metrics.effective_rank(collapsed), 1, atol=1e-3)
+    np.testing.assert_allclose(effective_rank(collapsed), 1, atol=1e-3)
 
 
 def test_effective_rank_is_not_centred():
     """A shared offset is a strong direction: it must lower the rank, not be taken away."""
     z = _features(0, 50, 8)
-    assert metrics.effective_rank(z + 10) < 0.4 * metrics.effective_rank(z)
+    assert effective_rank(z + 10) < 0.4 * effective_rank(z)
 
 
 def test_effective_rank_of_nothing():
-    assert metrics.effective_rank(jnp.zeros((4, 3))) == 0
-    assert jnp.isnan(metrics.effective_rank(jnp.full((4, 3), jnp.nan)))
+    assert effective_rank(jnp.zeros((4, 3))) == 0
+    assert jnp.isnan(effective_rank(jnp.full((4, 3), jnp.nan)))
 
 
 # Pairs.
 
 
 def test_collapse_and_its_opposite():
-    same, opposite, orthogonal = jnp.ones((3, 4)), jnp.array([[1.0, 0], [-1, 0]]), jnp.eye(3)
+    same, opposite, orthogonal = jnp.ones((2, 2)), jnp.array([[1.0, 0], [-1, 0]]), jnp.eye(2)
     for z, cosine, potential in ((same, 1, 0), (opposite, -1, -8), (orthogonal, 0, -4)):
-        np.testing.assert_allclose(metrics.mean_pairwise_cosine(z), cosine, atol=1e-6)
-        np.testing.assert_allclose(metrics.uniformity(z), potential, atol=1e-5)
-    np.testing.assert_allclose(metrics.uniformity(opposite, t=0.5), -2, atol=1e-6)
+        np.testing.assert_allclose(mean_pairwise_cosine(z), cosine, atol=1e-6)
+        np.testing.assert_allclose(uniformity(z), potential, atol=1e-5)
+    np.testing.assert_allclose(uniformity(opposite, t=0.5), -2, atol=1e-6)
 
 
 def test_uniformity_of_many_rows_is_that_of_few():
@@ -114,14 +124,14 @@ def test_uniformity_of_many_rows_is_that_of_few():
     # Of the pairs i ≠ j of all rows, n·c·(c−1) are copies of one row and n(n−1)·c² are not.
     total = n * copies * (n * copies - 1)
     wanted = np.log((n * copies * (copies - 1) + n * (n - 1) * copies**2 * few) / total)
-    np.testing.assert_allclose(metrics.uniformity(np.tile(z, (copies, 1))), wanted, rtol=1e-5)
+    np.testing.assert_allclose(uniformity(np.tile(z, (copies, 1))), wanted, rtol=1e-5)
 
 
 def test_zero_features_are_finite():
     z = jnp.zeros((3, 4))
-    assert metrics.mean_pairwise_cosine(z) == 0
+    assert mean_pairwise_cosine(z) == 0
     assert metrics.alignment(z, z) == 0
-    assert jnp.isfinite(metrics.uniformity(z))
+    assert jnp.isfinite(uniformity(z))
 
 
 # Accuracy.
@@ -133,8 +143,8 @@ def test_top_k_accuracy_equals_sklearn(k):
     wanted = top_k_accuracy_score(labels, logits, k=k)
     assert 0 < wanted < 1
     np.testing.assert_allclose(metrics.top_k_accuracy(logits, labels, k), wanted, rtol=1e-6)
-    fast = jax.jit(metrics.top_k_accuracy, static_argnums=2)
-    np.testing.assert_allclose(fast(logits, labels, k), wanted, rtol=1e-6)
+    jitted = jax.jit(metrics.top_k_accuracy, static_argnums=2)
+    np.testing.assert_allclose(jitted(logits, labels, k), wanted, rtol=1e-6)
 
 
 def test_top_k_accuracy_of_ties_and_nan():
@@ -162,18 +172,19 @@ QUERIES, BANK = _features(0, 60, 5), _features(1, 80, 5)
 LABELS = np.random.default_rng(2).integers(0, 4, 80)
 
 
-@pytest.mark.parametrize("k", [1, 2, 6, 20, 80])
+@pytest.mark.parametrize("k", [1, 2, 6, 80])
 @pytest.mark.parametrize("temperature", [None, 0.07])
 def test_knn_equals_loops(k, temperature):
     """At even k most queries have ties in their votes, which the summed cosine decides."""
     options = {"k": k, "num_classes": 4, "temperature": temperature}
     wanted = _knn(QUERIES, BANK, LABELS, **options)
     np.testing.assert_array_equal(metrics.knn_predict(QUERIES, BANK, LABELS, **options), wanted)
-    fast = jax.jit(metrics.knn_predict, static_argnames=("k", "num_classes", "temperature"))
-    np.testing.assert_array_equal(fast(QUERIES, BANK, LABELS, **options), wanted)
+    if k == 6:
+        jitted = jax.jit(metrics.knn_predict, static_argnames=("k", "num_classes", "temperature"))
+        np.testing.assert_array_equal(jitted(QUERIES, BANK, LABELS, **options), wanted)
 
 
-@pytest.mark.parametrize("k", [1, 5, 21])
+@pytest.mark.parametrize("k", [1, 21])
 @pytest.mark.parametrize("temperature", [None, 0.1])
 def test_knn_equals_sklearn(k, temperature):
     """Two classes and odd k: no ties, which scikit-learn would give to the lower class."""
@@ -208,23 +219,24 @@ def test_knn_majority_beats_the_nearest():
 
 
 def test_knn_in_chunks():
-    """More queries than one chunk, and no multiple of it; a low temperature does not overflow."""
-    queries = _features(3, 2500, 5)
-    options = {"k": 3, "num_classes": 4, "temperature": 1e-3}
+    """More queries than one chunk, and no multiple of it."""
+    queries, options = _features(3, 2500, 5), {"k": 3, "num_classes": 4}
     predicted = metrics.knn_predict(queries, BANK, LABELS, **options)
-    np.testing.assert_array_equal(predicted, _knn_nearest_weighted(queries))
+    np.testing.assert_array_equal(predicted, _knn(queries, BANK, LABELS, **options))
 
 
-def _knn_nearest_weighted(queries):
-    # e^(1/1e-3) overflows even float64: relative weights, as any oracle would need.
-    cosine = _unit(queries) @ _unit(BANK).T
-    nearest = np.argsort(-cosine, axis=1)[:, :3]
-    top = np.take_along_axis(cosine, nearest, axis=1)
-    weight = np.exp((top - top[:, :1]) / 1e-3)
-    votes = np.zeros((len(queries), 4))
-    for j in range(3):
-        np.add.at(votes, (np.arange(len(queries)), LABELS[nearest[:, j]]), weight[:, j])
-    return votes.argmax(axis=1)
+def test_knn_with_a_low_temperature_is_the_nearest_neighbour():
+    """And does not overflow: e^(1/0.001) is beyond float64."""
+    cold = metrics.knn_predict(QUERIES, BANK, LABELS, k=9, num_classes=4, temperature=1e-5)
+    np.testing.assert_array_equal(cold, _knn(QUERIES, BANK, LABELS, 1, 4))
+
+
+def test_similarities_have_full_precision():
+    """On a GPU the default is TF32, which mixes up neighbours."""
+    for fn in (metrics.uniformity, lambda z: _predict(queries=z, temperature=0.1)):
+        with jax.default_matmul_precision("bfloat16"):
+            program = str(jax.make_jaxpr(fn)(QUERIES))
+        assert program.count("HIGHEST") and not program.count("DEFAULT")
 
 
 def test_knn_memory_grows_with_a_chunk_not_with_the_queries():
@@ -261,7 +273,7 @@ def test_bad_input_is_refused_in_one_line(unchecked_shapes, call, message):
     assert "\n" not in str(error.value)
 
 
-def _predict(labels=LABELS, k=1, num_classes=4, temperature=None):
+def _predict(queries=QUERIES, labels=LABELS, k=1, num_classes=4, temperature=None):
     return metrics.knn_predict(
-        QUERIES, BANK, labels, k=k, num_classes=num_classes, temperature=temperature
+        queries, BANK, labels, k=k, num_classes=num_classes, temperature=temperature
     )

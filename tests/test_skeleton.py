@@ -24,7 +24,7 @@ LAYOUTS = pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout
 
 def clips(layout, batch=(5, 2), frames=4, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(*batch, frames, layout.num_joints, 3)) + [1, -2, 3]).astype(dtype)
+    return rng.normal((1, -2, 3), size=(*batch, frames, layout.num_joints, 3)).astype(dtype)
 
 
 def naive_view(clip, layout, view):
@@ -101,9 +101,8 @@ def test_body_view_forgets_where_the_camera_stood(layout):
 def test_views_keep_all_distances(view):
     clip = clips(NTU25, batch=(3,))
     seen = apply_view(clip, *view_transform(clip[:, 0], NTU25, view))
-    for a, b in ((clip, seen),):
-        steps = [np.linalg.norm(np.diff(c, axis=1), axis=-1) for c in (a, b)]
-        np.testing.assert_allclose(*steps, atol=1e-12)
+    steps = [np.linalg.norm(np.diff(c, axis=1), axis=-1) for c in (clip, seen)]
+    np.testing.assert_allclose(*steps, atol=1e-12)
 
 
 @LAYOUTS
@@ -115,7 +114,7 @@ def test_jax_and_numpy_agree_and_keep_float32(layout, view):
     there = apply_view(there, *view_transform(there[..., 0, :, :], layout, view))
     assert isinstance(here, np.ndarray) and not isinstance(there, np.ndarray)
     assert here.dtype == there.dtype == np.float32
-    np.testing.assert_allclose(here, there, atol=2e-6)
+    np.testing.assert_allclose(here, there, atol=1e-5)
 
 
 @pytest.mark.parametrize("collapse", [(0, 20), (12, 16)], ids=["spine", "hips"])
@@ -216,7 +215,7 @@ def test_built_in_layouts_are_one_tree_with_true_pairs(layout):
 
 
 def test_layout_survives_its_dictionary():
-    copy = Layout(**NTU25.to_dict())
+    copy = Layout.from_dict(json.loads(json.dumps(NTU25.to_dict())))
     assert copy == NTU25 and hash(copy) == hash(NTU25)
     assert json.loads(json.dumps(NTU25.to_dict()))["joints"] == list(NTU25.joints)
 

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -196,7 +196,7 @@ class SkeletonStore:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, i: int) -> Clip:
+    def __getitem__(self, i: SupportsIndex) -> Clip:
         """Clip `i`; its frames are a view of the file, not a copy."""
         row = self.clips[i]
         bodies, length, offset = int(row["bodies"]), int(row["length"]), int(row["offset"])

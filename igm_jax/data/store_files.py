@@ -66,13 +66,9 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
     if not all(isinstance(name, str) for name in meta["class_names"]):
         raise damaged(file, "class_names are not all strings")
     try:
-        return meta, Layout(**{key: _tuples(value) for key, value in meta["layout"].items()})
+        return meta, Layout.from_dict(meta["layout"])
     except (TypeError, ValueError) as error:
         raise damaged(file, f"key 'layout' is no layout ({error})") from error
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def map_array(file: pathlib.Path) -> np.ndarray:

@@ -115,7 +115,7 @@ def _good_clips(
     clips: Iterable[Clip | BadClip], facts: dict[str, Any], skipped: list[BadClip], on_bad: str
 ) -> Iterator[Clip]:
     """Yields the clips that pass; the others are raised or, if told so, added to `skipped`."""
-    layout = Layout(**facts["layout"])
+    layout = Layout.from_dict(facts["layout"])
     seen: set[str] = set()
     channels: int | None = None  # the first good clip decides
     for clip in clips:

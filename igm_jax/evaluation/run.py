@@ -58,7 +58,7 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
     config = from_mapping(ExperimentConfig, meta["config"])
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
-    layout = skeleton.Layout(**meta["layout"])
+    layout = skeleton.Layout.from_dict(meta["layout"])
     return Run(folder, step, config, meta["statistics"], layout, params)
 
 

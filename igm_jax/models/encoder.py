@@ -149,7 +149,7 @@ class Encoder(nn.Module):
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[0, keep]
         embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
-        x = embed(patches) + positions.astype(c.dtype)
+        x = layers.flat(embed, patches) + positions.astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
         x, _ = layers.scan_blocks(Block, c.depth, remat=c.remat)(c, name="blocks")(x)

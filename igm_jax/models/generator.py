@@ -93,7 +93,7 @@ class AdaLN(nn.Module):
         project = scale_shift("condition")
         z = project(condition.pooled)[:, None]
         if condition.visible is not None:
-            seen = project(condition.visible)
+            seen = layers.flat(project, condition.visible)
             rest = jnp.broadcast_to(z, (*z.shape[:1], n - seen.shape[1], z.shape[-1]))
             z = jnp.concatenate([seen, rest], axis=1)
         z_scale, z_shift = jnp.split(z, 2, axis=-1)
@@ -155,8 +155,8 @@ class Generator(nn.Module):
         if dropped is not None:
             condition = condition.drop(dropped, null)
 
-        x = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")(patches)
-        x = x + position[None].astype(c.dtype)
+        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        x = layers.flat(embed, patches) + position[None].astype(c.dtype)
         if condition.order is not None:
             x = jnp.take_along_axis(x, condition.order[..., None], axis=1)
         time = diffusion.time_embedding(t, c.width)
@@ -171,7 +171,8 @@ class Generator(nn.Module):
             dtype=jnp.float32,
             kernel_init=nn.initializers.zeros,
             name="out",
-        )(x)
+        )
+        out = layers.flat(out, x)
         if condition.order is not None:
             back = jnp.argsort(condition.order, axis=1)
             out = jnp.take_along_axis(out, back[..., None], axis=1)

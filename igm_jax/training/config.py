@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from igm_jax import diffusion, skeleton
@@ -88,7 +88,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
-    warmup_epochs: float = 20
+    warmup_epochs: float = 20.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
@@ -143,7 +143,7 @@ class ExperimentConfig:
             )
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for an error message, or nothing if no known name is near."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NW_UCLA
+from clip_samples import NW_UCLA
 
 from igm_jax.data.formats import nw_ucla
 from igm_jax.data.store import BadClip, Clip
@@ -56,7 +56,7 @@ def test_damaged_file_is_named(changes, reason, tmp_path, write):
     assert isinstance(bad, BadClip)
     name = changes.get("name", "a08_s03_e01_v02")
     with pytest.raises(InputError, match=rf"'{name}\.json': .*{reason}"):
-        write(nw_ucla.read(tmp_path / "raw"))
+        write(nw_ucla.read(tmp_path / "raw"), class_names=nw_ucla.CLASS_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_damaged_file_is_named(changes, reason, tmp_path, write):
 def test_what_the_store_refuses_is_named(skeletons, reason, tmp_path, write):
     put(tmp_path / "raw", skeletons=skeletons)
     with pytest.raises(InputError, match=f"'a08_s03_e01_v02': .*{reason}"):
-        write(nw_ucla.read(tmp_path / "raw"))
+        write(nw_ucla.read(tmp_path / "raw"), class_names=nw_ucla.CLASS_NAMES)
 
 
 def test_missing_folder_or_files_say_how_to_get_them(tmp_path):

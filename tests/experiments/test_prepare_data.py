@@ -45,7 +45,6 @@ def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
     store = SkeletonStore.open(tmp_path / "data" / "synthetic")
     assert (len(store), store.dataset) == (12, "synthetic")
     assert f"{store.path}: 12 clips of" in result.stdout
-    assert "16 subjects" not in result.stdout or store.summary()["subjects"] == 16
     command = result.stdout.splitlines()[-1]
     assert command == "next: python experiments/pretrain.py --config=configs/synthetic.py"
     SkeletonStore.verify(store.path)
@@ -71,15 +70,15 @@ def test_bad_clip_is_refused_by_default_and_skipped_on_demand(prepare, raw, tmp_
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ((), ("--dataset is missing", "nw_ucla, synthetic")),
-        (("--dataset=ntu",), ("--dataset=ntu is unknown", "nw_ucla, synthetic")),
+        ((), ("--dataset is missing", "nw_ucla", "synthetic")),
+        (("--dataset=ntu",), ("--dataset=ntu is unknown", "nw_ucla", "synthetic")),
         (("--datset=nw_ucla",), ("unknown flag --datset", "did you mean --dataset?")),
         (("nw_ucla",), ("argument 'nw_ucla' is no flag",)),
         (("--num_clips=many",), ("--num_clips=many",)),
         (("--dataset=nw_ucla",), ("--source is missing", "download")),
         (("--dataset=nw_ucla", "--source=/nowhere"), ("/nowhere: no such folder", "download")),
         (("--dataset=synthetic", "--source=x"), ("--source=x", "leave the flag out")),
-        (("--dataset=synthetic", f"--out={__file__}/store"), (__file__, "Not a directory")),
+        (("--dataset=synthetic", f"--out={__file__}/store"), (__file__,)),
     ],
 )
 def test_bad_input_is_one_line(flags, told, prepare):

@@ -70,7 +70,7 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
         return BadClip(file.name, f"is damaged ({error})")
     if type(label) is not int or not 1 <= label <= len(CLASS_NAMES):
         return BadClip(file.name, f"label {label!r} is not 1 to {len(CLASS_NAMES)}")
-    if len(skeletons) == 0:
+    if skeletons.shape == (0,):
         skeletons = skeletons.reshape(0, LAYOUT.num_joints, 3)
     if skeletons.ndim != 3 or skeletons.shape[2] != 3:
         return BadClip(file.name, f"skeletons have shape {list(skeletons.shape)}, not [T][20][3]")

@@ -1,0 +1,222 @@
+"""The config files, and the strict way from them to dataclasses."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+
+from configs import base
+from igm_jax.data.protocols import PROTOCOLS
+from igm_jax.errors import InputError
+from igm_jax.training.config import (
+    DataConfig,
+    ExperimentConfig,
+    ObjectiveConfig,
+    differences,
+    from_mapping,
+    nearest,
+    to_mapping,
+)
+from igm_jax.training.program import build_program
+
+CONFIGS = sorted(
+    p.stem
+    for p in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    if p.stem not in ("base", "__init__")
+)
+
+
+def load(name, variant=None):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def protocols_of(name):
+    return tuple(PROTOCOLS[load(name).data.dataset])
+
+
+def all_variants():
+    for name in CONFIGS:
+        for protocol in (None, *protocols_of(name)):
+            yield name, protocol
+            yield name, f"{protocol}-smoke" if protocol else "smoke"
+
+
+def flat(mapping, prefix=""):
+    out = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+# The files
+
+
+def test_base_is_the_twin_of_the_dataclasses():
+    """Key by key and value by value, also of type: 1 and 1.0 would pass a plain comparison."""
+    file, dataclass = flat(base.get_config().to_dict()), flat(to_mapping(ExperimentConfig()))
+    assert file.keys() == dataclass.keys()
+    assert {k: (type(v), v) for k, v in file.items()} == {
+        k: (type(v), v) for k, v in dataclass.items()
+    }
+
+
+def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one():
+    assert {"synthetic", "nw_ucla", "ntu60", "ntu120"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize(("name", "variant"), list(all_variants()))
+def test_every_variant_parses_and_its_program_builds(name, variant):
+    values = load(name, variant)
+    config = from_mapping(ExperimentConfig, values.to_dict())
+    smoke, protocol = "smoke" in (variant or ""), (variant or "").split("-")[0]
+    assert config.data.protocol == (
+        protocol if protocol in protocols_of(name) else protocols_of(name)[0]
+    )
+    assert config.name.endswith("-smoke") == smoke
+    assert (config.train.epochs <= 2) == smoke
+
+    program = build_program(config, tiny.STATISTICS, num_clips=10_000)
+    state = jax.eval_shape(program.init, jax.random.key(0))
+    encoder = state.params["encoder"]["position"]["spatial"]
+    assert encoder.shape == (config.model.encoder.joints, config.model.encoder.width)
+    assert state.queue.shape == (config.objective.queue_size, config.model.encoder.width)
+    assert program.total_steps == config.train.epochs * (10_000 // config.train.batch_size)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
+    config = from_mapping(ExperimentConfig, load(name).to_dict())
+    program = build_program(config, tiny.STATISTICS, num_clips=1000)
+    state = jax.eval_shape(program.init, jax.random.key(0))
+    e, d, b = config.model.encoder, config.data, config.train.batch_size
+    batch = {
+        "clip": jax.ShapeDtypeStruct((b, d.bodies, e.frames, e.joints, e.channels), jnp.float32),
+        "present": jax.ShapeDtypeStruct((b, d.bodies), bool),
+    }
+    after, metrics = jax.eval_shape(program.step, state, batch, jax.random.key(0))
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shapes(after) == shapes(state)
+    assert metrics.pop("features").shape == (b, e.width)
+    assert {x.shape for x in metrics.values()} == {()}
+    assert {"loss", "loss_gen", "loss_feat", "loss_dist", "cos_aux", "grad_norm"} <= set(metrics)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("variant", ["xside", "smok", "xsub-xview", "xsub-smoke-fast"])
+def test_unknown_variant_is_refused(name, variant):
+    with pytest.raises(ValueError, match=f"variant '{variant}' is unknown: use one of x"):
+        load(name, variant)
+
+
+# Mapping ↔ dataclass
+
+
+def test_unknown_key_names_the_nearest():
+    with pytest.raises(InputError, match=r"'objective.mask_rati' \(did you mean 'mask_ratio'\?"):
+        from_mapping(ExperimentConfig, {"objective": {"mask_rati": 0.5}})
+    with pytest.raises(InputError, match=r"no key 'trian' \(did you mean 'train'\?\)"):
+        from_mapping(ExperimentConfig, {"trian": {}})
+    with pytest.raises(InputError, match=r"no key 'model.encoder.qqq'$"):
+        from_mapping(ExperimentConfig, {"model": {"encoder": {"qqq": 1}}})
+    assert nearest("qqq", ["width"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"seed": 1.5}, "'seed' needs int, not 1.5"),
+        ({"seed": True}, "'seed' needs int, not True"),
+        ({"seed": "1"}, "'seed' needs int, not '1'"),
+        ({"name": 3}, "'name' needs str, not 3"),
+        ({"train": {"tensorboard": 1}}, "'train.tensorboard' needs bool, not 1"),
+        ({"objective": {"max_t": True}}, "'objective.max_t' needs float, not True"),
+        ({"objective": {"max_t": None}}, "'objective.max_t' needs float, not None"),
+        ({"objective": 1.0}, "'objective' is a group of keys, not 1.0"),
+        ({"data": {"crop": "(0.5, 1.0)"}}, r"'data.crop' needs a tuple of numbers, not '\(0.5"),
+        ({"data": {"crop": "ab"}}, "'data.crop' needs a tuple of numbers, not 'ab'"),
+        ({"data": {"crop": 0.5}}, "'data.crop' needs a tuple of numbers, not 0.5"),
+        ({"data": {"crop": (0.5, 0.7, 1.0)}}, "'data.crop' needs 2 numbers"),
+        ({"data": {"crop": (0.5, "1")}}, "'data.crop' needs float, not '1'"),
+        ({"probe": {"learning_rates": ()}}, "'probe.learning_rates' needs a tuple of numbers"),
+    ],
+)
+def test_wrong_type_is_refused(values, told):
+    with pytest.raises(InputError, match=f"config key {told}"):
+        from_mapping(ExperimentConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data.view": "side"}, "data.view='side' is unknown: choose one of camera"),
+        ({"data.pretrain_split": "test"}, "data.pretrain_split='test' is unknown"),
+        ({"data.crop": (0.0, 1.0)}, "needs 0 < low <= high <= 1"),
+        ({"objective.schedule": "sine"}, "objective.schedule='sine' is unknown"),
+        ({"objective.entropy": "shannon"}, "objective.entropy='shannon' is unknown"),
+        ({"objective.mask_ratio": 1.0}, "objective.mask_ratio=1.0: needs 0 <= ratio < 1"),
+        ({"objective.reencode_mask_ratio": -0.1}, "reencode_mask_ratio=-0.1"),
+        ({"objective.queue_size": 20}, "queue_size=20 is not a multiple of .*batch_size=8: use 16"),
+        ({"model.encoder.frames": 10}, "frames=10 is not a multiple of patch_frames=4"),
+        ({"model.generator.heads": 3}, "generator width=16 is not a multiple of heads=3"),
+        ({"model.adapter.over": "batch"}, "cannot leave absent bodies out"),
+        ({"model.condition": "all"}, "condition='all' is unknown"),
+    ],
+)
+def test_impossible_value_is_refused(changes, told):
+    with pytest.raises(InputError, match=told):
+        tiny.config(changes)
+
+
+def test_queue_needs_no_multiple_where_it_is_not_used():
+    config = tiny.config({"objective.queue_size": 20, "objective.distribution_weight": 0})
+    assert config.objective.queue_size == 20
+
+
+def test_round_trip_through_json():
+    config = tiny.config(
+        {
+            "seed": 7,
+            "data.crop": (0.25, 0.75),
+            "probe.learning_rates": (0.5,),
+            "objective.clean_gradient": True,
+            "model.projector_width": 32,
+        }
+    )
+    text = json.dumps(to_mapping(config))
+    assert from_mapping(ExperimentConfig, json.loads(text)) == config
+    assert from_mapping(ExperimentConfig, {}) == ExperimentConfig()
+
+
+def test_whole_numbers_are_floats_where_floats_are_meant():
+    objective = from_mapping(ObjectiveConfig, {"feature_weight": 2})
+    assert type(objective.feature_weight) is float
+    data = from_mapping(DataConfig, {"crop": [1, 1]})
+    assert data.crop == (1.0, 1.0) and {type(x) for x in data.crop} == {float}
+
+
+def test_differences_names_each_leaf_once():
+    a = to_mapping(tiny.config())
+    assert differences(a, a) == []
+    b = to_mapping(tiny.config({"seed": 3, "objective.max_t": 0.5}))
+    assert differences(a, b) == ["objective.max_t: 0.9 → 0.5", "seed: 0 → 3"]
+    # A run of an older version lacks a key, or has one that is gone.
+    del b["objective"]["max_t"]
+    b["objective"]["old"] = 1
+    assert differences(b, a) == [
+        "objective.max_t: None → 0.9", "objective.old: 1 → None", "seed: 3 → 0"
+    ]  # fmt: skip
+
+
+def test_configs_are_frozen_and_hashable():
+    config = tiny.config()
+    assert len({config, tiny.config()}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1

@@ -1,0 +1,442 @@
+"""The objective: its value against a slow reference, and what may influence what, by gradients.
+
+A metric's gradient says on what it depends. One compiled function for each config gives the
+gradient of any weighted sum of the metrics with respect to everything that goes in.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax import diffusion, losses
+from igm_jax.models import IGM, AuxTokens, Condition
+from igm_jax.training.objective import ClipBatch, feature_diagnostics, igm_objective
+
+KEY = jax.random.key(3)
+ALL_ON = {
+    "objective.feature_weight": 0.7,
+    "objective.distribution_weight": 1.3,
+    "objective.entropy_weight": 0.2,
+    "objective.condition_drop": 0.3,
+    "objective.max_t": 0.7,
+    "objective.input_noise": 0.1,
+    "objective.clean_clip": 1.5,
+}
+ANOTHER_WAY = {
+    **ALL_ON,
+    "objective.entropy": "second_order",
+    "objective.centre_features": True,
+    "objective.ema_decay": 0.9,
+    "model.projector_width": 10,
+    "objective.schedule": "cosine",
+    "objective.reencode_mask_ratio": 0.25,
+}
+PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
+
+
+class World:
+    """A config with random parameters, a batch and a queue, and the gradients of its metrics."""
+
+    def __init__(self, changes, present=PRESENT):
+        self.config = tiny.config(changes)
+        self.model = IGM(self.config.model)
+        self.alpha_bar = diffusion.alpha_bar(
+            self.config.objective.schedule, self.config.objective.diffusion_steps
+        )
+        self.params = tiny.random_params(self.model, seed=0)
+        ema = self.config.objective.ema_decay > 0
+        self.teacher = tiny.random_params(self.model, seed=1) if ema else {}
+        rng = np.random.default_rng(2)
+        self.present = jnp.asarray(present)
+        self.clip = jnp.asarray(rng.normal(size=(*self.present.shape, 8, 6, 3)), jnp.float32)
+        width = self.config.model.projector_width or self.config.model.encoder.width
+        rows = self.config.objective.queue_size if self.config.objective.distribution_weight else 0
+        self.queue = losses.normalize(jnp.asarray(rng.normal(size=(rows, width)), jnp.float32))
+        self._compiled = jax.jit(
+            jax.value_and_grad(self._weighted_sum, argnums=(0, 1, 2, 3), has_aux=True)
+        )
+
+    def _weighted_sum(self, params, teacher, queue, clip, present, ramp, weights):
+        loss, output = igm_objective(
+            params,
+            teacher,
+            queue,
+            ClipBatch(clip, present),
+            KEY,
+            model=self.model,
+            config=self.config.objective,
+            alpha_bar=self.alpha_bar,
+            ramp=ramp,
+        )
+        total = sum(weights[name] * value for name, value in output.metrics.items())
+        return total, (loss, output)
+
+    def run(self, metric="loss", ramp=1.0, **inputs):
+        """(loss, output), and the gradients of `metric` by params, teacher, queue and clip."""
+        names = ("loss", "loss_gen", "loss_feat", "loss_dist", "loss_entropy")
+        names += ("cos_generated", "cos_aux")
+        given = {"params": self.params, "teacher": self.teacher, "queue": self.queue,
+                 "clip": self.clip, "present": self.present} | inputs  # fmt: skip
+        (_, (loss, output)), gradients = self._compiled(
+            *given.values(), jnp.float32(ramp), {n: jnp.float32(n == metric) for n in names}
+        )
+        assert metric in output.metrics
+        return loss, output, dict(zip(("params", "teacher", "queue", "clip"), gradients))
+
+
+@functools.cache
+def world(name):
+    changes = {
+        "all": ALL_ON,
+        "another": ANOTHER_WAY,
+        "no aux": {**ALL_ON, "objective.aux_tokens": False},
+        "through": {**ALL_ON, "objective.clean_gradient": True},
+        "unmasked": {**ALL_ON, "objective.mask_ratio": 0, "objective.reencode_mask_ratio": 0},
+        "off": {
+            **ALL_ON,
+            "objective.feature_weight": 0,
+            "objective.distribution_weight": 0,
+            "objective.entropy_weight": 0,
+        },
+    }[name]
+    return World(changes)
+
+
+def zero(tree):
+    return not any(np.any(x) for x in jax.tree.leaves(tree))
+
+
+def nonzero(tree):
+    """Every array of the tree has an entry that is not zero, and all are finite."""
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(np.any(x) and np.isfinite(x).all() for x in leaves)
+
+
+def draws(w):
+    """t and which clips keep their condition, from the same keys in the same order."""
+    k_t, _, k_drop = jax.random.split(jax.random.split(KEY, 4)[2], 3)
+    t = np.asarray(jax.random.randint(k_t, (len(w.present),), 0, 1000))
+    dropped = jax.random.bernoulli(k_drop, w.config.objective.condition_drop, (len(w.present),))
+    return t, ~np.asarray(dropped)
+
+
+# The value
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def naive_mdff(tokens, eta):
+    out = np.zeros_like(tokens)
+    for row, z in enumerate(tokens):
+        weight = np.exp(unit(z) @ unit(z).T)
+        low = weight / weight.sum(axis=1, keepdims=True) @ z
+        out[row] = (1 + eta) * z - eta * low
+    return out
+
+
+def naive_coding_length(z, distortion):
+    m, d = z.shape
+    _, logdet = np.linalg.slogdet(np.eye(d) + d / (m * distortion**2) * z.T @ z)
+    return (m + d) / 2 * logdet
+
+
+def naive_objective(w, ramp):
+    """METHOD in float64, clip by clip; only the networks themselves are the library's."""
+    o, (b, bodies), rows = w.config.objective, w.present.shape, w.present.size
+    k_order, k_input, k_generate, k_reencode = jax.random.split(KEY, 4)
+    _, k_noise, _ = jax.random.split(k_generate, 3)
+    k_keep, k_t, k_feature = jax.random.split(k_reencode, 3)
+    share = np.asarray(w.alpha_bar, np.float64)
+    present = np.asarray(w.present)
+
+    def network(method, params, *inputs):
+        apply = jax.jit(functools.partial(w.model.apply, method=method))
+        inputs = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float32 if x.dtype == np.float64 else None), inputs
+        )
+        return np.asarray(apply({"params": params}, *inputs), np.float64)
+
+    def pool(tokens):
+        z = np.zeros((b, tokens.shape[-1]))
+        for i in range(b):
+            z[i] = np.mean(
+                [tokens[i * bodies + m].mean(0) for m in range(bodies) if present[i, m]], 0
+            )
+        return z
+
+    def project(params, z):
+        return network("project", params, z) if w.config.model.projector_width else z
+
+    def order_of(key):
+        return np.argsort(np.asarray(jax.random.uniform(key, (rows, 12))), axis=1)
+
+    clip = np.asarray(w.clip, np.float64).reshape(rows, 8, 6, 3)
+    order = order_of(k_order)
+    visible = order[:, : round(12 * (1 - o.mask_ratio))]
+    noisy = clip + o.input_noise * np.asarray(jax.random.normal(k_input, clip.shape))
+    tokens = network("encode", w.params, noisy, visible)
+    z = pool(tokens)
+
+    adapted = naive_mdff(tokens, 0.1)
+    t, conditioned = draws(w)
+    noise = np.asarray(jax.random.normal(k_noise, clip.shape), np.float64)
+    row_t = np.repeat(t, bodies)
+    a = share[row_t][:, None, None, None]
+    x_t = np.sqrt(a) * clip + np.sqrt(1 - a) * noise
+    predicted = network(
+        "generate", w.params, x_t, Condition(adapted.mean(1), adapted, order), row_t,
+        np.repeat(~conditioned, bodies),
+    )  # fmt: skip
+    error = [((predicted - noise)[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
+    values = {"loss_gen": np.mean(error)}
+
+    clean = np.clip((x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a), -o.clean_clip, o.clean_clip)
+    feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, 1000))
+    s = share[feature_t][:, None]
+    noisy_feature = np.sqrt(s) * unit(z) + np.sqrt(1 - s) * np.asarray(
+        jax.random.normal(k_feature, z.shape)
+    )
+    repeat = lambda x: np.repeat(x, bodies, axis=0)  # noqa: E731
+    aux = AuxTokens(repeat(noisy_feature), repeat(feature_t), repeat(t))
+    keep = order_of(k_keep)[:, : round(12 * (1 - o.reencode_mask_ratio))]
+    z_hat = pool(network("encode", w.params, clean, keep, aux))
+
+    target = project(w.params, z)
+    if w.teacher:
+        target = project(w.teacher, pool(network("encode", w.teacher, noisy, visible)))
+    centre = target.mean(axis=0) if o.centre_features else 0
+    target, p, own = (
+        target - centre,
+        project(w.params, z_hat) - centre,
+        project(w.params, z) - centre,
+    )
+
+    valid = [i for i in range(b) if conditioned[i] and t[i] <= o.max_t * 1000]
+    assert 2 <= len(valid) < b - 1, "choose another key: some clips must count and some not"
+    values["loss_feat"] = -np.mean([unit(target)[i] @ unit(p)[i] for i in valid])
+    values["cos_generated"] = np.mean([unit(z)[i] @ unit(z_hat)[i] for i in valid])
+    values["cos_aux"] = np.mean((unit(z) * unit(noisy_feature)).sum(-1))
+    queue, kl = np.asarray(w.queue, np.float64), []
+    for i in valid:
+        first, second = np.exp(unit(target)[i] @ queue.T / 0.05), np.exp(unit(p)[i] @ queue.T / 0.1)
+        first, second = first / first.sum(), second / second.sum()
+        kl.append((first * np.log(first / second)).sum())
+    values["loss_dist"] = np.mean(kl)
+    if o.entropy == "coding_length":
+        values["loss_entropy"] = -naive_coding_length(unit(own), o.distortion) / b
+    else:
+        gram = unit(own) @ unit(own).T
+        values["loss_entropy"] = (gram[~np.eye(b, dtype=bool)] ** 2).mean()
+    values["loss"] = values["loss_gen"] + ramp * (
+        0.7 * values["loss_feat"] + 1.3 * values["loss_dist"] + 0.2 * values["loss_entropy"]
+    )
+    return values, z, unit(target)
+
+
+@pytest.mark.parametrize("name", ["all", "another"])
+def test_against_a_slow_reference(name):
+    w = world(name)
+    loss, output, _ = w.run(ramp=0.6)
+    values, features, references = naive_objective(w, ramp=0.6)
+    assert output.metrics.keys() == values.keys()
+    for key, value in values.items():
+        np.testing.assert_allclose(output.metrics[key], value, rtol=2e-4, atol=2e-5, err_msg=key)
+    assert loss == output.metrics["loss"]
+    np.testing.assert_allclose(output.features, features, atol=1e-5)
+    np.testing.assert_allclose(output.references, references, atol=1e-5)
+
+
+def test_ramp_of_zero_is_the_generative_loss_alone():
+    on, off = world("all").run(ramp=0.0), world("off").run()
+    assert set(off[1].metrics) == {"loss", "loss_gen"}
+    np.testing.assert_allclose(on[0], off[1].metrics["loss_gen"], rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        on[2]["params"],
+        off[2]["params"],
+    )
+
+
+# What may influence what
+
+
+def test_aux_tokens_exist_for_generated_clips_only():
+    """No gradient to their projections where nothing is re-encoded, or where they are turned off,
+    and none from the generative loss; and the features of real clips do not change with them."""
+    aux = lambda gradients: gradients["params"]["encoder"]["aux"]  # noqa: E731
+    assert nonzero(aux(world("all").run()[2]))
+    assert zero(aux(world("all").run("loss_gen")[2]))
+    assert zero(aux(world("off").run()[2]))
+    assert zero(aux(world("no aux").run()[2]))
+
+    w = world("all")
+    moved = jax.tree.map(lambda x: x, w.params)
+    moved["encoder"]["aux"] = jax.tree.map(lambda x: x + 1, moved["encoder"]["aux"])
+    before, after = w.run()[1], w.run(params=moved)[1]
+    np.testing.assert_array_equal(before.features, after.features)
+    np.testing.assert_array_equal(before.references, after.references)
+    assert before.metrics["loss_gen"] == after.metrics["loss_gen"]
+    assert abs(before.metrics["loss_feat"] - after.metrics["loss_feat"]) > 1e-4
+
+
+def test_noisy_feature_gets_no_gradient():
+    """z_t' tells f what it is to say: a gradient through it would teach f to hide in it."""
+    assert zero(world("all").run("cos_aux")[2]["queue"])
+    with_aux, without = (world(n).run("loss_feat")[2]["clip"] for n in ("all", "no aux"))
+    assert nonzero(with_aux) and nonzero(without)
+    # Through the frozen target f(x) alone does the clip act when the teacher makes the target.
+    assert zero(world("another").run("loss_feat")[2]["clip"])
+
+
+def test_targets_get_no_gradient():
+    w = world("another")
+    for metric in ("loss", "loss_feat", "loss_dist"):
+        loss, _, gradients = w.run(metric)
+        assert zero(gradients["teacher"]) and zero(gradients["queue"])
+        assert nonzero(gradients["params"]["encoder"])
+    other = jax.tree.map(lambda x: 1.1 * x + 0.1, w.teacher)
+    assert abs(w.run(teacher=other)[0] - loss) > 1e-3  # though the teacher does count
+    assert zero(world("all").run()[2]["queue"])
+
+
+def test_distribution_loss_reaches_f_through_generated_clips_only():
+    """Without a teacher f makes its own targets; a frozen copy of f must give the same gradient."""
+    plain = world("all")
+    frozen = World({**ALL_ON, "objective.ema_decay": 0.5})
+    gradients = [
+        w.run("loss_dist", teacher=teacher)[2]["params"]
+        for w, teacher in ((plain, {}), (frozen, plain.params))
+    ]
+    assert nonzero(gradients[0]["encoder"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *gradients)
+    # The feature loss, in contrast, pulls f(x) too.
+    pulled, fixed = (
+        w.run("loss_feat", teacher=teacher)[2]["params"]["encoder"]["embed"]["kernel"]
+        for w, teacher in ((plain, {}), (frozen, plain.params))
+    )
+    assert np.abs(pulled - fixed).max() > 1e-3
+
+
+@pytest.mark.parametrize("metric", ["loss_feat", "loss_dist"])
+def test_generator_learns_from_idempotency_only_if_told_so(metric):
+    assert zero(world("all").run(metric)[2]["params"]["generator"])
+    through = world("through").run(metric)[2]["params"]["generator"]
+    assert nonzero(through["out"]) and nonzero(through["blocks"]["attention"])
+    assert nonzero(world("all").run("loss_gen")[2]["params"]["generator"]["blocks"])
+
+
+def test_encoder_learns_from_the_generative_loss():
+    assert nonzero(world("all").run("loss_gen")[2]["params"]["encoder"]["blocks"])
+
+
+def test_absent_bodies_influence_nothing():
+    w = world("all")
+    absent = ~np.asarray(w.present)
+    _, before, gradients = w.run()
+    assert not np.any(gradients["clip"][absent])
+    assert np.any(gradients["clip"][~absent], axis=(1, 2, 3)).all()
+    clip = w.clip.at[absent].set(1e3)
+    _, after, _ = w.run(clip=clip)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    # The same clip without being absent does count.
+    _, counted, _ = w.run(present=jnp.ones_like(w.present))
+    assert np.abs(before.features - counted.features)[absent.any(axis=1)].max() > 1e-2
+
+
+def test_only_clips_that_left_a_trace_are_held_to_idempotency():
+    """x̂0 from nearly pure noise, or generated without its condition, says nothing of the clip."""
+    w = world("all")
+    t, conditioned = draws(w)
+    counts = conditioned & (t <= 700)
+    assert counts.any() and (~conditioned).any() and (conditioned & (t > 700)).any()
+    for metric in ("loss_feat", "cos_generated"):
+        touched = np.any(np.asarray(w.run(metric)[2]["clip"]), axis=(1, 2, 3, 4))
+        assert touched.tolist() == counts.tolist()
+
+
+def test_batch_of_which_no_clip_counts():
+    w = World({**ALL_ON, "objective.condition_drop": 1.0})
+    loss, output, gradients = w.run()
+    assert output.metrics["loss_feat"] == 0 and output.metrics["loss_dist"] == 0
+    assert np.isfinite(loss)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
+
+
+# The choices
+
+
+def test_with_nothing_masked_all_joints_are_seen():
+    w = world("unmasked")
+    loss, output, gradients = w.run()
+    assert np.isfinite(loss) and nonzero(gradients["params"]["encoder"])
+    assert output.features.shape == (6, 16)
+
+    def seen(w):  # f(x) alone: of the entropy term, without the generator
+        _, _, gradients = w.run("loss_entropy")
+        rows = np.asarray(gradients["clip"])[np.asarray(w.present)]
+        return np.any(rows.reshape(-1, 2, 4, 6, 3), axis=(2, 4)).sum(axis=(1, 2))  # tokens of a row
+
+    assert set(seen(w)) == {12} and set(seen(world("all"))) == {6}
+
+
+def test_filter_over_the_batch_lets_clips_influence_each_other():
+    """L_gen of one clip, all others being absent: with MDFF over tokens they cannot matter."""
+    only = [[True], [False], [False], [False]]
+    for over, others_matter in (("tokens", False), ("batch", True)):
+        w = World(
+            {"model.adapter.over": over, "data.bodies": 1, "objective.condition_drop": 0}, only
+        )
+        touched = np.any(np.asarray(w.run("loss_gen")[2]["clip"]), axis=(1, 2, 3, 4))
+        assert touched.tolist() == [True] + 3 * [others_matter]
+
+
+def test_projector_serves_the_idempotency_losses_alone():
+    w = World({**ALL_ON, "model.projector_width": 10})
+    _, output, gradients = w.run()
+    assert output.references.shape == (6, 10) and output.features.shape == (6, 16)
+    assert nonzero(gradients["params"]["projector"]["out"]["kernel"])
+    assert zero(w.run("loss_gen")[2]["params"]["projector"])
+
+
+def test_centring_takes_out_what_all_features_share():
+    """A constant added to every feature (the bias of the last norm) leaves the losses as they are.
+
+    With a fresh generator, which predicts zero whatever its condition, and without the auxiliary
+    tokens: else the constant would act through h(z) and z_t'.
+    """
+    for centred in (True, False):
+        w = World(
+            {
+                **ALL_ON, "objective.aux_tokens": False, "objective.centre_features": centred,
+                "objective.entropy": "second_order",
+            }
+        )  # fmt: skip
+        params = jax.tree.map(lambda x: x, w.params)
+        params["generator"]["out"] = jax.tree.map(jnp.zeros_like, params["generator"]["out"])
+        before = w.run(params=params)[1].metrics
+        norm = params["encoder"]["norm"]
+        params["encoder"]["norm"] = {**norm, "bias": norm["bias"] + 5}
+        after = w.run(params=params)[1].metrics
+        change = {k: abs(float(after[k] - before[k])) for k in before}
+        assert change["cos_generated"] > 1e-2
+        for name in ("loss_feat", "loss_dist", "loss_entropy"):
+            assert (change[name] < 1e-4) == centred, (name, change)
+
+
+def test_diagnostics_show_a_collapse():
+    spread = feature_diagnostics(jnp.eye(6), 0.5)
+    collapsed = feature_diagnostics(jnp.ones((6, 6)), 0.5)
+    assert np.isclose(spread["effective_rank"], 6) and np.isclose(collapsed["effective_rank"], 1)
+    assert np.isclose(spread["mean_cosine"], 0) and np.isclose(collapsed["mean_cosine"], 1)
+    lam = 6 / (6 * 0.5**2)
+    for diagnostics, eigenvalues in ((spread, np.ones(6)), (collapsed, np.array([6.0]))):
+        x = lam * eigenvalues
+        np.testing.assert_allclose(diagnostics["coding_length"], np.log1p(x).sum(), rtol=1e-5)
+        beyond = np.log1p(x) - x + x**2 / 2
+        np.testing.assert_allclose(diagnostics["residual"], -beyond.sum(), rtol=1e-5)
