@@ -52,11 +52,11 @@ def experiment_config(flag: flags.FlagHolder) -> Any:
 
 
 def checkpoint_name(text: str) -> str | int:
-    """ "last", "best" or a step number, from a flag."""
+    """The checkpoint that a flag names: last, best, or the number of a step."""
     if text in ("last", "best"):
         return text
     if not text.isdigit():
-        raise InputError(f"--checkpoint={text} is unknown: give last, best, or the number of a step")
+        raise InputError(f"--checkpoint={text} is unknown: give last, best or a step number")
     return int(text)
 
 
@@ -83,9 +83,7 @@ def _parse(argv: list[str]) -> None:
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
         name = re.search(r"\w+", str(error))[0]
-        raise InputError(
-            f"config has no key {name!r}: configs/base.py lists them all"
-        ) from error
+        raise InputError(f"config has no key {name!r}: configs/base.py lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]

@@ -207,11 +207,14 @@ def test_ddim_samples_a_gaussian(eta):
     np.testing.assert_allclose(sample.std(), 0.5, atol=0.05)
 
 
-def test_ddim_equals_loops():
+@pytest.mark.parametrize("clip", [None, 0.8])
+def test_ddim_equals_loops(clip):
     """The update of Song et al., equation by equation in float64, with its own noise put in."""
     x_T, key, eta, steps = _normal(0, 2, 3), jax.random.key(5), 0.7, [49, 33, 16, 0]
     denoise = _gaussian(1.0, 0.5)
-    sample = diffusion.ddim_sample(denoise, ALPHA_BAR, x_T, num_steps=4, eta=eta, key=key)
+    sample = diffusion.ddim_sample(
+        denoise, ALPHA_BAR, x_T, num_steps=4, eta=eta, key=key, clip=clip
+    )
     x = np.float64(x_T)
     for i, t in enumerate(steps):
         now = float(ALPHA_BAR[t])
@@ -219,6 +222,10 @@ def test_ddim_equals_loops():
         eps = np.float64(denoise(jnp.asarray(x, jnp.float32), jnp.array([t, t])))
         sigma = eta * math.sqrt((1 - after) / (1 - now)) * math.sqrt(1 - now / after)
         clean = (x - math.sqrt(1 - now) * eps) / math.sqrt(now)
+        if clip is not None:
+            assert np.abs(clean).max() > clip
+            clean = np.clip(clean, -clip, clip)
+            eps = (x - math.sqrt(now) * clean) / math.sqrt(1 - now)
         draw = np.float64(jax.random.normal(jax.random.fold_in(key, t), x.shape))
         x = math.sqrt(after) * clean + math.sqrt(1 - after - sigma**2) * eps + sigma * draw
     np.testing.assert_allclose(sample, x, atol=1e-5)
@@ -257,22 +264,6 @@ def test_ddim_randomness():
     np.testing.assert_array_equal(sample(one, eta=0.0), sample(None, eta=0.0))
     np.testing.assert_array_equal(sample(one, eta=1.0), sample(one, eta=1.0))
     assert (sample(one, eta=1.0) != sample(two, eta=1.0)).all()
-
-
-def test_ddim_clip_bounds_every_prediction():
-    seen = []
-
-    def denoise(x, t):
-        jax.debug.callback(lambda x: seen.append(x), x)
-        return jnp.zeros_like(x)  # predicts x_0 = x_t / √ᾱ, 100 times too large at first
-
-    x_T = _normal(0, 2, 3)
-    clipped = diffusion.ddim_sample(denoise, ALPHA_BAR, x_T, num_steps=10, clip=0.5)
-    jax.effects_barrier()
-    assert jnp.abs(clipped).max() <= 0.5 and len(seen) == 10
-    # x_t = √ᾱ x_0 + √(1−ᾱ) ε with ε made to agree: as long as x_0 is at its bound, |x_t| shrinks.
-    assert max(np.abs(x).max() for x in seen) <= np.abs(x_T).max() + 0.5
-    assert jnp.abs(diffusion.ddim_sample(denoise, ALPHA_BAR, x_T, num_steps=10)).max() > 10
 
 
 def test_ddim_is_traced_once_and_jit_changes_nothing():

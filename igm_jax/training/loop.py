@@ -222,7 +222,8 @@ class _Window:
         """Means since the last report, diagnostics of the last batch, clips per second."""
         seconds = time.perf_counter() - self._start
         report = {"epoch": round(epoch, 3)}
-        report |= {k: float(np.mean([v[k] for v in self._values])) for k in self._values[0]}
+        names = sorted(self._values[0], key=lambda k: (not k.startswith("loss"), k))
+        report |= {k: float(np.mean([v[k] for v in self._values])) for k in names}
         report["learning_rate"] = self._values[-1]["learning_rate"]
         features_, distortion = self._latest
         report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
@@ -264,8 +265,8 @@ def _prepare_data(
     encoder, (_, joints, channels) = config.model.encoder, store.frames.shape
     if (encoder.joints, encoder.channels) != (joints, channels):
         raise InputError(
-            f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but the "
-            f"config says model.encoder.joints={encoder.joints}, channels={encoder.channels}"
+            f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but "
+            f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}"
         )
     indices = protocols.split(store, config.data.protocol, config.data.pretrain_split)
     if len(indices) < config.train.batch_size:

@@ -19,7 +19,7 @@ def small():
     t = jnp.array([3, 4, 5])
     aux = AuxTokens(jax.random.normal(jax.random.key(1), (3, 16)), t, t)
     encoder = Encoder(SMALL)
-    params = encoder.init(jax.random.key(2), clip, aux=aux)
+    params = jax.jit(encoder.init)(jax.random.key(2), clip, aux=aux)
     return encoder, params, clip, aux
 
 
@@ -38,7 +38,7 @@ def test_any_size_of_clip():
     for frames, joints, channels, patch in ((12, 7, 2, 3), (4, 1, 1, 4), (6, 17, 3, 1)):
         config = EncoderConfig(frames, joints, channels, patch, width=8, depth=1, heads=2)
         encoder, clip = Encoder(config), jnp.ones((2, frames, joints, channels))
-        tokens = encoder.apply(encoder.init(jax.random.key(0), clip), clip)
+        tokens = jax.jit(encoder.apply)(jax.jit(encoder.init)(jax.random.key(0), clip), clip)
         assert tokens.shape == (2, config.num_tokens, 8)
 
 
@@ -112,7 +112,7 @@ def test_remat_changes_nothing_but_memory(small):
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(small):
     _, params, clip, _ = small
     half = Encoder(dataclasses.replace(SMALL, dtype="bfloat16"))
-    fresh = half.init(jax.random.key(0), clip)
+    fresh = jax.jit(half.init)(jax.random.key(0), clip)
     assert {x.dtype for x in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
     out = half.apply(params, clip)
     assert out.dtype == jnp.float32
@@ -132,7 +132,7 @@ def test_block_is_the_transformer_of_the_books(small):
     """One block and the final norm against a plain NumPy forward pass in float64."""
     config = dataclasses.replace(SMALL, depth=1)
     encoder, clip = Encoder(config), small[2]
-    params = encoder.init(jax.random.key(5), clip)
+    params = jax.jit(encoder.init)(jax.random.key(5), clip)
     # Fresh biases are zero and scales one: move them, or their use would go untested.
     params = jax.tree.map(
         lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params

@@ -28,7 +28,7 @@ def made():
     )
     t = jnp.array([1, 500, 999])
     generator = Generator(CONFIG)
-    params = shake(generator.init(jax.random.key(3), clip, condition, t))
+    params = shake(jax.jit(generator.init)(jax.random.key(3), clip, condition, t))
     return generator, params, clip, condition, t
 
 
@@ -37,7 +37,7 @@ def test_adaln_formula(made):
     h = jax.random.normal(jax.random.key(4), (3, 10, 16))
     time = jax.random.normal(jax.random.key(5), (3, 8))
     layer = AdaLN("float32")
-    fresh = layer.init(jax.random.key(6), h, condition, time)
+    fresh = jax.jit(layer.init)(jax.random.key(6), h, condition, time)
     plain = np.asarray(h, np.float64)
     plain = (plain - plain.mean(-1, keepdims=True)) / np.sqrt(plain.var(-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(layer.apply(fresh, h, condition, time), plain, atol=1e-5)
@@ -57,7 +57,7 @@ def test_adaln_formula(made):
 
 def test_fresh_generator_predicts_zero(made):
     generator, _, clip, condition, t = made
-    fresh = generator.init(jax.random.key(3), clip, condition, t)
+    fresh = jax.jit(generator.init)(jax.random.key(3), clip, condition, t)
     assert not np.any(generator.apply(fresh, clip, condition, t))
 
 

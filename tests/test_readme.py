@@ -1,0 +1,68 @@
+"""The README's code runs as it stands, and its commands run in their smoke variants."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(arguments, cwd):
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the README's commands were run, the training ones as smoke tests."""
+    folder = tmp_path_factory.mktemp("readme")
+    commands = [
+        line.split()
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if line.startswith("python experiments/")
+    ]
+    assert [c[1] for c in commands] == [
+        f"experiments/{name}.py" for name in ("prepare_data", "pretrain", "linear_probe", "knn")
+    ]
+    for _, script, *flags in commands:
+        if "prepare_data" in script:
+            flags = [*flags, "--num_clips=240"]
+        if "pretrain" in script:
+            flags = [re.sub(r"configs/(\w+)\.py", rf"{ROOT}/configs/\1.py:smoke", f) for f in flags]
+            flags += ["--run=runs/synthetic-xsub"]
+        run([sys.executable, str(ROOT / script), *flags], folder)
+    return folder
+
+
+def test_commands_leave_what_the_readme_says(folder):
+    made = {p.name for p in (folder / "runs" / "synthetic-xsub").iterdir()}
+    assert made >= {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "linear_probe.json",
+        "knn.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
+def test_python_block_runs(code, folder):
+    assert run([sys.executable, "-c", code], folder).strip()
+
+
+def test_there_are_blocks_to_run():
+    assert len(blocks("python")) == 2
+
+
+def test_named_files_exist():
+    for path in re.findall(r"`((?:igm_jax|configs|experiments)/[\w./]*)`", README):
+        assert (ROOT / path).exists(), path
