@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from igm_jax.errors import DivergedError, InputError
 
@@ -23,6 +23,11 @@ def run(main: Callable[[], None]) -> None:
     app.define_help_flags()
     try:
         _parse(sys.argv)
+        # Orbax warns of its own defaults at every checkpoint; -v=0 shows it.
+        if not flags.FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(flags.FLAGS.verbosity)
+        else:
+            logging.set_verbosity(logging.ERROR)
         main()
     except (InputError, DivergedError, OSError, flags.Error) as error:
         print(f"error: {_line(error)}", file=sys.stderr)

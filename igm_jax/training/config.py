@@ -136,7 +136,7 @@ class ExperimentConfig:
                 'absent bodies out: use "tokens", or data.bodies=1'
             )
         queue, batch = self.objective.queue_size, self.train.batch_size
-        if self.objective.distribution_weight > 0 and queue % batch:
+        if queue < batch or queue % batch:
             raise InputError(
                 f"objective.queue_size={queue} is not a multiple of train.batch_size={batch}: use "
                 f"{max(1, queue // batch) * batch}"

@@ -66,7 +66,7 @@ def igm_objective(
     Args:
       params: parameters of `model`; the gradient is with respect to these.
       teacher: parameters that make the targets, or an empty dict: then f itself makes them.
-      queue: [Q, E] unit reference features of other clips; [0, E] if L_ide_dist is off.
+      queue: [Q, E] unit reference features of other clips.
       batch: clips.
       key: random key of this step.
       model: the joined model.
@@ -78,67 +78,60 @@ def igm_objective(
       `(loss, ObjectiveOutput)`.
     """
     k_order, k_input, k_generate, k_reencode = jax.random.split(key, 4)
-
-    def f(p, clip, keep=None, aux=None):
-        return model.apply({"params": p}, clip, keep, aux, method="encode")
-
-    def project(p, z):
-        return model.apply({"params": p}, z, method="project")
+    setting = {"model": model, "config": config, "alpha_bar": alpha_bar}
 
     # f reads a random part of the clip.
-    clip = batch.rows
-    order, keep = _random_subset(k_order, clip.shape[0], model, config.mask_ratio)
-    noisy = clip + config.input_noise * jax.random.normal(k_input, clip.shape)
-    tokens = f(params, noisy, keep)
+    order, keep = _random_subset(k_order, batch.rows.shape[0], model, config.mask_ratio)
+    noisy = batch.rows + config.input_noise * jax.random.normal(k_input, batch.rows.shape)
+    tokens = model.apply({"params": params}, noisy, keep, method="encode")
     z = pool_bodies(tokens.mean(axis=1), batch.present)
 
-    # g predicts the noise in the whole clip.
+    # h makes a condition of it, under which g predicts the noise in the whole clip.
     condition = model.apply({"params": params}, tokens, order, method="condition")
-    loss_gen, generated = _generate(
-        params, batch, condition, k_generate, model=model, config=config, alpha_bar=alpha_bar
-    )
-    loss = loss_gen
-    values = {"loss_gen": loss_gen}
+    loss_gen, generated = _generate(params, batch, condition, k_generate, **setting)
 
-    # Targets, and the explicit entropy term that keeps features apart.
+    # What f is held to: its own feature, or its teacher's.
+    target = _project(model, params, z)
     if teacher:
-        target_z = pool_bodies(f(teacher, noisy, keep).mean(axis=1), batch.present)
-        target = jax.lax.stop_gradient(project(teacher, target_z))
-    else:
-        target = project(params, z)
+        tokens = model.apply({"params": teacher}, noisy, keep, method="encode")
+        teacher_z = pool_bodies(tokens.mean(axis=1), batch.present)
+        target = jax.lax.stop_gradient(_project(model, teacher, teacher_z))
     centre = jnp.zeros_like(target[:1])
     if config.centre_features:
         centre = jax.lax.stop_gradient(target.mean(axis=0, keepdims=True))
     target = target - centre
 
+    # f reads what g made of its feature.
+    weighted, values = {}, {}
     if config.idempotent:
-        z_hat, valid, noisy_feature = _reencode(
-            f, params, batch, z, generated, k_reencode, model=model, config=config,
-            alpha_bar=alpha_bar,
+        z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
+        p = _project(model, params, z_hat) - centre
+        loss_feat = losses.feature_idempotency_loss(target, p)
+        loss_dist = losses.distribution_idempotency_loss(
+            target, p, queue,
+            target_temperature=config.target_temperature, temperature=config.temperature,
         )  # fmt: skip
-        p = project(params, z_hat) - centre
-        loss_feat = _mean(losses.feature_idempotency_loss(target, p), valid)
-        loss = loss + ramp * config.feature_weight * loss_feat
         values |= {
-            "loss_feat": loss_feat,
+            "loss_feat": _mean(loss_feat, valid),
+            "loss_dist": _mean(loss_dist, valid),
             "cos_generated": _mean(-losses.feature_idempotency_loss(z, z_hat), valid),
             "cos_aux": -losses.feature_idempotency_loss(z, noisy_feature).mean(),
         }
-        if config.distribution_weight > 0:
-            loss_dist = losses.distribution_idempotency_loss(
-                target, p, queue,
-                target_temperature=config.target_temperature, temperature=config.temperature,
-            )  # fmt: skip
-            values["loss_dist"] = loss_dist = _mean(loss_dist, valid)
-            loss = loss + ramp * config.distribution_weight * loss_dist
+        weighted["loss_feat"] = config.feature_weight
+        weighted["loss_dist"] = config.distribution_weight
     if config.entropy_weight > 0:
-        unit = losses.normalize(project(params, z) - centre)
-        values["loss_entropy"] = loss_entropy = _entropy_loss(unit, config)
-        loss = loss + ramp * config.entropy_weight * loss_entropy
+        unit = losses.normalize(_project(model, params, z) - centre)
+        values["loss_entropy"] = _entropy_loss(unit, config)
+        weighted["loss_entropy"] = config.entropy_weight
 
+    loss = loss_gen + ramp * sum(weight * values[name] for name, weight in weighted.items())
     references = jax.lax.stop_gradient(losses.normalize(target))
-    output = ObjectiveOutput({"loss": loss, **values}, jax.lax.stop_gradient(z), references)
-    return loss, output
+    values |= {"loss": loss, "loss_gen": loss_gen}
+    return loss, ObjectiveOutput(values, jax.lax.stop_gradient(z), references)
+
+
+def _project(model: IGM, params: Any, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
+    return model.apply({"params": params}, z, method="project")
 
 
 def _random_subset(
@@ -190,7 +183,6 @@ def _generate(
 
 
 def _reencode(
-    f: Any,
     params: Any,
     batch: ClipBatch,
     z: Float[Array, "B D"],
@@ -217,7 +209,8 @@ def _reencode(
     )
     aux = AuxTokens(noisy_feature, feature_t, generated.t)
     aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None
-    z_hat = pool_bodies(f(params, generated.clip, keep, aux).mean(axis=1), batch.present)
+    tokens = model.apply({"params": params}, generated.clip, keep, aux, method="encode")
+    z_hat = pool_bodies(tokens.mean(axis=1), batch.present)
     valid = generated.conditioned & (generated.t <= config.max_t * config.diffusion_steps)
     return z_hat, valid, noisy_feature
 

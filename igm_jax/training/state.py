@@ -22,8 +22,7 @@ class TrainState:
       params: parameters of f, g and the projector.
       teacher: exponential moving average of `params`, or an empty dict without one.
       opt_state: optax state.
-      queue: [Q, E] reference features of L_ide_dist, a ring buffer written at (step · B) mod Q;
-        [0, E] where nothing reads it.
+      queue: [Q, E] reference features of L_ide_dist, a ring buffer written at (step · B) mod Q.
     """
 
     step: Any
@@ -45,9 +44,9 @@ def init_state(
     c = model.config.encoder
     params = model.init(params_key, jnp.zeros((1, c.frames, c.joints, c.channels)))["params"]
     objective = config.objective
-    rows = objective.queue_size if objective.distribution_weight > 0 else 0
     # Random directions until real features have replaced them; the ramp covers that time.
-    queue = jax.random.normal(queue_key, (rows, model.config.projector_width or c.width))
+    shape = (objective.queue_size, model.config.projector_width or c.width)
+    queue = jax.random.normal(queue_key, shape)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -62,7 +61,5 @@ def enqueue(
     queue: Float[Array, "Q E"], features: Float[Array, "B E"], step: Int[Array, ""]
 ) -> Float[Array, "Q E"]:
     """Overwrites the B oldest rows of the ring buffer; B divides Q."""
-    if queue.shape[0] == 0:
-        return queue
     position = (step * features.shape[0]) % queue.shape[0]
     return jax.lax.dynamic_update_slice(queue, features.astype(queue.dtype), (position, 0))

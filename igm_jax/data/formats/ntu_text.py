@@ -1,0 +1,285 @@
+"""The text of one `.skeleton` file of NTU RGB+D: reading it fast and strictly, and writing it.
+
+    number of frames
+    for each frame: number of bodies (0 is allowed), and for each body
+        ID clippedEdges handLeftConfidence handLeftState handRightConfidence handRightState
+            isRestricted leanX leanY trackingState                                    (one line)
+        25
+        x y z depthX depthY colorX colorY orientationW X Y Z trackingState            (25 lines)
+
+Positions are in metres in camera space, y up. Only the ID, x, y, z and the joint's tracking state
+are read: pixels and orientations are not, and genuine files have infinite ones.
+
+A clip has some thirty thousand fields, so a reader that turns each into a Python object is slow.
+Here NumPy finds the fields of the whole file at once and converts those that are needed, and Python
+looks once at each body.
+
+References:
+  Shahroudy et al., NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis, CVPR 2016.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
+
+from igm_jax.errors import InputError
+
+NUM_JOINTS = 25
+NOT_TRACKED, INFERRED, TRACKED = 0, 1, 2
+
+_BODY = bytes([10, 1] + [12] * NUM_JOINTS)  # fields in the lines of a body
+_COUNT = b"%d\n" % NUM_JOINTS
+_MAX_DIGITS = 18  # of a count or ID; fits int64
+_FIRST_ID = 1 << 56  # the sensor's IDs are of this size
+_MAX_WIDTH = 15
+_BLOCK = 32  # bodies that are converted together: what comes up meanwhile fits the cache
+_TENS = 10.0 ** np.arange(_MAX_WIDTH)
+_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """What the sensor saw: one row for each body in each frame that shows it.
+
+    Rows of one body are in the order of time. Bodies come in the order of their first rows.
+
+    Attributes:
+      num_frames: frames of the recording, also those that show nobody.
+      frame: the frame of each row, counted from 0.
+      body: the ID of the body of each row.
+      joints: metres in camera space, y up.
+      tracking: NOT_TRACKED, INFERRED or TRACKED.
+    """
+
+    num_frames: int
+    frame: Int[np.ndarray, " rows"]
+    body: Int[np.ndarray, " rows"]
+    joints: Float32[np.ndarray, "rows 25 3"]
+    tracking: UInt8[np.ndarray, "rows 25"]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, rows: Shaped[np.ndarray, " _"]) -> "Recording":
+        """The rows that an index array or a mask selects; the number of frames stays."""
+        columns = (self.frame, self.body, self.joints, self.tracking)
+        return Recording(self.num_frames, *(column[rows] for column in columns))
+
+    @property
+    def bodies(self) -> list[Int[np.ndarray, " _"]]:
+        """The row indices of each body."""
+        ids, first, inverse = np.unique(self.body, return_index=True, return_inverse=True)
+        by_id = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+        return [by_id[i] for i in np.argsort(first)] if len(ids) else []
+
+
+def record(
+    frames: Float[np.ndarray, "M T 25 3"], seen: Bool[np.ndarray, "M T"] | None = None
+) -> Recording:
+    """The recording of M bodies, each with an ID of its own, in the frames where it is seen."""
+    seen = np.ones(frames.shape[:2], bool) if seen is None else seen
+    frame, body = np.nonzero(seen.T)
+    joints = frames[body, frame].astype(np.float32)
+    tracking = np.full(joints.shape[:2], TRACKED, np.uint8)
+    return Recording(frames.shape[1], frame, _FIRST_ID + body, joints, tracking)
+
+
+def format_recording(recording: Recording, *, digits: int = 7, crlf: bool = False) -> bytes:
+    """The text of a recording, which `parse` reads back up to the digits written.
+
+    Fields that a recording does not hold are plausible (pixels, by pinhole cameras of about the
+    sensor's size) or zero.
+
+    Args:
+      recording: rows of one frame are written in their order.
+      digits: significant digits of each number; the sensor's files have 7, and 9 keep a float32.
+      crlf: end lines as Windows does; both kinds of files are about.
+    """
+    joint = " ".join([f"%.{digits}g"] * 7 + ["0 0 0 0", "%d"])
+    x, y, z = np.moveaxis(recording.joints.astype(np.float64), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the sensor writes infinity too
+        across, up = x / z, y / z
+    fields = np.stack(
+        [x, y, z, 256 + 365 * across, 212 - 365 * up, 960 + 1060 * across, 540 - 1060 * up,
+         recording.tracking], axis=-1,
+    )  # fmt: skip
+    lines = [str(recording.num_frames)]
+    for frame in range(recording.num_frames):
+        rows = np.flatnonzero(recording.frame == frame)
+        lines.append(str(len(rows)))
+        for row in rows:
+            lines += [f"{recording.body[row]} 0 0 0 0 0 0 0 0 2", str(NUM_JOINTS)]
+            lines += [joint % tuple(values) for values in fields[row].tolist()]
+    return ("\r\n" if crlf else "\n").join([*lines, ""]).encode()
+
+
+def parse(text: bytes) -> Recording:
+    """Reads the text of a `.skeleton` file.
+
+    Args:
+      text: lines may end in LF or CRLF.
+
+    Returns:
+      The recording, its rows in the order of the text.
+
+    Raises:
+      InputError: the text is cut short or goes on too long, a count is wrong, or a number is none
+        or not finite; says in which line, and what was expected there.
+    """
+    lines = _Lines(text)
+    num_frames = lines.number(0, "the number of frames")
+    line, heads, frame, body = 1, [], [], []
+    for t in range(num_frames):
+        num_bodies = lines.number(line, "the number of bodies in a frame")
+        line += 1
+        for _ in range(num_bodies):
+            heads.append(line)
+            frame.append(t)
+            body.append(lines.body(line))
+            line += len(_BODY)
+        if num_bodies > 1 and len(set(body[-num_bodies:])) < num_bodies:
+            raise lines.expected(line - num_bodies * len(_BODY), f"{num_bodies} different body IDs")
+    if not lines.over(line):
+        raise lines.expected(line, f"the end of the file after {num_frames} frames")
+    joint_lines = np.array(heads, int).reshape(-1, 1) + np.arange(2, len(_BODY))
+    return Recording(
+        num_frames,
+        np.array(frame, int),
+        np.array(body, int),
+        lines.positions(joint_lines),
+        lines.tracking(joint_lines),
+    )
+
+
+class _Lines:
+    """The lines of a text, counted from 0, and where their fields are."""
+
+    def __init__(self, text: bytes):
+        self.text = _single_spaced(text)
+        self.raw = np.frombuffer(self.text, np.uint8)
+        # Field i ends before byte ends[i], and line j begins with field first[j].
+        self.ends = np.flatnonzero(self.raw <= ord(" "))
+        last = np.flatnonzero(self.raw[self.ends] == ord("\n"))
+        self.first = np.concatenate([[0], last[:-1] + 1])
+        self.starts = [0, *(self.ends[last] + 1).tolist()]
+        self.widths = np.minimum(last + 1 - self.first, 255).astype(np.uint8).tobytes()
+
+    def over(self, line: int) -> bool:
+        """Whether nothing is written from this line on."""
+        return line >= len(self.widths) or not self.text[self.starts[line] :].strip()
+
+    def expected(self, line: int, what: str) -> InputError:
+        """What to raise when `what` is not in this line."""
+        found = "the end of the file"
+        if not self.over(line):
+            words = self.text[self.starts[line] : self.starts[line + 1] - 1].decode("latin-1")
+            found = repr(words if len(words) <= 60 else words[:57] + "...")
+        return InputError(f"line {line + 1}: expected {what}, found {found}")
+
+    def number(self, line: int, what: str) -> int:
+        """The count that is alone in this line."""
+        if line < len(self.widths):
+            field = self.text[self.starts[line] : self.starts[line + 1] - 1]
+            if field.isdigit() and len(field) <= _MAX_DIGITS:
+                return int(field)
+        raise self.expected(line, what)
+
+    def body(self, head: int) -> int:
+        """The ID of the body whose lines begin here, after a look at how they are made."""
+        if self.widths[head : head + len(_BODY)] != _BODY:
+            raise self._misshapen(head)
+        start, end, after = self.starts[head : head + 3]
+        if self.text[end:after] != _COUNT:
+            raise self._misshapen(head)
+        field = self.text[start:end].split(b" ", 1)[0]
+        if not field.isdigit() or len(field) > _MAX_DIGITS:
+            raise self.expected(head, "a line that starts with the ID of a body")
+        return int(field)
+
+    def _misshapen(self, head: int) -> InputError:
+        if self.widths[head : head + 1] != _BODY[:1]:
+            return self.expected(head, f"the {_BODY[0]} fields of a body")
+        what = f"the number of joints, {NUM_JOINTS}"
+        if self.number(head + 1, what) != NUM_JOINTS:
+            return self.expected(head + 1, what)
+        widths = self.widths[head + 2 : head + len(_BODY)]
+        joint = len(widths) - len(widths.lstrip(_BODY[-1:]))
+        what = f"the {_BODY[-1]} fields of joint {joint + 1} of {NUM_JOINTS}"
+        return self.expected(head + 2 + joint, what)
+
+    def positions(self, lines: Int[np.ndarray, "rows 25"]) -> Float32[np.ndarray, "rows 25 3"]:
+        """x, y and z of the joints in these lines."""
+        blocks = range(0, len(lines), _BLOCK)
+        values = [self._positions(lines[start : start + _BLOCK]) for start in blocks]
+        return np.concatenate([np.zeros((0, NUM_JOINTS, 3), np.float32), *values])
+
+    def _positions(self, lines: np.ndarray) -> np.ndarray:
+        fields = (self.first[lines][..., None] + np.arange(3)).ravel()
+        begin, end = self.ends[fields - 1] + 1, self.ends[fields]
+        values, known = _decimals(self.raw, begin, end)
+        for i in np.flatnonzero(~known):
+            field = self.text[begin[i] : end[i]]
+            values[i] = float(field) if _NUMBER.fullmatch(field) else np.nan
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        finite = np.isfinite(values)
+        if not finite.all():
+            line = int(lines.ravel()[finite.argmin() // 3])
+            raise self.expected(line, "a line that begins with finite numbers x y z")
+        return values.reshape(*lines.shape, 3)
+
+    def tracking(self, lines: Int[np.ndarray, "rows 25"]) -> UInt8[np.ndarray, "rows 25"]:
+        """The tracking states of the joints in these lines."""
+        end = self.ends[self.first[lines] + _BODY[-1] - 1]
+        states = self.raw[end - 1] - np.uint8(ord("0"))
+        good = (states <= TRACKED) & (self.raw[end - 2] == ord(" "))
+        if not good.all():
+            line = int(lines[~good].min())
+            raise self.expected(line, "a line that ends with tracking state 0, 1 or 2")
+        return states
+
+
+def _single_spaced(text: bytes) -> bytes:
+    """The same lines of the same fields, each field followed by one space or the line's end."""
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    solid = np.frombuffer(text, np.uint8) > ord(" ")
+    if text.endswith(b"\n") and (solid[1:] | solid[:-1]).all():
+        return text
+    return b"".join(b" ".join(line.split()) + b"\n" for line in text.split(b"\n"))
+
+
+def _decimals(
+    raw: UInt8[np.ndarray, " bytes"], begin: Int[np.ndarray, " n"], end: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The decimal numbers in raw[begin:end], as `float` reads them, and which could be read so.
+
+    Up to 15 digits, a point among them or not, perhaps after a minus. The digits make an integer
+    and the point a power of ten, both exact in float64, so their quotient is rounded once.
+    """
+    minus = raw[begin] == ord("-")
+    length = np.minimum(end - begin - minus, 255).astype(np.uint8)
+    # One row for each place, units last. No field begins within the first 15 bytes of a text.
+    width = min(int(length.max(initial=1)), _MAX_WIDTH)
+    places = np.arange(width - 1, -1, -1, dtype=np.uint8)[:, None]
+    windows = np.ndarray(len(raw) - width + 1, f"V{width}", raw, strides=1)[end - width]
+    chars = np.ascontiguousarray(windows.view(np.uint8).reshape(-1, width).T)
+    inside = places < length
+    is_point = (chars == ord(".")) & inside
+    digits = chars - np.uint8(ord("0"))
+    is_digit = (digits < 10) & inside
+    num_digits, num_points = (mask.sum(0, dtype=np.uint8) for mask in (is_digit, is_point))
+    known = (num_points <= 1) & (num_digits >= 1) & (num_digits + num_points == length)
+    number = np.zeros(len(begin))
+    for row in digits * is_digit:
+        number *= 10
+        number += row
+    has_point = known & (num_points == 1)
+    decimals = np.where(has_point, (places * is_point).sum(0, dtype=np.uint8), 0)
+    scale = _TENS[decimals]
+    # The point took a place: what is before it stands ten times too high.
+    whole = np.where(has_point, np.floor(number / (10 * scale)), 0.0)
+    values = (number - 9 * scale * whole) / scale
+    return np.where(minus, -values, values), known
