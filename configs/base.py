@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
     q = c.probe = ConfigDict()
     q.epochs = 100  # [MAMP]
     q.batch_size = 256  # [MAMP]
-    q.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0)  # chosen on validation clips; [MAMP] has 0.1
+    q.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # chosen on validation clips; [MAMP] has 0.1
     return c
 
 

@@ -2,6 +2,7 @@
 
 python experiments/prepare_data.py --dataset=synthetic
 python experiments/prepare_data.py --dataset=nw_ucla --source=FOLDER
+python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP --on_bad=skip
 """
 
 import pathlib
@@ -19,7 +20,7 @@ from igm_jax.data.sources import FORMATS
 from igm_jax.errors import InputError
 
 _DATASET = flags.DEFINE_string("dataset", None, f"What to prepare: {', '.join(FORMATS)}.")
-_SOURCE = flags.DEFINE_string("source", None, "Folder of the raw data.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder or archive of the raw data.")
 _OUT = flags.DEFINE_string("out", None, "The store to make. Default: data/DATASET.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a store that is there already.")
 _ON_BAD = flags.DEFINE_enum(
@@ -76,6 +77,7 @@ def main() -> None:
         class_names=FORMATS[dataset].CLASS_NAMES,
         source=source,
         dataset=dataset,
+        cleaning=getattr(FORMATS[dataset], "CLEANING", ()),
         overwrite=_OVERWRITE.value,
         on_bad=_ON_BAD.value,
     )

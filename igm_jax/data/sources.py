@@ -3,12 +3,13 @@
 import pathlib
 
 from igm_jax.data import synthetic
-from igm_jax.data.formats import nw_ucla
+from igm_jax.data.formats import ntu60, ntu120, nw_ucla
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
-# One module a source: DATASET, LAYOUT, CLASS_NAMES, HOW_TO_GET and a reader of clips.
-FORMATS = {module.DATASET: module for module in (synthetic, nw_ucla)}
+# One module a source: DATASET, LAYOUT, CLASS_NAMES, HOW_TO_GET and a reader of clips; where the
+# reader cleans, CLEANING names the steps.
+FORMATS = {module.DATASET: module for module in (synthetic, ntu60, ntu120, nw_ucla)}
 
 
 def open_dataset(dataset: str, path: str | pathlib.Path) -> SkeletonStore:

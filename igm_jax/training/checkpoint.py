@@ -4,7 +4,10 @@ The only module that knows Orbax. Saves are asynchronous and atomic: a step's fo
 is complete, so a killed run or a full disk leaves the previous checkpoint as it was.
 """
 
+import contextlib
 import pathlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -22,8 +25,9 @@ class Checkpoints:
         best = policies.BestN(
             get_metric_fn=lambda m: m["knn"], n=1, keep_checkpoints_without_metrics=False
         )
+        self._folder = (run_folder / "checkpoints").absolute()
         self._manager = ocp.CheckpointManager(
-            (run_folder / "checkpoints").absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 # The loop decides when to save; without this every call but the first is refused.
                 save_decision_policy=policies.FixedIntervalPolicy(1),
@@ -52,25 +56,29 @@ class Checkpoints:
           step: name of the checkpoint.
           state: tree of arrays.
           iterator: the data iterator, just after the batch of this step.
-          meta: JSON: config, statistics, layout.
+          meta: JSON: config, statistics, layout, and what of the log is still to be written.
           knn: validation accuracy that ranks this checkpoint, if it was measured.
+
+        Raises:
+          OSError: this save, or the one before it, did not get to the disk.
         """
         if step == self.latest_step:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=grain.checkpoint.CheckpointSave(iterator),
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics=None if knn is None else {"knn": knn},
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    data=grain.checkpoint.CheckpointSave(iterator),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+                metrics=None if knn is None else {"knn": knn},
+            )
 
     def restore(
         self, target: Any, iterator: grain.DatasetIterator
-    ) -> tuple[Any, grain.DatasetIterator]:
-        """The latest state and iterator.
+    ) -> tuple[Any, grain.DatasetIterator, dict[str, Any]]:
+        """The latest state, iterator and meta.
 
         Args:
           target: tree of `jax.ShapeDtypeStruct` with shardings; the device count may differ from
@@ -82,13 +90,33 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(target),
                 data=grain.checkpoint.CheckpointRestore(iterator),
+                meta=ocp.args.JsonRestore(),
             ),
         )
-        return restored["state"], restored["data"]
+        return restored["state"], restored["data"], restored["meta"]
 
     def wait(self) -> None:
-        """Returns when the save in flight is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when the save in flight is on disk.
+
+        Raises:
+          OSError: it did not get there.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Gives what goes wrong one type: TensorStore raises ValueError when the disk is full."""
+        try:
+            yield
+        except Exception as error:
+            self._manager.reload()  # the failed step was counted in advance
+            reason = re.search(r"OS error \d+: (?:E[A-Z]+ )?([^\]]+)", str(error))
+            raise OSError(
+                f"{self._folder}: a checkpoint could not be written "
+                f"({reason[1] if reason else ' '.join(str(error).split())[:200]}); the last good one "
+                f"is step {self.latest_step or 0}"
+            ) from error
 
     def close(self) -> None:
         """Waits, then releases the threads."""

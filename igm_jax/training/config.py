@@ -113,7 +113,7 @@ class ProbeConfig:
 
     epochs: int = 100
     batch_size: int = 256
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 @dataclasses.dataclass(frozen=True)

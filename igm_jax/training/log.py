@@ -1,6 +1,7 @@
 """Where a run's numbers go: JSON lines always, TensorBoard if wanted, and the terminal."""
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -32,12 +33,14 @@ class RunLog:
         tensorboard: bool = False,
     ):
         path = run_folder / "metrics.jsonl"
-        kept = []
         if path.exists():
             lines = path.read_text().splitlines(keepends=True)
             # A kill in mid-write leaves a line without its end.
             kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= start_step]
-        path.write_text("".join(kept))
+            if kept != lines:
+                temporary = run_folder / ".metrics.jsonl.writing"
+                temporary.write_text("".join(kept))
+                os.replace(temporary, path)
         self._file = path.open("a", buffering=1)
         self._events = None
         if tensorboard:

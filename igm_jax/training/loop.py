@@ -77,9 +77,10 @@ def pretrain(
 
     with Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints:
         iterator = iter(batches())
-        start = checkpoints.latest_step or 0
+        start, window = checkpoints.latest_step or 0, _Window(config.train.batch_size)
         if start:
-            state, iterator = checkpoints.restore(program.restore_target, iterator)
+            state, iterator, saved = checkpoints.restore(program.restore_target, iterator)
+            window.values = saved.get("window", [])
         else:
             state = program.init(jax.random.key(config.seed))
         with (
@@ -89,7 +90,7 @@ def pretrain(
             log.say(_headline(config, program, len(indices), start))
             return _Loop(
                 config, program, store, statistics, meta, checkpoints, log, signals, run_folder
-            ).run(state, iterator, start)
+            ).run(state, iterator, start, window)
 
 
 @dataclasses.dataclass
@@ -106,13 +107,18 @@ class _Loop:
     signals: "_Signals"
     run_folder: pathlib.Path
 
-    def run(self, state: TrainState, iterator: Iterator[dict[str, np.ndarray]], start: int) -> str:
+    def run(
+        self,
+        state: TrainState,
+        iterator: Iterator[dict[str, np.ndarray]],
+        start: int,
+        window: "_Window",
+    ) -> str:
         train, program = self.config.train, self.program
         key = jax.device_put(
             jax.random.fold_in(jax.random.key(self.config.seed), 1),
             parallel.replicated(program.mesh),
         )
-        window = _Window(train.batch_size)
         pending = None  # the step whose metrics are still on the device
         for step in range(start + 1, program.total_steps + 1):
             raw = next(iterator)
@@ -140,7 +146,8 @@ class _Loop:
                 knn = evaluated["val_knn_1"]
                 window.restart_clock()
             if save_due or stop:
-                self.checkpoints.save(step, state, iterator, self.meta, knn)
+                meta = {**self.meta, "window": window.values}
+                self.checkpoints.save(step, state, iterator, meta, knn)
                 window.restart_clock()
             if stop and not last:
                 self.checkpoints.wait()
@@ -200,11 +207,15 @@ class _Loop:
 
 
 class _Window:
-    """Averages the metrics between two reports."""
+    """Averages the metrics between two reports.
+
+    Attributes:
+      values: of the steps since the last report; a checkpoint in between keeps them.
+    """
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
-        self._values: list[dict[str, float]] = []
+        self.values: list[dict[str, float]] = []
         self._diagnostics = jax.jit(feature_diagnostics, static_argnames="distortion")
         self._latest = None
         self.restart_clock()
@@ -214,7 +225,7 @@ class _Window:
         self._start, self._timed = time.perf_counter(), 0
 
     def add(self, values: dict[str, float], features_: jax.Array, distortion: float) -> None:
-        self._values.append(values)
+        self.values.append(values)
         self._timed += 1
         self._latest = (features_, distortion)
 
@@ -222,13 +233,13 @@ class _Window:
         """Means since the last report, diagnostics of the last batch, clips per second."""
         seconds = time.perf_counter() - self._start
         report = {"epoch": round(epoch, 3)}
-        names = sorted(self._values[0], key=lambda k: (not k.startswith("loss"), k))
-        report |= {k: float(np.mean([v[k] for v in self._values])) for k in names}
-        report["learning_rate"] = self._values[-1]["learning_rate"]
+        names = sorted(self.values[0], key=lambda k: (not k.startswith("loss"), k))
+        report |= {k: float(np.mean([v[k] for v in self.values])) for k in names}
+        report["learning_rate"] = self.values[-1]["learning_rate"]
         features_, distortion = self._latest
         report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
         report["clips_per_second"] = self._batch_size * self._timed / seconds
-        self._values = []
+        self.values = []
         self.restart_clock()
         return report
 

@@ -175,11 +175,6 @@ def test_impossible_value_is_refused(changes, told):
         tiny.config(changes)
 
 
-def test_queue_needs_no_multiple_where_it_is_not_used():
-    config = tiny.config({"objective.queue_size": 20, "objective.distribution_weight": 0})
-    assert config.objective.queue_size == 20
-
-
 def test_round_trip_through_json():
     config = tiny.config(
         {

@@ -54,7 +54,7 @@ class World:
         self.present = jnp.asarray(present)
         self.clip = jnp.asarray(rng.normal(size=(*self.present.shape, 8, 6, 3)), jnp.float32)
         width = self.config.model.projector_width or self.config.model.encoder.width
-        rows = self.config.objective.queue_size if self.config.objective.distribution_weight else 0
+        rows = self.config.objective.queue_size
         self.queue = losses.normalize(jnp.asarray(rng.normal(size=(rows, width)), jnp.float32))
         self._compiled = jax.jit(
             jax.value_and_grad(self._weighted_sum, argnums=(0, 1, 2, 3), has_aux=True)

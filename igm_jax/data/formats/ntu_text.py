@@ -30,12 +30,13 @@ NUM_JOINTS = 25
 NOT_TRACKED, INFERRED, TRACKED = 0, 1, 2
 
 _BODY = bytes([10, 1] + [12] * NUM_JOINTS)  # fields in the lines of a body
-_COUNT = b"%d\n" % NUM_JOINTS
+_COUNT_WORDS = f"the number of joints, {NUM_JOINTS}"
 _MAX_DIGITS = 18  # of a count or ID; fits int64
 _FIRST_ID = 1 << 56  # the sensor's IDs are of this size
-_MAX_WIDTH = 15
-_BLOCK = 32  # bodies that are converted together: what comes up meanwhile fits the cache
-_TENS = 10.0 ** np.arange(_MAX_WIDTH)
+_WINDOW = 16  # bytes, of which a number that is converted in bulk fills 15 at most
+_PLACES = np.arange(_WINDOW - 1, -1, -1, dtype=np.uint8)[:, None]
+_TENS = 10.0 ** np.arange(_WINDOW)
+_BLOCK = 64  # bodies converted together: more memory at once would be paged in for every file
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -191,9 +192,9 @@ class _Lines:
         if self.widths[head : head + len(_BODY)] != _BODY:
             raise self._misshapen(head)
         start, end, after = self.starts[head : head + 3]
-        if self.text[end:after] != _COUNT:
-            raise self._misshapen(head)
-        field = self.text[start:end].split(b" ", 1)[0]
+        if self.text[end:after] != b"25\n":
+            raise self.expected(head + 1, _COUNT_WORDS)
+        field = self.text[start:end].split(None, 1)[0]
         if not field.isdigit() or len(field) > _MAX_DIGITS:
             raise self.expected(head, "a line that starts with the ID of a body")
         return int(field)
@@ -201,9 +202,8 @@ class _Lines:
     def _misshapen(self, head: int) -> InputError:
         if self.widths[head : head + 1] != _BODY[:1]:
             return self.expected(head, f"the {_BODY[0]} fields of a body")
-        what = f"the number of joints, {NUM_JOINTS}"
-        if self.number(head + 1, what) != NUM_JOINTS:
-            return self.expected(head + 1, what)
+        if self.number(head + 1, _COUNT_WORDS) != NUM_JOINTS:
+            return self.expected(head + 1, _COUNT_WORDS)
         widths = self.widths[head + 2 : head + len(_BODY)]
         joint = len(widths) - len(widths.lstrip(_BODY[-1:]))
         what = f"the {_BODY[-1]} fields of joint {joint + 1} of {NUM_JOINTS}"
@@ -216,8 +216,8 @@ class _Lines:
         return np.concatenate([np.zeros((0, NUM_JOINTS, 3), np.float32), *values])
 
     def _positions(self, lines: np.ndarray) -> np.ndarray:
-        fields = (self.first[lines][..., None] + np.arange(3)).ravel()
-        begin, end = self.ends[fields - 1] + 1, self.ends[fields]
+        bounds = self.ends[self.first[lines].ravel() + np.arange(-1, 3)[:, None]]
+        begin, end = (bounds[:-1] + 1).ravel(), bounds[1:].ravel()  # all x, then all y and z
         values, known = _decimals(self.raw, begin, end)
         for i in np.flatnonzero(~known):
             field = self.text[begin[i] : end[i]]
@@ -226,15 +226,15 @@ class _Lines:
             values = values.astype(np.float32)
         finite = np.isfinite(values)
         if not finite.all():
-            line = int(lines.ravel()[finite.argmin() // 3])
+            line = int(lines.ravel()[~finite.reshape(3, -1).all(0)].min())
             raise self.expected(line, "a line that begins with finite numbers x y z")
-        return values.reshape(*lines.shape, 3)
+        return np.moveaxis(values.reshape(3, *lines.shape), 0, -1)
 
     def tracking(self, lines: Int[np.ndarray, "rows 25"]) -> UInt8[np.ndarray, "rows 25"]:
         """The tracking states of the joints in these lines."""
         end = self.ends[self.first[lines] + _BODY[-1] - 1]
         states = self.raw[end - 1] - np.uint8(ord("0"))
-        good = (states <= TRACKED) & (self.raw[end - 2] == ord(" "))
+        good = (states <= TRACKED) & (self.raw[end - 2] <= ord(" "))
         if not good.all():
             line = int(lines[~good].min())
             raise self.expected(line, "a line that ends with tracking state 0, 1 or 2")
@@ -261,25 +261,23 @@ def _decimals(
     """
     minus = raw[begin] == ord("-")
     length = np.minimum(end - begin - minus, 255).astype(np.uint8)
-    # One row for each place, units last. No field begins within the first 15 bytes of a text.
-    width = min(int(length.max(initial=1)), _MAX_WIDTH)
-    places = np.arange(width - 1, -1, -1, dtype=np.uint8)[:, None]
-    windows = np.ndarray(len(raw) - width + 1, f"V{width}", raw, strides=1)[end - width]
-    chars = np.ascontiguousarray(windows.view(np.uint8).reshape(-1, width).T)
-    inside = places < length
+    # One row for each place, units last. No field ends within the first 16 bytes of a text.
+    windows = np.ndarray(len(raw) - _WINDOW + 1, f"V{_WINDOW}", raw, strides=1)[end - _WINDOW]
+    chars = np.ascontiguousarray(windows.view(np.uint8).reshape(-1, _WINDOW).T)
+    inside = length > _PLACES
     is_point = (chars == ord(".")) & inside
     digits = chars - np.uint8(ord("0"))
     is_digit = (digits < 10) & inside
     num_digits, num_points = (mask.sum(0, dtype=np.uint8) for mask in (is_digit, is_point))
     known = (num_points <= 1) & (num_digits >= 1) & (num_digits + num_points == length)
-    number = np.zeros(len(begin))
-    for row in digits * is_digit:
-        number *= 10
-        number += row
+    known &= length < _WINDOW  # below 10^15, and so exact
+    number = digits * is_digit
+    for dtype, base in ((np.uint8, 10), (np.uint16, 100), (np.uint32, 10_000), (float, 1e8)):
+        number = number[0::2].astype(dtype) * dtype(base) + number[1::2]
+    decimals = (_PLACES * is_point).sum(0, dtype=np.uint8)
     has_point = known & (num_points == 1)
-    decimals = np.where(has_point, (places * is_point).sum(0, dtype=np.uint8), 0)
-    scale = _TENS[decimals]
+    scale = _TENS[np.where(has_point, decimals, 0)]
     # The point took a place: what is before it stands ten times too high.
-    whole = np.where(has_point, np.floor(number / (10 * scale)), 0.0)
-    values = (number - 9 * scale * whole) / scale
+    whole = np.where(has_point, np.floor(number[0] / (10 * scale)), 0.0)
+    values = (number[0] - 9 * scale * whole) / scale
     return np.where(minus, -values, values), known

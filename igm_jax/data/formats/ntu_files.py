@@ -1,0 +1,154 @@
+"""The files of NTU RGB+D 60 and 120: a folder or the zip archives as downloaded, not unpacked.
+
+A clip is a file SsssCcccPpppRrrrAaaa.skeleton: setup, camera, performer, replication and action,
+each counted from 1. Only this last part of a path is looked at, and an archive's entries are read
+into memory, so it does not matter what paths an archive makes up.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+
+from igm_jax.data.formats import ntu_cleaning, ntu_text
+from igm_jax.data.store import BadClip, Clip
+from igm_jax.errors import InputError
+
+_NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", re.ASCII)
+_FILE = re.compile(rf"({_NAME.pattern})\.skeleton", re.ASCII)
+_MAX_BYTES = 64 << 20  # ten times the longest clip: more is an archive that means harm
+
+
+# What zipfile says of a damaged, encrypted or unknown entry, and the system of a file.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
+    InputError,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """Where the text of a clip is: a path, or an entry of the archive of that path."""
+
+    path: pathlib.Path
+    entry: str | None = None
+
+    def read(self, archives: dict[pathlib.Path, zipfile.ZipFile]) -> bytes:
+        zipped = self.entry is not None
+        with archives[self.path].open(self.entry) if zipped else self.path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise InputError(f"is longer than {_MAX_BYTES >> 20} MB")
+        return text
+
+
+def read(
+    source: str | pathlib.Path,
+    *,
+    num_actions: int,
+    num_setups: int,
+    how_to_get: str,
+    steps: Sequence[str] = ntu_cleaning.DEFAULT_STEPS,
+) -> Iterator[Clip | BadClip]:
+    """Reads and cleans all clips of a part of the data set, in the order of their names.
+
+    Args:
+      source: a folder, searched for files and archives at any depth, or one archive. What is there
+        twice, unpacked and in an archive, is read once.
+      num_actions: clips of higher actions are passed over.
+      num_setups: clips of higher setups are passed over.
+      how_to_get: what to say if there is nothing.
+      steps: of the cleaning, keys of `ntu_cleaning.STEPS`.
+
+    Returns:
+      An iterator of clips of one or two bodies [M, T, 25, 3]. A file that is damaged or shows no
+      usable body comes as a `BadClip`, and so do the samples with missing or incomplete skeletons
+      that publications leave out (302 and 535), if the list that comes with the data set
+      (…missing_skeletons….txt) is in the folder.
+
+    Raises:
+      InputError: no such folder or archive, a damaged archive, or no clip in it.
+    """
+    source = pathlib.Path(source).expanduser()
+    if not source.exists():
+        raise InputError(f"{source}: no such folder or archive: {how_to_get}")
+    paths = sorted(source.rglob("*")) if source.is_dir() else [source]
+    files: dict[str, _File] = {}
+    for name, file in _find(paths):
+        setup, *_, action = _numbers(name)
+        if 1 <= setup <= num_setups and 1 <= action <= num_actions:
+            files.setdefault(name, file)
+    if not files:
+        raise InputError(
+            f"{source}: no SsssCcccPpppRrrrAaaa.skeleton of setups 1 to {num_setups} and actions "
+            f"1 to {num_actions} in it: {how_to_get}"
+        )
+    return _read(files, _missing(paths), steps)
+
+
+def read_clip(
+    name: str, text: bytes, steps: Sequence[str] = ntu_cleaning.DEFAULT_STEPS
+) -> Clip | BadClip:
+    """One clip from its name and its text."""
+    setup, camera, performer, _, action = _numbers(name)
+    try:
+        frames = ntu_cleaning.clean(ntu_text.parse(text), steps)
+    except InputError as error:
+        return BadClip(name, str(error))
+    return Clip(name, frames, action - 1, performer, camera, setup)
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    """Setup, camera, performer, replication and action."""
+    return tuple(int(number) for number in re.findall(r"\d+", name))
+
+
+def _find(paths: Sequence[pathlib.Path]) -> Iterator[tuple[str, _File]]:
+    """Names of clips and where they are: first all files, then archive by archive."""
+    for path in paths:
+        if match := _FILE.fullmatch(path.name):
+            yield match[1], _File(path)
+    for path in paths:
+        if path.is_file() and path.suffix == ".zip":
+            with _open(path) as archive:
+                for entry in sorted(archive.namelist()):
+                    if match := _FILE.fullmatch(re.split(r"[/\\]", entry)[-1]):
+                        yield match[1], _File(path, entry)
+
+
+def _missing(paths: Sequence[pathlib.Path]) -> dict[str, str]:
+    """The names that the lists among the paths have, and in which list."""
+    return {
+        match[0]: path.name
+        for path in paths
+        if path.match("*missing_skeletons*.txt")
+        for match in _NAME.finditer(path.read_text(encoding="latin-1"))
+    }
+
+
+def _open(path: pathlib.Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path}: {error}: download it again") from error
+
+
+def _read(
+    files: dict[str, _File], missing: dict[str, str], steps: Sequence[str]
+) -> Iterator[Clip | BadClip]:
+    with contextlib.ExitStack() as stack:
+        paths = {file.path for file in files.values() if file.entry is not None}
+        archives = {path: stack.enter_context(_open(path)) for path in paths}
+        for name in sorted(files):
+            if name in missing:
+                yield BadClip(name, f"is listed in {missing[name]}")
+                continue
+            try:
+                text = files[name].read(archives)
+            except _UNREADABLE as error:
+                yield BadClip(name, f"cannot be read ({error})")
+            else:
+                yield read_clip(name, text, steps)
