@@ -9,9 +9,8 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = f"synthetic-{protocol}"
     c.data.update(protocol=protocol, view="body", min_crop_frames=24)
-    c.model.encoder.update(frames=32, patch_frames=8, width=128, depth=4, heads=4, mlp_width=512)
-    c.model.generator.update(width=128, depth=2, heads=4, mlp_width=512)
-    c.objective.update(mask_ratio=0.6, reencode_mask_ratio=0.6, queue_size=960)
-    c.optimizer.warmup_epochs = 3.0
-    c.train.update(epochs=40, batch_size=64)
+    base.small_networks(c)
+    c.objective.update(start_epoch=6, ramp_epochs=6)
+    c.optimizer.warmup_epochs = 1.0
+    c.train.update(epochs=24, knn_every=8, checkpoint_every=8)
     return base.smoke(c) if smoke else c

@@ -26,7 +26,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a store that is ther
 _ON_BAD = flags.DEFINE_enum(
     "on_bad", "refuse", ["refuse", "skip"], "Stop at a damaged clip, or leave it out and name it."
 )
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 2000, "synthetic: how many clips to make.")
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 5000, "synthetic: how many clips to make.")
 _SEED = flags.DEFINE_integer("seed", 0, "synthetic: which of the endless many data sets.")
 
 

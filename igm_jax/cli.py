@@ -1,6 +1,7 @@
 """What every command line does around its one call: flags, config, and errors in one line."""
 
 import difflib
+import logging as python_logging
 import pathlib
 import re
 import sys
@@ -28,6 +29,8 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(flags.FLAGS.verbosity)
         else:
             logging.set_verbosity(logging.ERROR)
+        # A checkpoint that cannot be written fails in a hundred tasks; one error is enough.
+        python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
         main()
     except (InputError, DivergedError, OSError, flags.Error) as error:
         print(f"error: {_line(error)}", file=sys.stderr)

@@ -82,7 +82,7 @@ class Take:
         return "".join(f"{letter}{n:03d}" for letter, n in zip("SCPRA", numbers, strict=True))
 
 
-def generate(num_clips: int = 2000, seed: int = 0) -> Iterator[Clip]:
+def generate(num_clips: int = 5000, seed: int = 0) -> Iterator[Clip]:
     """Clips `0 … num_clips − 1` of the endless set that `seed` stands for.
 
     Every 1,152 clips (24 classes × 16 subjects × 3 cameras) hold each combination once.

@@ -14,7 +14,7 @@ from igm_jax.data.synthetic_body import CHANNELS, INDEX, Body, pose_joints
 from igm_jax.skeleton import NTU25
 
 _FPS = 30.0
-_MIN_FRAMES, _MAX_FRAMES = 40, 110
+_MIN_FRAMES, _MAX_FRAMES = 40, 150
 _LEFT_HANDED = (3, 6, 11, 14)  # as many among the odd as among the even performers
 
 
@@ -87,7 +87,7 @@ def perform_one_of(
       rng: chance that is not.
 
     Returns:
-      One or two bodies, at least 40 and at most 110 frames of 1/30 s; the floor is at y = 0.
+      One or two bodies, at least 40 and at most 150 frames of 1/30 s; the floor is at y = 0.
     """
     habit = style.integers(len(motions)) if rng.random() < 0.5 else rng.integers(len(motions))
     motion = motions[habit]
@@ -117,7 +117,7 @@ def _score(
     plan = plan[:first] + repeats * plan[first:last] + plan[last:]
     pace = actor.tempo * np.exp(rng.normal(0.0, 0.1))
     seconds = pace * np.array([s for (s, _), _ in plan]) * np.exp(rng.normal(0, 0.12, len(plan)))
-    before, after = rng.uniform(0.0, 0.8, size=2)
+    before, after = rng.uniform(0.0, 2.4, size=2)
     poses = [motion.start, motion.start, motion.start, *(pose for (_, pose), _ in plan)]
     others = [{}, {}, {}, *(other for _, other in plan)]
     poses, others = [*poses, poses[-1]], [*others, others[-1]]

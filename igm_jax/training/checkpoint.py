@@ -5,6 +5,7 @@ is complete, so a killed run or a full disk leaves the previous checkpoint as it
 """
 
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -111,10 +112,10 @@ class Checkpoints:
             yield
         except Exception as error:
             self._manager.reload()  # the failed step was counted in advance
-            reason = re.search(r"OS error \d+: (?:E[A-Z]+ )?([^\]]+)", str(error))
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            reason = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
             raise OSError(
-                f"{self._folder}: a checkpoint could not be written "
-                f"({reason[1] if reason else ' '.join(str(error).split())[:200]}); the last good one "
+                f"{self._folder}: a checkpoint could not be written ({reason}); the last good one "
                 f"is step {self.latest_step or 0}"
             ) from error
 

@@ -1,10 +1,11 @@
 """Where a run's numbers go: JSON lines always, TensorBoard if wanted, and the terminal."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich import progress
 
@@ -41,7 +42,7 @@ class RunLog:
                 temporary = run_folder / ".metrics.jsonl.writing"
                 temporary.write_text("".join(kept))
                 os.replace(temporary, path)
-        self._file = path.open("a", buffering=1)
+        self._path, self._file = path, path.open("a", buffering=1)
         self._events = None
         if tensorboard:
             try:
@@ -77,7 +78,8 @@ class RunLog:
 
     def report(self, step: int, values: Mapping[str, float], text: str | None = None) -> None:
         """Writes `{"step": step, **values}` and shows it, or `text` instead."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._naming_the_file():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
@@ -89,7 +91,17 @@ class RunLog:
             self._bar.stop()
         if self._events:
             self._events.close()
-        self._file.close()
+        with self._naming_the_file():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """A failed write, unlike a failed open, does not know its file."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
 
     def __enter__(self) -> "RunLog":
         return self

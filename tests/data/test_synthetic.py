@@ -71,7 +71,7 @@ def test_clips_are_float32_metres_of_sane_length_in_front_of_the_camera(clips):
         bodies = 2 if ACTIONS[synthetic.CLASS_NAMES[clip.label]][0].partner else 1
         assert clip.frames.dtype == np.float32 and np.isfinite(clip.frames).all()
         assert clip.frames.shape[::2] == (bodies, 25) and clip.frames.shape[3] == 3
-        assert 40 <= clip.frames.shape[1] <= 110
+        assert 40 <= clip.frames.shape[1] <= 150
         assert clip.frames[..., 2].min() > 0.3 and clip.frames[..., 2].max() < 6.5
     assert len({c.frames.shape[1] for c in clips}) > 40
     assert np.mean([len(c.frames) == 2 for c in clips]) < 0.15

@@ -1,0 +1,65 @@
+"""Features of many clips: batches and absent bodies leave no trace in them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax.data import pipeline
+from igm_jax.evaluation.features import clip_batches, extract_features
+from igm_jax.models import IGM, Encoder
+
+CONFIG = tiny.config().model.encoder
+HOW = {"frames": 8, "bodies": 2, "view": "centred"}
+
+
+@pytest.fixture(scope="module")
+def params():
+    return tiny.random_params(IGM(tiny.config().model))["encoder"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.write_store(tmp_path_factory.mktemp("features") / "store")
+
+
+def test_against_one_body_at_a_time(params, store):
+    """Standardised, encoded with nothing hidden, averaged over tokens, then over the bodies."""
+    indices = np.array([3, 4, 6, 50])
+    got = extract_features(
+        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices, batch_size=4, **HOW)
+    )
+    clip, present = pipeline.full_clips(store, indices, **HOW)
+    assert present.sum() in (5, 6, 7)  # some clips have two bodies, some have not
+    mean, std = (np.array(tiny.STATISTICS[k]) for k in ("mean", "std"))
+    encode = jax.jit(Encoder(CONFIG).apply)
+    for i in range(4):
+        bodies = [
+            np.asarray(
+                encode(
+                    {"params": params}, jnp.asarray(((clip[i, m] - mean) / std)[None], "float32")
+                )
+            )[0].mean(axis=0)
+            for m in range(2)
+            if present[i, m]
+        ]
+        np.testing.assert_allclose(got[i], np.mean(bodies, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [7, 10, 30])
+def test_size_of_the_batches_does_not_matter(params, store, batch_size):
+    """7 leaves a short last batch, which is padded; 30 is more than there are clips."""
+    indices = np.random.default_rng(0).permutation(80)[:20]
+    features = extract_features(
+        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices, batch_size=batch_size, **HOW)
+    )
+    assert features.shape == (20, 16) and features.dtype == np.float32
+    alone = extract_features(
+        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices[:3], batch_size=1, **HOW)
+    )
+    np.testing.assert_allclose(features[:3], alone, atol=1e-5)
+    again = extract_features(
+        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices[::-1], batch_size=4, **HOW)
+    )
+    np.testing.assert_allclose(features, again[::-1], atol=1e-5)

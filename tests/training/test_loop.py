@@ -1,0 +1,357 @@
+"""A run from beginning to end: interrupted, resumed, refused, diverged."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax.errors import DivergedError, InputError
+from igm_jax.training import loop
+from igm_jax.training import program as programs
+from igm_jax.training.checkpoint import Checkpoints
+from igm_jax.training.log import RunLog
+from igm_jax.training.loop import pretrain
+
+# 5 steps an epoch; reports, checkpoints and KNN do not fall on the same steps.
+CONFIG = tiny.config(
+    {
+        "objective.ema_decay": 0.9,
+        "train.epochs": 3,
+        "train.log_every": 4,
+        "train.knn_every": 2,
+        "train.checkpoint_every": 1,
+    }
+)
+ONE = jax.devices()[:1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.write_store(tmp_path_factory.mktemp("data") / "store")
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """How often the step was traced, for all tests of this file together."""
+    return []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(traces):
+    """Runs of configs that differ only in when to report and save share a compiled program."""
+    plain, step = programs.build_program, programs.train_step
+
+    @functools.cache
+    def build(config, statistics, num_clips):
+        return plain(config, dict(statistics), num_clips, ONE)
+
+    def shared(config, statistics, num_clips, devices):
+        assert devices == ONE
+        same = {"log_every": 1, "knn_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
+        config = dataclasses.replace(
+            config, name="", train=dataclasses.replace(config.train, **same)
+        )
+        return build(config, tuple(statistics.items()), num_clips)
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return step(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "build_program", shared)
+        patch.setattr(programs, "train_step", counted)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    return folder
+
+
+def at_step(monkeypatch, step, action):
+    """Does `action` when this step is done."""
+    advance = RunLog.advance
+
+    def hooked(self, done):
+        advance(self, done)
+        if done == step:
+            action()
+
+    monkeypatch.setattr(RunLog, "advance", hooked)
+
+
+def send(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def steps_in(folder):
+    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def lines(folder):
+    """metrics.jsonl without what only the clock decides."""
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "clips_per_second"}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def saved(folder, store):
+    """The newest state, and the place in the data."""
+    indices, statistics = loop._prepare_data(CONFIG, store)
+    target = loop.build_program(CONFIG, statistics, len(indices), ONE).restore_target
+    batches = loop.pipeline.train_batches(
+        store, indices, batch_size=8, frames=8, bodies=2, view="body", min_crop_frames=4, seed=0
+    )
+    with Checkpoints(folder) as checkpoints:
+        state, iterator, _ = checkpoints.restore(target, iter(batches))
+        return checkpoints.latest_step, jax.device_get(state), iterator.get_state()
+
+
+def assert_same_run(folder, whole, store):
+    """Bit for bit: the last checkpoint, the place in the data, and every line of the log."""
+    (step_a, state_a, data_a), (step_b, state_b, data_b) = saved(folder, store), saved(whole, store)
+    assert (step_a, data_a) == (step_b, data_b) and step_a == 15
+    assert jax.tree.structure(state_a) == jax.tree.structure(state_b)
+    jax.tree.map(np.testing.assert_array_equal, state_a, state_b)
+    assert lines(folder) == lines(whole)
+
+
+# The run
+
+
+def test_run_folder_of_a_whole_run(whole, store, traces):
+    assert {p.name for p in whole.iterdir()} == {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints"
+    }  # fmt: skip
+    config = json.loads((whole / "config.json").read_text())
+    assert config["train"]["epochs"] == 3 and config["data"]["crop"] == [0.5, 1.0]
+    environment = json.loads((whole / "environment.json").read_text())
+    assert environment["versions"]["jax"] == jax.__version__ and environment["cpus"] > 0
+    assert steps_in(whole) == [10, 15]
+    reports = lines(whole)
+    assert [(x["step"], "loss" in x) for x in reports] == [
+        (4, True), (8, True), (10, False), (12, True), (15, True), (15, False)
+    ]  # fmt: skip
+    for report in reports:
+        assert all(np.isfinite(v) for v in report.values())
+    named = {
+        "step", "epoch", "loss", "loss_gen", "loss_feat", "loss_dist", "learning_rate", "grad_norm",
+        "cos_aux", "cos_generated", "mean_cosine", "effective_rank", "coding_length", "residual",
+    }  # fmt: skip
+    assert reports[0].keys() == named
+    assert {"val_knn_1", "val_knn_20", "val_effective_rank"} < reports[2].keys()
+    assert reports[0]["epoch"] == 0.8
+    assert len(traces) == 1
+    # Nothing is left to do, nor done again.
+    before = (whole / "metrics.jsonl").read_bytes()
+    assert pretrain(CONFIG, store, whole, devices=ONE) == "finished"
+    assert (whole / "metrics.jsonl").read_bytes() == before and steps_in(whole) == [10, 15]
+
+
+def test_reports_are_means_over_their_steps(whole, store, tmp_path):
+    every = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, log_every=1))
+    pretrain(every, store, tmp_path / "run", devices=ONE)
+    single = [x for x in lines(tmp_path / "run") if "loss" in x]
+    assert [x["step"] for x in single] == list(range(1, 16))
+    report = [x for x in lines(whole) if "loss" in x][1]  # steps 5 to 8
+    for name in ("loss", "loss_gen", "loss_feat", "loss_dist", "cos_aux", "grad_norm"):
+        np.testing.assert_allclose(report[name], np.mean([x[name] for x in single[4:8]]), rtol=1e-6)
+    for name in ("learning_rate", "effective_rank", "mean_cosine", "epoch"):
+        assert report[name] == single[7][name]
+
+
+def test_interrupted_twice_is_the_same_run(whole, store, tmp_path, monkeypatch, traces):
+    """Between two reports, between two epochs, by both signals."""
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, send(signal.SIGTERM))
+        assert pretrain(CONFIG, store, folder, devices=ONE) == "SIGTERM"
+    assert steps_in(folder) == [5, 6]
+    with monkeypatch.context() as patch:
+        at_step(patch, 10, send(signal.SIGINT))
+        assert pretrain(CONFIG, store, folder, devices=ONE) == "SIGINT"
+    assert steps_in(folder) == [10, 11]
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert_same_run(folder, whole, store)
+    assert len(traces) == 1
+
+
+def test_signal_in_the_last_step_is_too_late(store, tmp_path, monkeypatch):
+    at_step(monkeypatch, 14, send(signal.SIGTERM))
+    assert pretrain(CONFIG, store, tmp_path / "run", devices=ONE) == "finished"
+
+
+def test_second_ctrl_c_means_now():
+    with loop._Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def killed(store, folder, step):
+    """A run that dies without a word after this step."""
+
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        at_step(patch, step, die)
+        pretrain(CONFIG, store, folder, devices=ONE)
+
+
+def test_killed_in_mid_write_is_the_same_run(whole, store, tmp_path):
+    """What was logged after the last checkpoint is cut off, and written again on the way."""
+    folder = tmp_path / "run"
+    killed(store, folder, 8)
+    assert steps_in(folder) == [5]
+    assert [x["step"] for x in lines(folder)] == [4, 8]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "loss": 1.0}\n{"step": 10, "val_kn')
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert_same_run(folder, whole, store)
+
+
+def test_killed_before_the_first_checkpoint_starts_anew(whole, store, tmp_path):
+    folder = tmp_path / "run"
+    killed(store, folder, 4)
+    assert steps_in(folder) == [] and len(lines(folder)) == 1
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert_same_run(folder, whole, store)
+
+
+def test_best_checkpoint_by_knn_is_kept(store, tmp_path, monkeypatch):
+    accuracy = iter([0.2, 0.9, 0.5, 0.4, 0.3])
+    evaluated = lambda *_: {"val_knn_1": next(accuracy), "val_knn_20": 1.0}  # noqa: E731
+    monkeypatch.setattr(loop._Loop, "_evaluate", evaluated)
+    train = dataclasses.replace(CONFIG.train, epochs=5, knn_every=1, keep_checkpoints=1)
+    config = dataclasses.replace(CONFIG, train=train)
+    # The step itself is of no interest here, and another number of epochs another program.
+    program = loop.build_program(CONFIG, *_statistics(store), ONE)
+    program = dataclasses.replace(program, total_steps=25)
+    monkeypatch.setattr(loop, "build_program", lambda *_: program)
+    pretrain(config, store, tmp_path / "run", devices=ONE)
+    assert steps_in(tmp_path / "run") == [10, 25]
+
+
+def _statistics(store):
+    indices, statistics = loop._prepare_data(CONFIG, store)
+    return statistics, len(indices)
+
+
+# What is refused
+
+
+def everything(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "resume", "told"),
+    [
+        ({"seed": 1}, "auto", r"run of another config \(seed: 0 → 1\): choose another --run"),
+        ({"objective.max_t": 0.5}, "auto", r"\(objective.max_t: 0.9 → 0.5\)"),
+        (
+            {"seed": 1, "data.bodies": 1, "train.epochs": 9, "probe.epochs": 1, "name": "x"},
+            "auto",
+            r"\(data.bodies: 2 → 1; name: 'tiny' → 'x'; probe.epochs: 3 → 1; seed: 0 → 1 …\)",
+        ),
+        ({}, "never", "holds a run already: choose another --run, or --resume=auto"),
+    ],
+)
+def test_run_folder_that_is_taken(whole, store, changes, resume, told):
+    settings = {"objective.ema_decay": 0.9, "train.epochs": 3, "train.log_every": 4,
+                "train.knn_every": 2}  # fmt: skip
+    before = everything(whole)
+    with pytest.raises(InputError, match=told):
+        pretrain(tiny.config({**settings, **changes}), store, whole, resume=resume, devices=ONE)
+    assert everything(whole) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"model.encoder.joints": 25},
+            r"store has 6 joints \(tiny6\) of 3 channels, but the config says .*joints=25",
+        ),
+        ({"model.encoder.channels": 2}, "channels=2"),
+        (
+            {"train.batch_size": 48, "objective.queue_size": 48},
+            "has 40 clips to pre-train on, fewer than train.batch_size=48",
+        ),
+        (
+            {"train.batch_size": 32, "objective.queue_size": 32, "data.pretrain_split": "fit"},
+            "has 30 clips to pre-train on",
+        ),
+        ({"data.protocol": "xset"}, "protocol 'xset' is unknown for data set 'synthetic'"),
+    ],
+)
+def test_data_that_does_not_fit_leaves_no_folder(store, tmp_path, changes, told):
+    with pytest.raises(InputError, match=told):
+        pretrain(tiny.config(changes), store, tmp_path / "run", devices=ONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_file_in_place_of_the_run_folder(store, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(OSError, match="run"):
+        pretrain(CONFIG, store, tmp_path / "run", devices=ONE)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("metric", ["loss_dist", "grad_norm"])
+def test_what_is_not_finite_stops_the_run(whole, store, tmp_path, monkeypatch, metric):
+    """With step, clips and config; the last good checkpoint goes on as if nothing had happened."""
+    program = loop.build_program(CONFIG, *_statistics(store), ONE)
+    clip_names = []
+
+    def poisoned(state, batch, key):
+        step = int(state.step) + 1
+        state, values = program.step(state, batch, key)
+        return state, values | ({metric: jnp.nan} if step == 7 else {})
+
+    def noted(self, step, values, clip_index, window):
+        if step == 7:
+            clip_names.extend(store.clips["name"][clip_index])
+        return collect(self, step, values, clip_index, window)
+
+    collect, folder = loop._Loop._collect, tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_collect", noted)
+        patch.setattr(loop, "build_program", lambda *_: dataclasses.replace(program, step=poisoned))
+        with pytest.raises(DivergedError) as caught:
+            pretrain(CONFIG, store, folder, devices=ONE)
+    message = str(caught.value)
+    assert f"{metric} not finite at step 7" in message and "checkpoint is step 5" in message
+    assert str(folder / "config.json") in message
+    assert len(clip_names) == 8 and message.endswith(", ".join(clip_names))
+    assert steps_in(folder) == [5]
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert_same_run(folder, whole, store)
+
+
+def test_run_that_was_copied_goes_on_elsewhere(whole, store, tmp_path):
+    """Nothing in a run folder knows where it lies."""
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "15")
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert_same_run(folder, whole, store)
