@@ -5,7 +5,7 @@ import logging as python_logging
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
@@ -59,20 +59,28 @@ def experiment_config(flag: flags.FlagHolder) -> Any:
     return from_mapping(ExperimentConfig, flag.value.to_dict())
 
 
-def checkpoint_name(text: str) -> str | int:
-    """The checkpoint that a flag names: last, best, or the number of a step."""
-    if text in ("last", "best"):
-        return text
-    if not text.isdigit():
-        raise InputError(f"--checkpoint={text} is unknown: give last, best or a step number")
-    return int(text)
+def define_run_flags() -> Callable[[], Any]:
+    """Defines `--run`, `--checkpoint` and `--baselines`.
 
+    Returns:
+      A function that gives `(run, baselines)` once the flags are parsed.
+    """
+    run_flag = flags.DEFINE_string("run", None, "run folder; default: the newest under runs/")
+    checkpoint = flags.DEFINE_string("checkpoint", "last", "last, best (by validation KNN) or step")
+    baselines = flags.DEFINE_bool(
+        "baselines", False, "also judge the untrained encoder and raw coordinates"
+    )
 
-def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows with the same keys, under a title, as Markdown."""
-    from igm_jax.evaluation.protocol import markdown_table
+    def selected() -> Any:
+        from igm_jax.evaluation.run import load_run, newest_run
 
-    print(f"{title}\n\n{markdown_table(rows)}\n")
+        which = checkpoint.value
+        if which not in ("last", "best") and not which.isdigit():
+            raise InputError(f"--checkpoint={which} is unknown: give last, best or a step number")
+        folder = newest_run() if run_flag.value is None else run_flag.value
+        return load_run(folder, int(which) if which.isdigit() else which), baselines.value
+
+    return selected
 
 
 def _parse(argv: list[str]) -> None:

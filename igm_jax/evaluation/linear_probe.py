@@ -33,7 +33,7 @@ def linear_probe(
     num_classes: int,
     epochs: int = 100,
     batch_size: int = 256,
-    seed: int = 0,
+    seed: int | Int[Array, ""] = 0,
 ) -> Float[Array, "L epochs"]:
     """Trains one probe for each learning rate, side by side, in one compiled program.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igm_jax import metrics
-from igm_jax.data import SkeletonStore, protocols
+from igm_jax.data import SkeletonStore, open_dataset, protocols
 from igm_jax.evaluation.features import clip_batches, extract_features
 from igm_jax.evaluation.linear_probe import linear_probe
 from igm_jax.evaluation.run import Run, init_encoder
@@ -61,6 +61,28 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             FeatureSet(f"raw coordinates, {RAW_FRAMES} frames", raw),
         ]
     return sets
+
+
+def evaluate(
+    run: Run,
+    judge: Callable[[FeatureSet, Run, SkeletonStore], dict[str, Any]],
+    *,
+    baselines: bool,
+) -> list[dict[str, Any]]:
+    """One table row of `judge` for each of the run's feature sets.
+
+    Args:
+      run: the run.
+      judge: `evaluate_linear` or `evaluate_knn`.
+      baselines: see `feature_sets`.
+
+    Raises:
+      InputError: the run's data set is not where its config says.
+    """
+    store = open_dataset(run.config.data.dataset, run.config.data.path)
+    return [
+        judge(features, run, store) for features in feature_sets(run, store, baselines=baselines)
+    ]
 
 
 def evaluate_linear(features: FeatureSet, run: Run, store: SkeletonStore) -> dict[str, Any]:

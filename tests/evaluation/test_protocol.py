@@ -1,0 +1,138 @@
+"""How features are judged, and that the test clips have no part in any choice."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax.data import pipeline, protocols
+from igm_jax.evaluation.protocol import (
+    FeatureSet,
+    evaluate_knn,
+    evaluate_linear,
+    feature_sets,
+    markdown_table,
+    save_rows,
+)
+from igm_jax.evaluation.run import Run, init_encoder, load_run
+
+RATES = (1e-6, 0.1, 30.0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.write_store(tmp_path_factory.mktemp("protocol") / "store")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of which only the config is looked at."""
+    config = tiny.config({"probe.learning_rates": RATES, "probe.epochs": 8})
+    folder = tmp_path_factory.mktemp("run")
+    return Run(folder, 10, config, tiny.STATISTICS, tiny.LAYOUT, params={})
+
+
+@pytest.fixture(scope="module")
+def telling(store):
+    """Features that tell the class of most clips."""
+    rng = np.random.default_rng(0)
+    values = 2 * np.eye(3)[store.clips["label"]] + 0.8 * rng.normal(size=(80, 3))
+    return FeatureSet("telling", values.astype(np.float32))
+
+
+def relabelled(store, part, seed=0):
+    """The same store with random labels in one part."""
+    clips = np.array(store.clips)
+    chosen = protocols.split(store, "xsub", part)
+    clips["label"][chosen] = np.random.default_rng(seed).integers(0, 3, len(chosen))
+    return dataclasses.replace(store, clips=clips)
+
+
+def test_linear_probe_reads_telling_features_and_nothing_from_noise(telling, run, store):
+    row = evaluate_linear(telling, run, store)
+    assert list(row) == [
+        "features", "learning rate", "validation %", "test %", "test %, best epoch"
+    ]  # fmt: skip
+    assert row["features"] == "telling" and row["learning rate"] in RATES[1:]
+    assert 80 < row["test %"] <= row["test %, best epoch"] <= 100
+    noise = FeatureSet("noise", np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32))
+    assert evaluate_linear(noise, run, store)["test %"] < 60
+
+
+def test_rate_is_chosen_without_the_test_clips(telling, run, store):
+    """Other test labels, other test features: the choice and its accuracy stay."""
+    chosen = ("learning rate", "validation %")
+    row = evaluate_linear(telling, run, store)
+    other_labels = evaluate_linear(telling, run, relabelled(store, "test"))
+    assert [other_labels[k] for k in chosen] == [row[k] for k in chosen]
+    assert other_labels["test %"] < row["test %"] - 20
+    values = telling.values.copy()
+    values[protocols.split(store, "xsub", "test")] = 7
+    other_features = evaluate_linear(FeatureSet("x", values), run, store)
+    assert [other_features[k] for k in chosen] == [row[k] for k in chosen]
+
+
+def test_rate_is_the_best_on_the_validation_clips(telling, run, store):
+    """Validation clips that nothing but an untrained probe gets right make it choose that one."""
+    clips = np.array(store.clips)
+    val = protocols.split(store, "xsub", "val")
+    predicted = telling.values[val].argmax(axis=1)
+    clips["label"][val] = (predicted + 1) % 3
+    misled = dataclasses.replace(store, clips=clips)
+    assert evaluate_linear(telling, run, store)["learning rate"] != RATES[0]
+    assert evaluate_linear(telling, run, misled)["learning rate"] == RATES[0]
+
+
+def test_knn_against_a_loop(telling, run, store):
+    row = evaluate_knn(telling, run, store, ks=(1, 5))
+    unit = telling.values / np.linalg.norm(telling.values, axis=1, keepdims=True)
+    label = store.clips["label"]
+    for name, reference, queries in (("validation", "fit", "val"), ("test", "train", "test")):
+        known, asked = (protocols.split(store, "xsub", part) for part in (reference, queries))
+        hits = {1: 0, 5: 0}
+        for i in asked:
+            nearest = known[np.argsort(-(unit[known] @ unit[i]))]
+            hits[1] += label[nearest[0]] == label[i]
+            votes = np.bincount(label[nearest[:5]], minlength=3)
+            closeness = np.bincount(label[nearest[:5]], unit[nearest[:5]] @ unit[i], minlength=3)
+            hits[5] += np.argmax(np.where(votes == votes.max(), closeness, -9)) == label[i]
+        for k in (1, 5):
+            assert row[f"{name} K={k} %"] == round(100 * hits[k] / len(asked), 2)
+    assert set(evaluate_knn(telling, run, store)) == {
+        "features", "validation K=1 %", "validation K=20 %", "test K=1 %", "test K=20 %"
+    }  # fmt: skip
+
+
+def test_feature_sets_and_their_baselines(finished):
+    run, store = load_run(finished.folder), finished.store
+    (alone,) = feature_sets(run, store, baselines=False)
+    sets = feature_sets(run, store, baselines=True)
+    assert [s.name for s in sets] == [
+        "pre-trained, step 10", "untrained encoder", "raw coordinates, 32 frames"
+    ]  # fmt: skip
+    trained, untrained, raw = (s.values for s in sets)
+    np.testing.assert_array_equal(alone.values, trained)
+    assert trained.shape == untrained.shape == (80, 16)
+    assert np.abs(trained - untrained).max() > 1e-2
+    clips, _ = pipeline.full_clips(store, np.arange(80), frames=32, bodies=2, view="body")
+    np.testing.assert_array_equal(raw, clips.reshape(80, -1))
+    # The untrained encoder is the one that this run began with, but for its own draw of numbers.
+    fresh = init_encoder(run.config, jax.random.key(run.config.seed))
+    assert jax.tree.structure(fresh) == jax.tree.structure(run.params)
+
+
+def test_table_and_file(run):
+    rows = [{"features": "a", "test %": 69.6}, {"features": "longer", "test %": 7}]
+    assert markdown_table(rows).splitlines() == [
+        "| features | test % |",
+        "|----------|--------|",
+        "| a        | 69.6   |",
+        "| longer   | 7      |",
+    ]
+    save_rows(run.folder / "x.json", run, rows)
+    assert json.loads((run.folder / "x.json").read_text()) == {
+        "step": 10, "protocol": "xsub", "rows": rows
+    }  # fmt: skip
