@@ -54,7 +54,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
 
     sets = [FeatureSet(f"pre-trained, step {run.step}", encoded(run.params))]
     if baselines:
-        untrained = init_encoder(run.config, jax.random.key(run.config.seed))
+        init = jax.jit(functools.partial(init_encoder, run.config))
+        untrained = init(jax.random.key(run.config.seed))
         raw = np.concatenate([clip.reshape(len(clip), -1) for clip, _ in clips(RAW_FRAMES)])
         sets += [
             FeatureSet("untrained encoder", encoded(untrained)),

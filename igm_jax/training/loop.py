@@ -138,7 +138,11 @@ class _Loop:
                 self._collect(*pending, window)  # nothing is saved before it is known to be finite
                 pending = None
             if log_due:
-                self.log.report(step, window.flush(epoch=step / program.steps_per_epoch))
+                report = window.flush(epoch=step / program.steps_per_epoch)
+                seconds_left = (
+                    (program.total_steps - step) * train.batch_size / report["clips_per_second"]
+                )
+                self.log.report(step, report, _progress_line(step, report, seconds_left))
             knn = None
             if knn_due:
                 evaluated = self._evaluate(state)
@@ -288,6 +292,18 @@ def _prepare_data(
     mean, std = pipeline.statistics(store, indices, config.data.view)
     std = np.where(std > 0, std, 1.0)  # a constant coordinate stays zero, it does not become NaN
     return indices, {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+
+
+def _progress_line(step: int, report: dict[str, float], seconds_left: float) -> str:
+    """What a person wants to see of a report; metrics.jsonl has all of it."""
+    losses = "  ".join(
+        f"{k.removeprefix('loss_')} {v:.3f}" for k, v in report.items() if k.startswith("loss")
+    )
+    return (
+        f"step {step:,}  epoch {report['epoch']:.1f}  {losses}  "
+        f"rank {report['effective_rank']:.1f}  cosine {report['mean_cosine']:.2f}  "
+        f"{report['clips_per_second']:.0f} clips/s  {seconds_left / 60:.1f} min left"
+    )
 
 
 def _headline(config: ExperimentConfig, program: Program, clips: int, start: int) -> str:

@@ -1,5 +1,6 @@
 """Reading a run back: which run, which checkpoint, and that raw clips give the same features."""
 
+import functools
 import os
 
 import jax
@@ -103,7 +104,7 @@ def test_checkpoints_by_name_and_number(finished):
 
 def test_encoder_is_read_without_what_only_training_needs(finished):
     run = load_run(finished.folder)
-    untrained = init_encoder(run.config, jax.random.key(0))
+    untrained = jax.eval_shape(functools.partial(init_encoder, run.config), jax.random.key(0))
     assert jax.tree.structure(run.params) == jax.tree.structure(untrained)
     assert "aux" not in run.params
     assert {"mean", "std"} == set(run.statistics) and len(run.statistics["mean"]) == 3
@@ -112,7 +113,7 @@ def test_encoder_is_read_without_what_only_training_needs(finished):
 def test_run_that_does_not_exist_names_those_that_do(finished, tmp_path):
     with pytest.raises(InputError, match=r"runs/tine' does not exist: '.*runs' holds tiny$"):
         load_run(finished.folder.parent / "tine")
-    with pytest.raises(InputError, match="nothing/here' does not exist$"):
+    with pytest.raises(InputError, match=r"nothing/here' does not exist$"):
         load_run(tmp_path / "nothing" / "here")
 
 
@@ -124,7 +125,7 @@ def test_checkpoint_that_does_not_exist_names_those_that_do(finished, tmp_path):
 
 
 def test_newest_run_is_the_one_written_to_last(tmp_path):
-    with pytest.raises(InputError, match="no run under .*pretrain.py, or give --run"):
+    with pytest.raises(InputError, match=r"no run under .*pretrain.py, or give --run"):
         newest_run(tmp_path)
     with pytest.raises(InputError, match="no run under"):
         newest_run(tmp_path / "nowhere")

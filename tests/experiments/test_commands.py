@@ -1,0 +1,233 @@
+"""The commands from end to end in a folder of their own, and what they say to bad input."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMOKE = f"--config={ROOT}/configs/synthetic.py:smoke"
+NUM_CLIPS = 192
+
+
+def start(folder, script, *flags, **kwargs):
+    command = [sys.executable, str(ROOT / "experiments" / script), *flags]
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+    return subprocess.Popen(
+        command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        **kwargs,
+    )  # fmt: skip
+
+
+def run(folder, script, *flags, **kwargs):
+    process = start(folder, script, *flags, **kwargs)
+    try:
+        stdout, stderr = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def refused(result, *told):
+    """One line, exit code 1, and every one of the words in it."""
+    assert result.returncode == 1, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in told:
+        assert word in line, line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a store and a finished run, made by the commands."""
+    folder = tmp_path_factory.mktemp("commands")
+    result = run(folder, "prepare_data.py", "--dataset=synthetic", f"--num_clips={NUM_CLIPS}")
+    assert result.returncode == 0, result.stderr
+    result = run(folder, "pretrain.py", SMOKE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "runs/synthetic-xsub-smoke: finished. Next: python experiments/linear_probe.py "
+        "--run=runs/synthetic-xsub-smoke"
+    ]
+    return folder
+
+
+def metrics(run_folder):
+    path = run_folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+# From raw data to a table
+
+
+def test_pretraining_leaves_a_run(folder):
+    run_folder = folder / "runs" / "synthetic-xsub-smoke"
+    config = json.loads((run_folder / "config.json").read_text())
+    assert config["name"] == "synthetic-xsub-smoke" and config["data"]["path"] == "data/synthetic"
+    reports = metrics(run_folder)
+    assert reports[-1]["epoch" if "epoch" in reports[-1] else "step"] > 0
+    assert all(np.isfinite(value) for report in reports for value in report.values())
+    assert {"val_knn_1", "val_knn_20"} <= reports[-1].keys()
+
+
+@pytest.mark.parametrize(
+    ("script", "columns"),
+    [
+        (
+            "linear_probe.py",
+            ["features", "learning rate", "validation %", "test %", "test %, best epoch"],
+        ),
+        (
+            "knn.py",
+            ["features", "validation K=1 %", "validation K=20 %", "test K=1 %", "test K=20 %"],
+        ),
+    ],
+)
+def test_probes_take_the_newest_run_and_write_their_table(folder, script, columns):
+    result = run(folder, script, "--baselines")
+    assert (result.returncode, result.stderr) == (0, "")
+    run_folder = folder / "runs" / "synthetic-xsub-smoke"
+    saved = json.loads((run_folder / script.replace(".py", ".json")).read_text())
+    last = max(int(p.name) for p in (run_folder / "checkpoints").iterdir())
+    assert (saved["step"], saved["protocol"]) == (last, "xsub")
+    names = [f"pre-trained, step {last}", "untrained encoder", "raw coordinates, 32 frames"]
+    assert [row["features"] for row in saved["rows"]] == names
+    for row in saved["rows"]:
+        assert list(row) == columns
+        assert all(0 <= value <= 100 for key, value in row.items() if key.endswith("%"))
+    title, _, header, _, *rows = result.stdout.strip().splitlines()
+    assert "runs/synthetic-xsub-smoke (xsub)" in title
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in [header, *rows]]
+    assert table == [columns, *([str(value) for value in row.values()] for row in saved["rows"])]
+
+
+# Interrupted
+
+
+def interrupt(process, run_folder, number, after_step):
+    """Sends a signal as soon as this step was reported, and waits for the end."""
+    deadline = time.monotonic() + 180
+    while not any(report["step"] >= after_step for report in metrics(run_folder)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    return process.returncode, stdout, stderr
+
+
+def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
+    """Ctrl-C ends with the exit code that shells know it by; SIGTERM is part of the plan."""
+    flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=60", "--config.train.log_every=1",
+             "--config.train.knn_every=60", "--config.train.checkpoint_every=60")  # fmt: skip
+    run_folder = folder / "runs" / "stopped"
+    reached = 0
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+        process = start(folder, "pretrain.py", *flags)
+        returncode, stdout, stderr = interrupt(process, run_folder, number, reached + 2)
+        assert (returncode, stdout) == (code, "")
+        (step,) = (int(p.name) for p in (run_folder / "checkpoints").iterdir())
+        assert step > reached
+        last = stderr.splitlines()[-1]
+        assert last.startswith(f"{number.name}: saved step {step} of 3") and "runs/stopped" in last
+        assert f"resumed after step {reached}" in stderr or reached == 0
+        reached = step
+    result = run(folder, "pretrain.py", *flags)
+    assert result.returncode == 0 and f"resumed after step {reached}" in result.stderr
+    assert "runs/stopped: finished" in result.stdout
+    steps = [report["step"] for report in metrics(run_folder) if "loss" in report]
+    assert steps == list(range(1, steps[-1] + 1)) and steps[-1] >= 300
+    shutil.rmtree(run_folder)
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--config.train.epohcs=3",), ("'epohcs'", "did you mean 'epochs'")),
+        (("--config.objetcive.max_t=1",), ("'objetcive'", "objective")),
+        (("--config.train.epochs=many",), ("--config.train.epochs=many",)),
+        (("--config.data.view=side",), ("data.view='side' is unknown", "body")),
+        (("--config.model.encoder.joints=20",), ("has 25 joints (ntu25)", "joints=20")),
+        (("--config.data.path=nowhere",), ("'synthetic' is not at nowhere", "prepare_data.py")),
+        (("--config.seed=5", "--run=runs/synthetic-xsub-smoke"), ("another config (seed: 0 → 5)",)),
+        (("--run=runs/synthetic-xsub-smoke", "--resume=never"), ("holds a run already",)),
+        (("--run=file",), ("file", "exists")),
+        (("--rnu=x",), ("unknown flag --rnu", "--run")),
+    ],
+)
+def test_pretraining_refuses_in_one_line(folder, flags, told):
+    (folder / "file").write_text("not a folder")
+    before = {p: p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/**/*"))}
+    refused(run(folder, "pretrain.py", SMOKE, *flags), *told)
+    assert {p: p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/**/*"))} == before
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (f"{ROOT}/configs/synthetic.py:xset", ("variant 'xset' is unknown", "xsub, xview")),
+        ("configs/synthetik.py", ("no such file", "configs/synthetic.py")),
+        (f"{ROOT}/configs/nw_ucla.py", ("not at data/nw_ucla", "download", "--dataset=nw_ucla")),
+    ],
+)
+def test_config_that_cannot_be_used(folder, config, told):
+    refused(run(folder, "pretrain.py", f"--config={config}"), *told)
+
+
+def test_damaged_store_is_named_with_its_file_and_the_check(folder):
+    shutil.copytree(folder / "data" / "synthetic", folder / "data" / "damaged")
+    with open(folder / "data" / "damaged" / "frames.npy", "r+b") as file:
+        file.truncate(10_000)
+    result = run(folder, "pretrain.py", SMOKE, "--config.data.path=data/damaged", "--run=runs/new")
+    refused(result, "data/damaged/frames.npy", "truncated")
+    assert not (folder / "runs" / "new").exists()
+
+
+@pytest.mark.parametrize("script", ["linear_probe.py", "knn.py"])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--run=runs/x",), ("run 'runs/x' does not exist", "holds synthetic-xsub-smoke")),
+        (
+            ("--run=runs/synthetic-xsub-smoke", "--checkpoint=3"),
+            ("no checkpoint 3", "it has ["),
+        ),
+        (("--checkpoint=first",), ("--checkpoint=first is unknown", "last, best")),
+    ],
+)
+def test_probes_refuse_in_one_line(folder, script, flags, told):
+    refused(run(folder, script, *flags), *told)
+
+
+def test_probe_where_there_is_no_run(tmp_path):
+    refused(run(tmp_path, "linear_probe.py"), "no run under 'runs'", "pretrain.py")
+
+
+def test_full_disk_is_one_error_and_loses_nothing(folder):
+    """Files beyond 8 kB cannot be written: config and log can, a checkpoint cannot."""
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    flags = (SMOKE, "--run=runs/full", "--config.train.log_every=100")
+    result = run(folder, "pretrain.py", *flags, preexec_fn=small_files)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == result.stderr.splitlines()[-1:]
+    assert "runs/full/checkpoints: a checkpoint could not be written (File too large)" in errors[0]
+    # With room again, the same command goes on.
+    assert run(folder, "pretrain.py", *flags).returncode == 0
