@@ -37,7 +37,7 @@ setup(
         "viz": ["matplotlib", "scikit-learn", "openTSNE", "tensorboardX"],
         "export": ["flatbuffers"],
         "test": [
-            "pytest", "pytest-xdist", "scikit-learn", "beartype", "tensorboardX", "chex", "ruff",
+            "pytest", "pytest-xdist", "scikit-learn", "beartype", "tensorboardX", "ruff==0.17.*",
         ],
     },
 )  # fmt: skip

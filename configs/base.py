@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     a = m.adapter = ConfigDict()
     a.eta = 0.1  # strength of the high-pass filter [ours; 0.01–0.2 in use]
     a.temperature = 1.0  # of its similarity softmax [ContraNorm]
-    a.over = "tokens"  # tokens of a clip, or pooled features of the batch [open in the paper]
+    a.over = "tokens"  # "tokens" of a clip, or pooled features of the "batch" [open in the paper]
 
     g = m.generator = ConfigDict()
     g.width = 256  # [MacDiff]
@@ -76,12 +76,13 @@ def get_config() -> ConfigDict:
     o.max_t = 0.9  # clips noised beyond max_t · K are left out of L_ide [ours]
     o.clean_clip = 5.0  # x̂0 is clipped to ± so many standard deviations [ours]
     o.clean_gradient = False  # let L_ide's gradient pass through x̂0 into g [open]
+    o.target_gradient = True  # without a teacher, let L_ide_feat pull f(x) towards f(x̂0) too [open]
 
     p = c.optimizer = ConfigDict()
     p.learning_rate = 1e-3  # peak [MAMP]
     p.final_learning_rate = 1e-5  # at the end of the cosine [MAMP]
     p.warmup_epochs = 20.0  # [MAMP]
-    p.weight_decay = 0.05  # biases, norms and embeddings exempt [MAMP]
+    p.weight_decay = 0.05  # biases and norms exempt [MAMP], embeddings too [ours]
     p.betas = (0.9, 0.95)  # [MAMP]
     p.clip_norm = 1.0  # global gradient norm [ours]
 
@@ -90,7 +91,7 @@ def get_config() -> ConfigDict:
     t.batch_size = 128  # global, over all devices [MAMP]
     t.log_every = 50  # steps
     t.knn_every = 25  # epochs between KNN on the validation clips
-    t.checkpoint_every = 25  # epochs
+    t.checkpoint_every = 25  # epochs; also after every KNN, so that the best can be kept
     t.keep_checkpoints = 2  # the last few; the best by KNN stays besides
     t.tensorboard = False  # also write TensorBoard events (needs tensorboardX)
 
@@ -111,8 +112,10 @@ def get_config() -> ConfigDict:
 def small_networks(c: ConfigDict) -> None:
     """Networks, batch and loss weights for a thousand clips on a few CPU cores.
 
-    A token is the whole path of one joint: V tokens instead of 30 V make a step cheap enough for
-    thousands of them. With so few, 0.9 would leave f two or three to see.
+    A token is a long path of one joint: V or 2 V tokens instead of 30 V make a step cheap enough
+    for thousands of them; with so few, hiding 0.9 would leave f two or three to see. The pull of
+    the idempotency losses is weak, centred and follows a teacher, for λ = 1 without one collapses
+    on a thousand clips.
     """
     c.model.encoder.update(frames=32, patch_frames=32, depth=2, heads=4)
     c.model.generator.update(width=128, depth=1, heads=4, mlp_width=512)

@@ -1,7 +1,7 @@
 """Northwestern-UCLA, cross-view: trains on views 1 and 2, tests on view 3. For two CPU cores.
 
-A token is the whole path of one joint (patch_frames = frames), the idempotency losses start late,
-weigh 0.1 and follow a teacher: λ = 1 without one is known to collapse on this data set.
+A token is the whole path of one joint (patch_frames = frames); 12 minutes of processor time give
+74.6 % linear, less than raw coordinates in the same view (README).
 """
 
 from configs import base

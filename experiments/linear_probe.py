@@ -5,6 +5,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
 
+from absl import flags
+
 from igm_jax import cli
 from igm_jax.evaluation import protocol
 
@@ -18,6 +20,9 @@ def main() -> None:
     print(f"Linear probe of {run.folder} ({run.config.data.protocol})\n")
     print(protocol.markdown_table(rows))
     protocol.save_rows(run.folder / "linear_probe.json", run, rows)
+
+
+flags.adopt_module_key_flags(cli)  # for --help
 
 
 if __name__ == "__main__":

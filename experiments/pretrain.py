@@ -39,5 +39,8 @@ def main() -> None:
         sys.exit(130)
 
 
+flags.adopt_module_key_flags(cli)  # for --help
+
+
 if __name__ == "__main__":
     cli.run(main)

@@ -66,7 +66,8 @@ def random_rotation(
         limit = limit * jnp.array([0, 0, 1], clip.dtype)
     angles = jax.random.uniform(key, (clip.shape[0], 3), clip.dtype, -1.0, 1.0) * limit[None]
     rotation = rotation_matrix(angles)[:, :channels, :channels]
-    return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip)
+    # Metres: the default precision of GPU and TPU would add an error of the size of the noise.
+    return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip, precision=jax.lax.Precision.HIGHEST)
 
 
 def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array, "B N"]:

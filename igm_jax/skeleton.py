@@ -164,7 +164,10 @@ def apply_view(
     """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `view_transform`."""
     xp = clip.__array_namespace__()
     transposed = xp.swapaxes(rotation, -1, -2)[..., None, :, :]
-    return xp.matmul(clip - origin[..., None, None, :], transposed)
+    moved = clip - origin[..., None, None, :]
+    if isinstance(moved, jax.Array):  # the default precision of GPU and TPU is too low for metres
+        return xp.matmul(moved, transposed, precision=jax.lax.Precision.HIGHEST)
+    return xp.matmul(moved, transposed)
 
 
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from igm_jax import metrics
 from igm_jax.data import SkeletonStore, open_dataset, protocols
+from igm_jax.errors import InputError
 from igm_jax.evaluation.features import clip_batches, extract_features
 from igm_jax.evaluation.linear_probe import linear_probe
 from igm_jax.evaluation.run import Run, init_encoder
@@ -78,9 +79,11 @@ def evaluate(
       baselines: see `feature_sets`.
 
     Raises:
-      InputError: the run's data set is not where its config says.
+      InputError: the data that the run was trained on is not where its config says.
     """
     store = open_dataset(run.config.data.dataset, run.config.data.path)
+    if store.meta["sha256"] != run.data:
+        raise InputError(f"{store.path} is not the data that {run.folder} was trained on")
     return [
         judge(features, run, store) for features in feature_sets(run, store, baselines=baselines)
     ]

@@ -29,6 +29,7 @@ class Run:
       config: the experiment.
       statistics: `mean` and `std` of the training split.
       layout: the joint layout.
+      data: checksums of the store that it was trained on.
       params: parameters of the encoder.
     """
 
@@ -37,6 +38,7 @@ class Run:
     config: ExperimentConfig
     statistics: dict[str, list[float]]
     layout: skeleton.Layout
+    data: dict[str, str]
     params: Any
 
 
@@ -59,7 +61,7 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
     layout = skeleton.Layout.from_dict(meta["layout"])
-    return Run(folder, step, config, meta["statistics"], layout, params)
+    return Run(folder, step, config, meta["statistics"], layout, meta["data"], params)
 
 
 def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -49,7 +50,8 @@ class Projector(nn.Module):
     def __call__(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """[B, D] → [B, width]."""
         h = nn.Dense(self.width, name="in")(z)
-        h = (h - h.mean(axis=0, keepdims=True)) / (h.std(axis=0, keepdims=True) + 1e-5)
+        # The variance, not its root, gets the small number: a collapsed batch stays finite.
+        h = (h - h.mean(axis=0, keepdims=True)) * jax.lax.rsqrt(h.var(axis=0, keepdims=True) + 1e-5)
         return nn.Dense(self.width, name="out")(nn.gelu(h))
 
 

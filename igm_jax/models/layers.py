@@ -17,14 +17,16 @@ position_init = nn.initializers.truncated_normal(0.02)
 
 def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:
     """Raises `InputError` for a size or precision that the blocks of `part` cannot have."""
-    if width % heads:
+    if heads < 1 or width < 1 or width % heads:
         raise InputError(f"{part} width={width} is not a multiple of heads={heads}")
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise InputError(f"{part} dtype={dtype!r} is unknown: choose float32, bfloat16 or float16")
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"{part} dtype={dtype!r} is unknown: choose float32 or bfloat16")
 
 
 def check_patch(frames: int, patch_frames: int) -> None:
     """Raises `InputError` unless a clip of `frames` frames is a whole number of patches."""
+    if patch_frames < 1 or frames < 1:
+        raise InputError(f"frames={frames} and patch_frames={patch_frames} must be at least 1")
     if frames % patch_frames:
         raise InputError(
             f"frames={frames} is not a multiple of patch_frames={patch_frames}: choose another "

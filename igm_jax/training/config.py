@@ -21,6 +21,12 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
 
 
+def _at_least(group: str, config: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise InputError(f"{group}.{name}={getattr(config, name)}: must be at least {least}")
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which clips, and how they are cut. Comments on every key: configs/base.py."""
@@ -37,6 +43,7 @@ class DataConfig:
 
     def __post_init__(self):
         _choice("data.view", self.view, skeleton.VIEWS)
+        _at_least("data", self, 1, "bodies", "min_crop_frames")
         _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise InputError(f"data.crop={self.crop}: needs 0 < low <= high <= 1")
@@ -68,8 +75,15 @@ class ObjectiveConfig:
     max_t: float = 0.9
     clean_clip: float = 5.0
     clean_gradient: bool = False
+    target_gradient: bool = True
 
     def __post_init__(self):
+        _at_least("objective", self, 1, "diffusion_steps", "queue_size")
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
+            raise InputError(
+                f"objective.ema_decay={self.ema_decay} must be in [0, 1) and "
+                f"condition_drop={self.condition_drop} in [0, 1]"
+            )
         _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
         _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
         for name in ("mask_ratio", "reencode_mask_ratio"):
@@ -93,6 +107,13 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
 
+    def __post_init__(self):
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise InputError(
+                f"optimizer.learning_rate={self.learning_rate} and clip_norm={self.clip_norm} "
+                "must be > 0"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -106,6 +127,12 @@ class TrainConfig:
     keep_checkpoints: int = 2
     tensorboard: bool = False
 
+    def __post_init__(self):
+        _at_least(
+            "train", self, 1, "epochs", "batch_size", "log_every", "knn_every", "checkpoint_every",
+            "keep_checkpoints",
+        )  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig:
@@ -114,6 +141,9 @@ class ProbeConfig:
     epochs: int = 100
     batch_size: int = 256
     learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+    def __post_init__(self):
+        _at_least("probe", self, 1, "epochs", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)

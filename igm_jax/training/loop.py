@@ -57,7 +57,12 @@ def pretrain(
         "statistics": statistics,
         "layout": store.layout.to_dict(),
         "class_names": list(store.class_names),
+        "data": store.meta["sha256"],
     }
+    if jax.process_count() > 1:
+        raise InputError(
+            f"{jax.process_count()} processes: pre-training runs in one process so far"
+        )
     run_folders.claim(run_folder, meta["config"], resume)
 
     def batches() -> Any:
@@ -80,6 +85,11 @@ def pretrain(
         start, window = checkpoints.latest_step or 0, _Window(config.train.batch_size)
         if start:
             state, iterator, saved = checkpoints.restore(program.restore_target, iterator)
+            if saved["data"] != meta["data"]:
+                raise InputError(
+                    f"{store.path} is not the data that {run_folder} was trained on: put that "
+                    "back, or choose another --run"
+                )
             window.values = saved.get("window", [])
         else:
             state = program.init(jax.random.key(config.seed))
@@ -131,7 +141,7 @@ class _Loop:
             last = step == program.total_steps
             epoch, rest = divmod(step, program.steps_per_epoch)
             knn_due = last or (rest == 0 and epoch % train.knn_every == 0)
-            save_due = last or (rest == 0 and epoch % train.checkpoint_every == 0)
+            save_due = knn_due or (rest == 0 and epoch % train.checkpoint_every == 0)
             log_due = last or step % train.log_every == 0
             stop = self.signals.received
             if knn_due or save_due or log_due or stop:
@@ -205,7 +215,7 @@ class _Loop:
         )
         return {
             "val_knn_1": float(accuracy(k=1)),
-            "val_knn_20": float(accuracy(k=20)),
+            "val_knn_20": float(accuracy(k=min(20, len(fit)))),
             "val_effective_rank": float(metrics.effective_rank(jnp.asarray(fit))),
         }
 
@@ -289,6 +299,8 @@ def _prepare_data(
             f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
             f"train.batch_size={config.train.batch_size}"
         )
+    for part in ("fit", "val"):  # what KNN needs later must not fail after hours
+        protocols.split(store, config.data.protocol, part)
     mean, std = pipeline.statistics(store, indices, config.data.view)
     std = np.where(std > 0, std, 1.0)  # a constant coordinate stays zero, it does not become NaN
     return indices, {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}

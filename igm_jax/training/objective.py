@@ -92,7 +92,9 @@ def igm_objective(
 
     # What f is held to: its own feature, or its teacher's.
     target = _project(model, params, z)
-    if teacher:
+    if not config.target_gradient:
+        target = jax.lax.stop_gradient(target)
+    if teacher and config.idempotent:
         tokens = model.apply({"params": teacher}, noisy, keep, method="encode")
         teacher_z = pool_bodies(tokens.mean(axis=1), batch.present)
         target = jax.lax.stop_gradient(_project(model, teacher, teacher_z))

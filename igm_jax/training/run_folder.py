@@ -26,7 +26,8 @@ def claim(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None
       InputError: the folder holds a run of another config, or any run under "never".
     """
     path = run_folder / "config.json"
-    if path.exists():
+    # A run that never got to a checkpoint has nothing to lose, whatever its config was.
+    if path.exists() and any((run_folder / "checkpoints").glob("[0-9]*")):
         if resume == "never":
             raise InputError(
                 f"{run_folder} holds a run already: choose another --run, or --resume=auto"

@@ -20,7 +20,8 @@ class TrainState:
     Attributes:
       step: int32 scalar, optimiser steps done.
       params: parameters of f, g and the projector.
-      teacher: exponential moving average of `params`, or an empty dict without one.
+      teacher: exponential moving average of the parameters that make features (`taught`), or an
+        empty dict without one.
       opt_state: optax state.
       queue: [Q, E] reference features of L_ide_dist, a ring buffer written at (step · B) mod Q.
     """
@@ -51,10 +52,15 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         # A copy: the step donates its input, and one buffer must not be donated twice.
-        teacher=jax.tree.map(jnp.copy, params) if objective.ema_decay > 0 else {},
+        teacher=jax.tree.map(jnp.copy, taught(params)) if objective.ema_decay > 0 else {},
         opt_state=optimizer.init(params),
         queue=losses.normalize(queue),
     )
+
+
+def taught(params: Any) -> Any:
+    """The parameters that a teacher has: those of f and the projector."""
+    return {name: value for name, value in params.items() if name != "generator"}
 
 
 def enqueue(

@@ -11,7 +11,7 @@ from igm_jax import augment
 from igm_jax.models import IGM
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objective import ClipBatch, igm_objective
-from igm_jax.training.state import TrainState, enqueue
+from igm_jax.training.state import TrainState, enqueue, taught
 
 Metrics = dict[str, Float[Array, "..."]]
 
@@ -91,7 +91,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     teacher = state.teacher
     if objective.ema_decay > 0:
-        teacher = optax.incremental_update(params, teacher, 1 - objective.ema_decay)
+        teacher = optax.incremental_update(taught(params), teacher, 1 - objective.ema_decay)
     metrics = output.metrics | {
         "learning_rate": schedule(state.step),
         "grad_norm": optax.tree.norm(grads),

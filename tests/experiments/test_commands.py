@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,17 +17,16 @@ SMOKE = f"--config={ROOT}/configs/synthetic.py:smoke"
 NUM_CLIPS = 192
 
 
-def start(folder, script, *flags, **kwargs):
-    command = [sys.executable, str(ROOT / "experiments" / script), *flags]
+def start(folder, script, *flags, within=()):
+    command = [*within, sys.executable, str(ROOT / "experiments" / script), *flags]
     env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     return subprocess.Popen(
-        command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        **kwargs,
-    )  # fmt: skip
+        command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
-def run(folder, script, *flags, **kwargs):
-    process = start(folder, script, *flags, **kwargs)
+def run(folder, script, *flags, within=()):
+    process = start(folder, script, *flags, within=within)
     try:
         stdout, stderr = process.communicate(timeout=240)
     finally:
@@ -128,8 +126,8 @@ def interrupt(process, run_folder, number, after_step):
 
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
     """Ctrl-C ends with the exit code that shells know it by; SIGTERM is part of the plan."""
-    flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=60", "--config.train.log_every=1",
-             "--config.train.knn_every=60", "--config.train.checkpoint_every=60")  # fmt: skip
+    flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=20", "--config.train.log_every=1",
+             "--config.train.knn_every=20", "--config.train.checkpoint_every=20")  # fmt: skip
     run_folder = folder / "runs" / "stopped"
     reached = 0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
@@ -138,15 +136,15 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         assert (returncode, stdout) == (code, "")
         step = max(int(p.name) for p in (run_folder / "checkpoints").iterdir())
         assert step > reached
-        last = stderr.splitlines()[-1]
-        assert last.startswith(f"{number.name}: saved step {step} of 3") and "runs/stopped" in last
+        told = f"{number.name}: saved step {step} of 120 in runs/stopped; the same command goes on"
+        assert stderr.splitlines()[-1].startswith(told)
         assert f"resumed after step {reached}" in stderr or reached == 0
         reached = step
     result = run(folder, "pretrain.py", *flags)
     assert result.returncode == 0 and f"resumed after step {reached}" in result.stderr
     assert "runs/stopped: finished" in result.stdout
     steps = [report["step"] for report in metrics(run_folder) if "loss" in report]
-    assert steps == list(range(1, steps[-1] + 1)) and steps[-1] >= 300
+    assert steps == list(range(1, 121))
     shutil.rmtree(run_folder)
 
 
@@ -217,13 +215,10 @@ def test_probe_where_there_is_no_run(tmp_path):
 
 
 def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
-    """Files beyond 8 kB cannot be written: config and log can, a checkpoint cannot."""
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
+    """No file may grow beyond 16 kB: config and log do not, a checkpoint would."""
+    limited = ("sh", "-c", 'ulimit -f 16; exec "$@"', "sh")
     flags = (SMOKE, "--run=runs/full", "--config.train.log_every=100")
-    result = run(folder, "pretrain.py", *flags, preexec_fn=small_files)
+    result = run(folder, "pretrain.py", *flags, within=limited)
     # Above the error may stand what TensorStore's own threads print when a write fails half-way.
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.returncode, result.stdout) == (1, "")

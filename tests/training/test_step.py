@@ -18,7 +18,7 @@ from igm_jax.models import IGM, layers
 from igm_jax.training import parallel
 from igm_jax.training.optimizer import make_optimizer
 from igm_jax.training.program import build_program
-from igm_jax.training.state import enqueue, init_state
+from igm_jax.training.state import enqueue, init_state, taught
 from igm_jax.training.step import idempotency_ramp, prepare_batch, train_step
 
 CONFIG = tiny.config(
@@ -180,12 +180,13 @@ def test_randomness_is_that_of_key_and_step_alone(eight, three_steps):
 
 def test_teacher_is_the_moving_average_of_the_parameters(eight, three_steps):
     initial = eight.initial
-    close(initial.teacher, initial.params, atol=0)
+    assert initial.teacher.keys() == initial.params.keys() - {"generator"}
+    close(initial.teacher, taught(initial.params), atol=0)
     teacher = initial.teacher
     for state, _ in three_steps:
-        teacher = jax.tree.map(lambda t, p: 0.75 * t + 0.25 * p, teacher, state.params)
+        teacher = jax.tree.map(lambda t, p: 0.75 * t + 0.25 * p, teacher, taught(state.params))
         close(state.teacher, teacher, atol=1e-6)
-    moved = jax.tree.map(lambda t, p: np.abs(t - p).max(), state.teacher, state.params)
+    moved = jax.tree.map(lambda t, p: np.abs(t - p).max(), state.teacher, taught(state.params))
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 

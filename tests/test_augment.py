@@ -1,0 +1,145 @@
+"""Augmentations against slow definitions, with jit and without."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from scipy.spatial.transform import Rotation
+
+from igm_jax import augment
+from igm_jax.data import pipeline
+
+KEY = jax.random.key(5)
+
+
+def naive_crop_resize(clip, start, length, num_frames):
+    """One coordinate of one joint at a time."""
+    part = np.asarray(clip, np.float64)[start : start + length]
+    at = [(i + 0.5) * length / num_frames - 0.5 for i in range(num_frames)]
+    out = np.empty((num_frames, *part.shape[1:]))
+    for v, c in np.ndindex(part.shape[1:]):
+        out[:, v, c] = np.interp(at, np.arange(length), part[:, v, c])
+    return out
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 20, 33])
+def test_crop_resize_against_interp(num_frames):
+    """Of every kind: a single frame, the whole clip, the beginning, the end."""
+    clip = jax.random.normal(KEY, (5, 20, 4, 3))
+    start, length = np.array([0, 0, 7, 19, 12]), np.array([20, 6, 9, 1, 8])
+    resize = jax.jit(augment.crop_resize, static_argnums=3)
+    got = resize(clip, start, length, num_frames)
+    assert got.shape == (5, num_frames, 4, 3)
+    for i in range(5):
+        expected = naive_crop_resize(clip[i], start[i], length[i], num_frames)
+        np.testing.assert_allclose(got[i], expected, atol=1e-5)
+    one = augment.crop_resize(clip[2], jnp.int32(7), jnp.int32(9), num_frames)  # no batch, no jit
+    np.testing.assert_allclose(one, got[2], atol=1e-6)
+
+
+def test_crop_resize_looks_at_nothing_outside_the_crop():
+    clip = jax.random.normal(KEY, (1, 20, 4, 3))
+    resize = lambda x: augment.crop_resize(x, jnp.array([6]), jnp.array([5]), 12)  # noqa: E731
+    gradient = jax.grad(lambda x: (resize(x) ** 2).sum())(clip)
+    touched = np.any(np.asarray(gradient), axis=(0, 2, 3))
+    assert np.flatnonzero(touched).tolist() == list(range(6, 11))
+
+
+def test_crop_resize_is_what_the_pipeline_does(tmp_path):
+    """The host's gather and the device's crop_resize have one definition."""
+    store = tiny.write_store(tmp_path / "store")
+    indices = np.arange(12)
+    rng = np.random.default_rng(0)
+    lengths = store.clips["length"][indices]
+    start = rng.integers(0, lengths - 2)
+    stop = rng.integers(start + 1, lengths + 1)
+    gathered, _ = pipeline.gather(store, indices, start, stop, frames=9, bodies=1, view="camera")
+    for i in indices:
+        clip = jnp.asarray(store[int(i)].frames[0])
+        ours = augment.crop_resize(
+            clip, jnp.int32(start[i]), jnp.int32(stop[i] - start[i]), num_frames=9
+        )
+        np.testing.assert_allclose(ours, gathered[i, 0], atol=1e-5)
+
+
+def test_rotation_matrix_against_scipy():
+    angles = jax.random.uniform(KEY, (50, 3), minval=-3.0, maxval=3.0)
+    got = np.asarray(jax.jit(augment.rotation_matrix)(angles))
+    # Lower-case axes are fixed in space: first about x, then y, then z.
+    expected = Rotation.from_euler("xyz", np.asarray(angles, np.float64)).as_matrix()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_allclose(got @ got.swapaxes(1, 2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(got), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(("axis", "turned"), [(0, [1, -3, 2]), (1, [3, 2, -1]), (2, [-2, 1, 3])])
+def test_quarter_turns_are_right_handed(axis, turned):
+    angles = np.zeros(3, np.float32)
+    angles[axis] = np.pi / 2
+    rotation = augment.rotation_matrix(jnp.asarray(angles))
+    np.testing.assert_allclose(rotation @ jnp.array([1.0, 2.0, 3.0]), turned, atol=1e-6)
+
+
+def rotations(before, after):
+    """The matrix that leads from each clip to its turned self, by least squares."""
+    out = []
+    for x, y in zip(np.asarray(before), np.asarray(after)):
+        c = x.shape[-1]
+        solution, *_ = np.linalg.lstsq(x.reshape(-1, c), y.reshape(-1, c), rcond=None)
+        out.append(solution.T)
+    return np.stack(out)
+
+
+def test_one_rotation_turns_all_bodies_and_frames_of_a_clip():
+    clip = jax.random.normal(KEY, (4, 2, 5, 6, 3))
+    turned = jax.jit(augment.random_rotation, static_argnums=2)(KEY, clip, (0.3, 0.3, 0.3))
+    matrices = rotations(clip, turned)
+    expected = np.einsum("bij,bmtvj->bmtvi", matrices, np.asarray(clip))
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-5)
+    for i in range(4):
+        for j in range(i):
+            assert np.abs(matrices[i] - matrices[j]).max() > 1e-2  # but clips differ
+    plain = augment.random_rotation(KEY, clip, (0.3, 0.3, 0.3))
+    np.testing.assert_allclose(turned, plain, atol=1e-6)
+    np.testing.assert_array_equal(augment.random_rotation(KEY, clip, (0.0, 0.0, 0.0)), clip)
+
+
+def test_angles_fill_their_limits():
+    clip = jnp.broadcast_to(jnp.eye(3), (3000, 1, 1, 3, 3))
+    limits = (0.1, 0.7, 0.3)
+    matrices = rotations(clip, augment.random_rotation(KEY, clip, limits))
+    angles = Rotation.from_matrix(matrices).as_euler("xyz")
+    np.testing.assert_allclose(np.abs(angles).max(axis=0), limits, rtol=0.01)
+    np.testing.assert_allclose(angles.mean(axis=0), 0, atol=0.03)
+    np.testing.assert_allclose(angles.std(axis=0), np.array(limits) / np.sqrt(3), rtol=0.05)
+    np.testing.assert_allclose(np.corrcoef(angles.T), np.eye(3), atol=0.06)
+
+
+def test_plane_clips_turn_in_their_plane():
+    """Whatever the limits about x and y are: they would squeeze a picture."""
+    clip = jax.random.normal(KEY, (200, 1, 4, 6, 2))
+    turned = augment.random_rotation(KEY, clip, (1.0, 1.0, 0.2))
+    matrices = rotations(clip, turned)
+    np.testing.assert_allclose(matrices @ matrices.swapaxes(1, 2), [np.eye(2)] * 200, atol=1e-5)
+    angles = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0])
+    assert 0.19 < np.abs(angles).max() <= 0.2001
+
+
+def test_random_order():
+    order = np.asarray(jax.jit(augment.random_order, static_argnums=(1, 2))(KEY, 400, 7))
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(7), (400, 1)))
+    np.testing.assert_array_equal(order, augment.random_order(KEY, 400, 7))
+    assert len({tuple(row) for row in order}) > 350
+    # Every token is as likely as every other one to stand at the head.
+    count = np.bincount(order[:, :3].ravel(), minlength=7)
+    np.testing.assert_allclose(count, 400 * 3 / 7, rtol=0.25)
+
+
+def test_num_visible():
+    assert [augment.num_visible(750, r) for r in (0.0, 0.5, 0.9, 0.95)] == [750, 375, 75, 38]
+    assert augment.num_visible(12, 0.99) == 1
+    for n in range(1, 30):
+        for ratio in np.linspace(0, 0.99, 34):
+            assert 1 <= augment.num_visible(n, float(ratio)) <= n
