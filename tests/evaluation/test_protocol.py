@@ -3,20 +3,23 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from igm_jax.data import pipeline, protocols
+from igm_jax.errors import InputError
 from igm_jax.evaluation.protocol import (
     FeatureSet,
+    evaluate,
     evaluate_knn,
     evaluate_linear,
     feature_sets,
     markdown_table,
     save_rows,
 )
-from igm_jax.evaluation.run import Run, load_run
+from igm_jax.evaluation.run import Run, init_encoder, load_run
 
 RATES = (1e-6, 0.1, 30.0)
 
@@ -32,7 +35,7 @@ def run(tmp_path_factory):
     config = tiny.config({"probe.learning_rates": RATES, "probe.epochs": 8})
     folder = tmp_path_factory.mktemp("run")
     statistics = {k: list(v) for k, v in tiny.STATISTICS.items()}
-    return Run(folder, 10, config, statistics, tiny.LAYOUT, params={})
+    return Run(folder, 10, config, statistics, tiny.LAYOUT, data={}, params={})
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,17 @@ def test_table_and_file(run):
     assert json.loads((run.folder / "x.json").read_text()) == {
         "step": 10, "protocol": "xsub", "rows": rows
     }  # fmt: skip
+
+
+def test_a_run_is_judged_on_its_own_data_only(run, store):
+    config = tiny.config({"data.path": str(store.path), "data.dataset": store.dataset})
+    same = dataclasses.replace(run, config=config, data=store.meta["sha256"])
+    judged = evaluate(
+        dataclasses.replace(same, params=init_encoder(config, jax.random.key(0))),
+        lambda features, run, store: {"clips": len(features.values)},
+        baselines=True,
+    )
+    assert judged == 3 * [{"clips": len(store)}]
+    other = dataclasses.replace(same, data={"frames.npy": "0"})
+    with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
+        evaluate(other, evaluate_knn, baselines=False)
