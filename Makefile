@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test lint clean help
 
 help:
-	@echo "make demo   install, make synthetic clips, pre-train, probe: about 8 minutes on 2 cores"
+	@echo "make demo   install, make synthetic clips, pre-train, probe: some minutes on 2 cores"
 	@echo "make test   install, run the tests; PYTHON=python3.12 chooses another interpreter"
 	@echo "make lint   ruff"
 	@echo "make clean  remove $(VENV)"

@@ -99,11 +99,11 @@ def clips(count: int = 80, seed: int = 0):
         )
 
 
-def write_store(path: pathlib.Path) -> SkeletonStore:
+def write_store(path: pathlib.Path, seed: int = 0) -> SkeletonStore:
     """80 clips; of the subjects 1, 3 and 5 are to fit, 7 is to validate, the even ones to test."""
     SkeletonStore.write(
         path,
-        clips(),
+        clips(seed=seed),
         layout=LAYOUT,
         class_names=CLASS_NAMES,
         source="tests",

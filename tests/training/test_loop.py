@@ -229,11 +229,15 @@ def test_killed_in_mid_write_is_the_same_run(whole, store, tmp_path):
     assert_same_run(folder, whole, store)
 
 
-def test_killed_before_the_first_checkpoint_starts_anew(whole, store, tmp_path):
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_killed_before_the_first_checkpoint_starts_anew(whole, store, tmp_path, resume):
     folder = tmp_path / "run"
     killed(store, folder, 4)
     assert steps_in(folder) == [] and len(lines(folder)) == 1
-    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    # It has nothing to lose, so it need not have had this config.
+    (folder / "config.json").write_text('{"seed": 5}')
+    assert pretrain(CONFIG, store, folder, resume=resume, devices=ONE) == "finished"
+    assert (folder / "config.json").read_text() == (whole / "config.json").read_text()
     assert_same_run(folder, whole, store)
 
 
@@ -283,6 +287,16 @@ def test_run_folder_that_is_taken(whole, store, changes, resume, told):
     with pytest.raises(InputError, match=told):
         pretrain(tiny.config({**settings, **changes}), store, whole, resume=resume, devices=ONE)
     assert everything(whole) == before
+
+
+def test_run_goes_on_with_its_own_data_only(whole, store, tmp_path):
+    other = tiny.write_store(tmp_path / "store", seed=1)
+    before = everything(whole)
+    with pytest.raises(InputError, match=r"store is not the data that .*run was trained on"):
+        pretrain(CONFIG, other, whole, devices=ONE)
+    assert everything(whole) == before
+    copy = tiny.write_store(tmp_path / "copy")  # the same clips in another place
+    assert pretrain(CONFIG, copy, whole, devices=ONE) == "finished"
 
 
 @pytest.mark.parametrize(
