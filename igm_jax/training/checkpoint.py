@@ -116,7 +116,7 @@ class Checkpoints:
         """Gives what goes wrong one type: TensorStore raises ValueError when the disk is full."""
         try:
             yield
-        except Exception as error:
+        except (OSError, ValueError) as error:
             self._manager.reload()  # the failed step was counted in advance
             code = re.search(r"os_error_code='(\d+)'", str(error))
             text = os.strerror(int(code[1])) if code else " ".join(str(error).split())[:200]
@@ -134,8 +134,10 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    def __exit__(self, kind: type | None, *_) -> None:
+        # What ended the run is told, not that the last save failed as well.
+        with contextlib.suppress(*([OSError] if kind else [])):
+            self.close()
 
 
 def select_step(run_folder: pathlib.Path, which: str | int) -> int:
