@@ -24,6 +24,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "chex>=0.1.92",
         "numpy>=2.0",
+        "scipy>=1.14.1",  # reads .mat files; jax brings it already
         "ml-collections>=1.1",
         "grain>=0.2.18",
         "absl-py>=2.1",

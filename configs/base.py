@@ -19,9 +19,12 @@ def get_config() -> ConfigDict:
     d.protocol = "xsub"  # what separates training from test clips: xsub, xview, xset
     d.pretrain_split = "train"  # "train", or "fit" to leave the validation clips out
     d.view = "centred"  # camera, centred, or body: the body frame of each clip's first frame [ours]
+    d.streams = ("joint",)  # joint, bone, motion: what f reads and g generates, as channels [ours]
     d.bodies = 1  # M, bodies of a clip that are read; absent ones count nowhere
     d.crop = (0.5, 1.0)  # share of the valid frames, uniform [MAMP]
     d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
+    d.crops = 1  # 2 gives the objective a second view of each clip, cropped and turned anew [ours]
+    d.mirror = 0.0  # share of the clips that are mirrored, left and right exchanged [ours]
     d.rotation = (0.3, 0.3, 0.3)  # ± rad about x, y, z, one rotation a clip [MAMP]
 
     m = c.model = ConfigDict()
@@ -31,7 +34,7 @@ def get_config() -> ConfigDict:
     e = m.encoder = ConfigDict()
     e.frames = 120  # T after resizing [MAMP]
     e.joints = 25  # V
-    e.channels = 3  # C
+    e.channels = 3  # C, of all streams together: 3 for each in space
     e.patch_frames = 4  # frames in a token of one joint [MAMP]
     e.width = 256  # D [MAMP]
     e.depth = 8  # blocks [MAMP]
@@ -54,6 +57,9 @@ def get_config() -> ConfigDict:
     g.remat = False
 
     o = c.objective = ConfigDict()
+    o.name = "igm"  # or a baseline: masked_autoencoding, motion_prediction, spectral_contrastive,
+    # momentum_contrast. With both idempotency weights 0, igm is masked conditional diffusion
+    # (MacDiff). Baselines use the keys of the same name: mask_ratio, input_noise, temperature, …
     o.schedule = "inverse_cosine"  # noise schedule [MacDiff]; or cosine, linear
     o.diffusion_steps = 1000  # K [MacDiff]
     o.mask_ratio = 0.9  # share of the tokens hidden from f; 0 conditions on the pooled feature
@@ -77,6 +83,9 @@ def get_config() -> ConfigDict:
     o.clean_clip = 5.0  # x̂0 is clipped to ± so many standard deviations [ours]
     o.clean_gradient = False  # let L_ide's gradient pass through x̂0 into g [open]
     o.target_gradient = True  # without a teacher, let L_ide_feat pull f(x) towards f(x̂0) too [open]
+    o.target_sees_all = False  # the target is made from the whole clip, nothing hidden [ours]
+    o.motion_temperature = 0.75  # of motion-aware masking in motion_prediction [MAMP]
+    o.spectral_mu = 4.0  # squared radius of the features in spectral_contrastive [ours]
 
     p = c.optimizer = ConfigDict()
     p.learning_rate = 1e-3  # peak [MAMP]

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 
@@ -68,6 +69,28 @@ def random_rotation(
     rotation = rotation_matrix(angles)[:, :channels, :channels]
     # Metres: the default precision of GPU and TPU would add an error of the size of the noise.
     return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip, precision=jax.lax.Precision.HIGHEST)
+
+
+def random_mirror(
+    key: Key[Array, ""],
+    clip: Float[Array, "B M T V C"],
+    pairs: tuple[tuple[int, int], ...],
+    probability: float,
+) -> Float[Array, "B M T V C"]:
+    """Mirrors some of the clips, all bodies and frames alike: x → −x, left and right exchanged.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C], x across the body or the image.
+      pairs: (left, right) joints; the others keep their place.
+      probability: of each clip to be mirrored.
+    """
+    partner = np.arange(clip.shape[-2])
+    for left, right in pairs:
+        partner[left], partner[right] = right, left
+    sign = jnp.where(jnp.arange(clip.shape[-1]) == 0, -1, 1).astype(clip.dtype)
+    chosen = jax.random.bernoulli(key, probability, (clip.shape[0], 1, 1, 1, 1))
+    return jnp.where(chosen, clip[..., partner, :] * sign.reshape(1, 1, 1, 1, -1), clip)
 
 
 def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array, "B N"]:

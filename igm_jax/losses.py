@@ -146,6 +146,41 @@ def distribution_idempotency_loss(
     return (jnp.exp(target) * (target - log_p)).sum(axis=-1)
 
 
+def info_nce_loss(
+    z: Float[Array, "B D"],
+    positive: Float[Array, "B D"],
+    negatives: Float[Array, "Q D"],
+    *,
+    temperature: Scalar = 0.1,
+) -> Float[Array, " B"]:
+    """−log of the share that the positive has in the softmax of cosines to it and to the negatives.
+
+    All arguments get a gradient; stop outside what is to be a target.
+
+    Args:
+      z: [B, D] features.
+      positive: [B, D], one for each.
+      negatives: [Q, D], common to all.
+      temperature: > 0.
+
+    Returns:
+      [B], ≥ 0.
+
+    References:
+      van den Oord et al., Contrastive Predictive Coding (2018); He et al., MoCo (CVPR 2020).
+
+    >>> z = jnp.array([[1.0, 0.0]])
+    >>> info_nce_loss(z, z, z, temperature=0.1).round(4).tolist()  # two candidates, no difference
+    [0.6931]
+    """
+    _check_same_shape("z", z, "positive", positive)
+    _check_positive("temperature", temperature)
+    z, positive, negatives = (normalize(_full_precision(x)) for x in (z, positive, negatives))
+    own = (z * positive).sum(axis=-1, keepdims=True)
+    logits = jnp.concatenate([own, _inner(z, negatives)], axis=-1) / temperature
+    return -jax.nn.log_softmax(logits, axis=-1)[:, 0]
+
+
 def spectral_contrastive_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
 ) -> Float[Array, ""]:

@@ -106,6 +106,22 @@ KINECT20 = Layout(
     axes=(0, 2, 12, 16),
 )  # fmt: skip
 
+# Kinect v1 in the order of UTD-MHAD: the joints of KINECT20, the trunk from the head down.
+MHAD20 = Layout(
+    name="mhad20",
+    joints=(
+        "head", "shoulder centre", "spine", "hip centre",
+        "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+    ),
+    parents=(1, 2, 3, -1, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18),
+    pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
+    origin=3,
+    axes=(3, 1, 12, 16),
+)  # fmt: skip
+
 
 def view_transform(
     first_frame: Float[Array, "*batch V C"], layout: Layout, view: str
@@ -201,3 +217,15 @@ def select_stream(
     if stream == "bone":
         return bone_stream(clip, layout)
     return motion_stream(clip) if stream == "motion" else clip
+
+
+def concat_streams(
+    clip: Float[Array, "*batch T V C"], layout: Layout, streams: tuple[str, ...]
+) -> Float[Array, "*batch T V CS"]:
+    """Several streams side by side as channels: [..., T, V, C] → [..., T, V, C · S].
+
+    Raises:
+      InputError: unknown stream.
+    """
+    xp = clip.__array_namespace__()
+    return xp.concat([select_stream(clip, layout, stream) for stream in streams], axis=-1)

@@ -143,3 +143,25 @@ def test_num_visible():
     for n in range(1, 30):
         for ratio in np.linspace(0, 0.99, 34):
             assert 1 <= augment.num_visible(n, float(ratio)) <= n
+
+
+# Mirroring
+
+
+def test_mirror_is_its_own_inverse_and_exchanges_the_sides():
+    clip = jax.random.normal(jax.random.key(0), (5, 2, 4, 6, 3))
+    mirrored = augment.random_mirror(jax.random.key(1), clip, ((2, 3), (4, 5)), 1.0)
+    for joint, partner in enumerate((0, 1, 3, 2, 5, 4)):
+        np.testing.assert_array_equal(
+            mirrored[..., joint, :], np.asarray(clip)[..., partner, :] * [-1, 1, 1]
+        )
+    again = augment.random_mirror(jax.random.key(2), mirrored, ((2, 3), (4, 5)), 1.0)
+    np.testing.assert_array_equal(again, clip)
+
+
+def test_share_of_the_clips_that_is_mirrored():
+    """All of a clip or nothing of it."""
+    clip = jnp.ones((2000, 2, 3, 2, 3))
+    signs = np.asarray(augment.random_mirror(jax.random.key(0), clip, (), 0.25))[..., 0]
+    assert (np.ptp(signs.reshape(2000, -1), axis=1) == 0).all()
+    assert abs((signs[:, 0, 0, 0] < 0).mean() - 0.25) < 0.04

@@ -452,3 +452,24 @@ def test_bad_input_is_refused_in_one_line(unchecked_shapes, call, message):
     with pytest.raises(InputError, match=message) as error:
         call(jnp.asarray(Z))
     assert "\n" not in str(error.value)
+
+
+# InfoNCE
+
+
+def test_info_nce_against_one_pair_at_a_time():
+    rng = np.random.default_rng(0)
+    z, positive, negatives = (
+        rng.normal(size=(5, 7)),
+        rng.normal(size=(5, 7)),
+        rng.normal(size=(9, 7)),
+    )
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
+    expected = []
+    for a, b in zip(unit(z), unit(positive)):
+        scores = np.exp(np.array([a @ b, *(unit(negatives) @ a)]) / 0.3)
+        expected.append(-np.log(scores[0] / scores.sum()))
+    got = losses.info_nce_loss(*map(jnp.asarray, (z, positive, negatives)), temperature=0.3)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    with pytest.raises(InputError, match="temperature=0"):
+        losses.info_nce_loss(jnp.asarray(z), jnp.asarray(positive), jnp.asarray(z), temperature=0)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from igm_jax.data.store import Clip, SkeletonStore
+from igm_jax.inputs import Inputs
 from igm_jax.models import IGM
 from igm_jax.skeleton import Layout
 from igm_jax.training.config import ExperimentConfig, from_mapping
@@ -22,7 +23,7 @@ LAYOUT = Layout(
     axes=(0, 1, 2, 3),
 )
 CLASS_NAMES = ("swing", "circle", "jerk")
-STATISTICS = {"mean": (0.1, -0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+INPUTS = Inputs(LAYOUT, ("joint",), mean=(0.1, -0.2, 0.3), std=(0.5, 0.6, 0.7))
 
 _NETWORK = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32}
 _SETTINGS = {

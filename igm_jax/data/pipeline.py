@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.skeleton import apply_view, view_transform
+from igm_jax.skeleton import apply_view, concat_streams, view_transform
 
-# "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store).
+# "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store);
+# with two crops also "other", like "clip".
 Batch = dict[str, np.ndarray]
 
 _BLOCK = 16  # tracks gathered together: their frames fit into the cache, three times as fast
@@ -111,41 +112,43 @@ def full_clips(
 
 
 def statistics(
-    store: SkeletonStore, indices: Int[np.ndarray, " clips"], view: str
-) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
-    """Mean and standard deviation of each coordinate over every frame, body and joint of `indices`.
+    store: SkeletonStore,
+    indices: Int[np.ndarray, " clips"],
+    *,
+    frames: int,
+    bodies: int,
+    view: str,
+    streams: tuple[str, ...],
+) -> tuple[Float[np.ndarray, " CS"], Float[np.ndarray, " CS"]]:
+    """Mean and standard deviation of each channel over whole clips, as `full_clips` gives them.
 
-    Exact: sums in float64, one clip in memory at a time. The moments of a clip are taken as the
-    camera saw it and moved to the view afterwards, which saves transforming the frames.
+    Sums in float64 over every frame, joint and present body, a few clips in memory at a time.
+
+    Args:
+      store: an open store.
+      indices: positions of the training clips.
+      frames: T.
+      bodies: M.
+      view: one of `igm_jax.skeleton.VIEWS`.
+      streams: of `igm_jax.skeleton.STREAMS`; their channels follow each other.
 
     Returns:
-      `(mean, std)`, float64, in the store's units; a constant coordinate has std 0.
+      `(mean, std)`, float64 [C · S], in the store's units; a constant coordinate has std 0.
 
     Raises:
-      InputError: unknown view, or no clip.
+      InputError: unknown view or stream, or no clip.
     """
     if len(indices) == 0:
         raise InputError("statistics of no clips: choose a split that has some")
-    table = store.clips[np.sort(indices)]
-    frames = np.asarray(store.frames)
-    channels = frames.shape[-1]
-    count = table["bodies"].astype(np.int64) * table["length"]
-    total = np.empty((len(table), channels))
-    product = np.empty((len(table), channels, channels))
-    for i, (offset, rows) in enumerate(zip(table["offset"], count, strict=True)):
-        x = frames[offset : offset + rows].reshape(-1, channels).T.astype(np.float64)
-        total[i], product[i] = x.sum(axis=1), x @ x.T
-    first = frames[table["offset"]].astype(np.float64)
-    origin, rotation = view_transform(first, store.layout, view)
-    points = count * frames.shape[1]
-    # Σ (x − o) and Σ (x − o)(x − o)ᵀ from Σ x and Σ x xᵀ.
-    cross = total[:, :, None] * origin[:, None, :]
-    product += points[:, None, None] * origin[:, :, None] * origin[:, None, :]
-    product -= cross + cross.swapaxes(1, 2)
-    total -= points[:, None] * origin
-    mean = np.einsum("nij,nj->i", rotation, total) / points.sum()
-    square = np.einsum("nij,njk,nik->i", rotation, product, rotation) / points.sum()
-    return mean, np.sqrt(np.maximum(square - mean**2, 0))
+    count, total, square = 0, 0.0, 0.0
+    for start in range(0, len(indices), _BLOCK):
+        chosen = np.sort(indices)[start : start + _BLOCK]
+        clip, present = full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
+        x = concat_streams(clip[present], store.layout, streams).astype(np.float64)
+        x = x.reshape(-1, x.shape[-1])
+        count, total, square = count + len(x), total + x.sum(axis=0), square + (x * x).sum(axis=0)
+    mean = total / count
+    return mean, np.sqrt(np.maximum(square / count - mean**2, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,24 +162,29 @@ class _CropAndGather(grain.transforms.RandomMap):
     view: str
     crop: tuple[float, float]
     min_crop_frames: int
+    crops: int
     process_index: int
     process_count: int
 
     def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Crops each clip to a random share of its frames, at a random place."""
+        """Crops each clip to a random share of its frames, at a random place, once or twice."""
         chosen = self.indices[element]
         length = self.store.clips["length"][chosen].astype(np.int64)
         # Drawn for all processes, so that no two of them crop by the same numbers.
-        share, place = rng.random((2, self.process_count, len(chosen)))[:, self.process_index]
-        low, high = self.crop
-        size = np.rint((low + share * (high - low)) * length).astype(np.int64)
-        size = np.clip(size, np.minimum(max(self.min_crop_frames, 1), length), length)
-        start = (place * (length - size + 1)).astype(np.int64)
-        clip, present = gather(
-            self.store, chosen, start, start + size,
-            frames=self.frames, bodies=self.bodies, view=self.view,
-        )  # fmt: skip
-        return {"clip": clip, "present": present, "index": chosen.astype(np.int32)}
+        draws = rng.random((self.crops, 2, self.process_count, len(chosen)))
+        clips = []
+        for share, place in draws[:, :, self.process_index]:
+            low, high = self.crop
+            size = np.rint((low + share * (high - low)) * length).astype(np.int64)
+            size = np.clip(size, np.minimum(max(self.min_crop_frames, 1), length), length)
+            start = (place * (length - size + 1)).astype(np.int64)
+            clip, present = gather(
+                self.store, chosen, start, start + size,
+                frames=self.frames, bodies=self.bodies, view=self.view,
+            )  # fmt: skip
+            clips.append(clip)
+        batch = {"clip": clips[0], "present": present, "index": chosen.astype(np.int32)}
+        return batch | ({"other": clips[1]} if self.crops == 2 else {})
 
 
 def train_batches(
@@ -189,6 +197,7 @@ def train_batches(
     view: str,
     crop: tuple[float, float] = (0.5, 1.0),
     min_crop_frames: int,
+    crops: int = 1,
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
@@ -207,6 +216,7 @@ def train_batches(
       view: one of `igm_jax.skeleton.VIEWS`.
       crop: least and greatest share of a clip's frames to keep, drawn uniformly.
       min_crop_frames: no crop is shorter, unless its clip is.
+      crops: 1, or 2 for a second, independent crop of each clip (`other`).
       seed: of order and crops.
       process_index: which of the processes this is.
       process_count: how many there are; process p gets clips p, p + count, …
@@ -234,7 +244,7 @@ def train_batches(
         raise InputError(f"crop {crop} is no range of shares: choose 0 < low <= high <= 1")
     transform = _CropAndGather(
         store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames,
-        process_index, process_count,
+        crops, process_index, process_count,
     )  # fmt: skip
     dataset = grain.MapDataset.range(process_index, len(indices), process_count).seed(seed)
     dataset = dataset.shuffle().repeat().batch(batch_size // process_count, drop_remainder=True)

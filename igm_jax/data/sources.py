@@ -3,13 +3,13 @@
 import pathlib
 
 from igm_jax.data import synthetic
-from igm_jax.data.formats import ntu60, ntu120, nw_ucla
+from igm_jax.data.formats import ntu60, ntu120, nw_ucla, utd_mhad
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
 # One module a source: DATASET, LAYOUT, CLASS_NAMES, HOW_TO_GET and a reader of clips; where the
 # reader cleans, CLEANING names the steps.
-FORMATS = {module.DATASET: module for module in (synthetic, ntu60, ntu120, nw_ucla)}
+FORMATS = {module.DATASET: module for module in (synthetic, ntu60, ntu120, nw_ucla, utd_mhad)}
 
 
 def open_dataset(dataset: str, path: str | pathlib.Path) -> SkeletonStore:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from igm_jax.data import SkeletonStore, pipeline
+from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool_bodies
 
 
@@ -17,37 +17,33 @@ def pooled_features(
     params: Any,
     clip: Float[Array, "B M T V C"],
     present: Bool[Array, "B M"],
-    mean: Float[Array, " C"],
-    std: Float[Array, " C"],
     *,
     config: EncoderConfig,
+    inputs: Inputs,
 ) -> Float[Array, "B D"]:
-    """Standardises, encodes with nothing hidden, averages over tokens and present bodies.
+    """Standardised streams, encoded with nothing hidden, mean over tokens and present bodies.
 
     Args:
       params: parameters of the encoder.
       clip: [B, M, T, V, C] in the units and view of the training data, T = config.frames.
       present: [B, M].
-      mean: [C] of the training split.
-      std: [C] of the training split.
       config: the encoder's.
+      inputs: what the encoder sees of a clip.
     """
-    shape = (1,) * (clip.ndim - 1) + (-1,)
-    clip = (clip - mean.reshape(shape)) / std.reshape(shape)
-    rows = clip.reshape(-1, *clip.shape[2:])
+    rows = inputs(clip.reshape(-1, *clip.shape[2:]))
     tokens = Encoder(config).apply({"params": params}, rows)
     return pool_bodies(tokens.mean(axis=1), present)
 
 
 @functools.cache
-def _jitted(config: EncoderConfig) -> Callable[..., Array]:
-    return jax.jit(functools.partial(pooled_features, config=config))
+def _jitted(config: EncoderConfig, inputs: Inputs) -> Callable[..., Array]:
+    return jax.jit(functools.partial(pooled_features, config=config, inputs=inputs))
 
 
 def extract_features(
     config: EncoderConfig,
     params: Any,
-    statistics: dict[str, Any],
+    inputs: Inputs,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
     """Features of many clips.
@@ -55,20 +51,19 @@ def extract_features(
     Args:
       config: the encoder's.
       params: its parameters.
-      statistics: `mean` and `std`, C values each.
+      inputs: what the encoder sees of a clip.
       batches: (clip [b, M, T, V, C], present [b, M]) pairs, equal b but for a smaller last one,
         which is padded so that everything is compiled once.
 
     Returns:
       [number of clips, D] float32.
     """
-    mean, std = (jnp.asarray(statistics[k], jnp.float32) for k in ("mean", "std"))
-    encode, size, features = _jitted(config), None, []
+    encode, size, features = _jitted(config, inputs), None, []
     for clip, present in batches:
         count = len(clip)
         size = size or count
         clip, present = (_pad(x, size) for x in (clip, present))
-        features.append(np.asarray(encode(params, clip, present, mean, std))[:count])
+        features.append(np.asarray(encode(params, clip, present))[:count])
     return np.concatenate(features)
 
 

@@ -51,7 +51,7 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
     encoder = run.config.model.encoder
 
     def encoded(params: Any) -> np.ndarray:
-        return extract_features(encoder, params, run.statistics, clips(encoder.frames))
+        return extract_features(encoder, params, run.inputs, clips(encoder.frames))
 
     sets = [FeatureSet(f"pre-trained, step {run.step}", encoded(run.params))]
     if baselines:

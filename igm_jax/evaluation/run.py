@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from igm_jax import augment, skeleton
 from igm_jax.errors import InputError
 from igm_jax.evaluation import features
+from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder
 from igm_jax.training import checkpoint
 from igm_jax.training.config import ExperimentConfig, from_mapping
@@ -27,8 +28,7 @@ class Run:
       folder: the run folder.
       step: the checkpoint that was read.
       config: the experiment.
-      statistics: `mean` and `std` of the training split.
-      layout: the joint layout.
+      inputs: what the encoder sees of a clip.
       data: checksums of the store that it was trained on.
       params: parameters of the encoder.
     """
@@ -36,8 +36,7 @@ class Run:
     folder: pathlib.Path
     step: int
     config: ExperimentConfig
-    statistics: dict[str, list[float]]
-    layout: skeleton.Layout
+    inputs: Inputs
     data: dict[str, str]
     params: Any
 
@@ -60,8 +59,8 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
     config = from_mapping(ExperimentConfig, meta["config"])
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
-    layout = skeleton.Layout.from_dict(meta["layout"])
-    return Run(folder, step, config, meta["statistics"], layout, meta["data"], params)
+    inputs = Inputs.from_dict(meta["inputs"])
+    return Run(folder, step, config, inputs, meta["data"], params)
 
 
 def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:
@@ -106,26 +105,27 @@ def load_encoder(
     """
     run = load_run(run_folder, which)
     c = run.config.model.encoder
+    channels = c.channels // len(run.inputs.streams)
     jitted = jax.jit(functools.partial(_encode_raw, run))
 
     def encode(clips: Array | np.ndarray, present: Array | np.ndarray | None = None) -> Array:
         clips = jnp.asarray(clips, jnp.float32)
         if clips.ndim == 4:
             clips = clips[:, None]
-        if clips.ndim != 5 or clips.shape[-2:] != (c.joints, c.channels) or not clips.shape[2]:
+        if clips.ndim != 5 or clips.shape[-2:] != (c.joints, channels) or not clips.shape[2]:
             raise InputError(
                 f"clips have shape {list(clips.shape)}; this encoder reads [B, T, V, C] or "
-                f"[B, M, T, V, C] with V={c.joints} ({run.layout.name}) and C={c.channels}"
+                f"[B, M, T, V, C] with V={c.joints} ({run.inputs.layout.name}) and C={channels}"
             )
         if present is None:
             present = (clips != 0).any(axis=(2, 3, 4))
         return jitted(run.params, clips, jnp.asarray(present))
 
     info = {
-        "layout": run.layout,
+        "layout": run.inputs.layout,
         "frames": c.frames,
         "joints": c.joints,
-        "channels": c.channels,
+        "channels": channels,
         "bodies": run.config.data.bodies,
         "width": c.width,
         "step": run.step,
@@ -138,7 +138,9 @@ def _encode_raw(
     run: Run, params: Any, clips: Float[Array, "B M T V C"], present: Bool[Array, "B M"]
 ) -> Float[Array, "B D"]:
     """The device's twin of `pipeline.full_clips`, followed by the encoder."""
-    origin, rotation = skeleton.view_transform(clips[:, 0, 0], run.layout, run.config.data.view)
+    origin, rotation = skeleton.view_transform(
+        clips[:, 0, 0], run.inputs.layout, run.config.data.view
+    )
     bodies = clips.shape[1]
     origin, rotation = (jnp.repeat(x[:, None], bodies, axis=1) for x in (origin, rotation))
     clips = skeleton.apply_view(clips, origin, rotation)
@@ -148,8 +150,7 @@ def _encode_raw(
     clips = augment.crop_resize(
         clips, jnp.zeros(present.shape), jnp.full(present.shape, length), config.frames
     )
-    mean, std = (jnp.asarray(run.statistics[k], jnp.float32) for k in ("mean", "std"))
-    return features.pooled_features(params, clips, present, mean, std, config=config)
+    return features.pooled_features(params, clips, present, config=config, inputs=run.inputs)
 
 
 def _others(parent: pathlib.Path) -> str:

@@ -1,6 +1,7 @@
 """Linen modules, each built from one frozen dataclass."""
 
 from igm_jax.models.adapter import AdapterConfig, mdff
+from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool_bodies
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.igm import IGM, IGMConfig
@@ -10,11 +11,13 @@ __all__ = [
     "AdapterConfig",
     "AuxTokens",
     "Condition",
+    "Contrastive",
     "Encoder",
     "EncoderConfig",
     "Generator",
     "GeneratorConfig",
     "IGMConfig",
+    "MaskedAutoencoder",
     "mdff",
     "pool_bodies",
 ]

@@ -20,7 +20,8 @@ class EncoderConfig:
     Attributes:
       frames: T, frames of the resized clip.
       joints: V.
-      channels: C, 3 for metres in space, 2 for image points.
+      channels: of all streams together: 3 for joints in space, 2 for image points, 9 for joint,
+        bone and motion in space.
       patch_frames: frames in a token; must divide `frames`.
       width: D.
       depth: number of blocks.
@@ -65,21 +66,6 @@ class AuxTokens:
     noisy_feature: Any
     feature_t: Any
     clip_t: Any
-
-
-class Block(nn.Module):
-    """x + attention(LN x), then x + MLP(LN x)."""
-
-    config: EncoderConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
-        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
-        c = self.config
-        h = nn.LayerNorm(dtype=c.dtype, name="norm1")(x)
-        x = x + layers.SelfAttention(c.heads, c.dtype, name="attention")(h)
-        h = nn.LayerNorm(dtype=c.dtype, name="norm2")(x)
-        return x + layers.Mlp(c.mlp_width, c.dtype, name="mlp")(h), None
 
 
 class AuxEmbedding(nn.Module):
@@ -152,7 +138,8 @@ class Encoder(nn.Module):
         x = layers.flat(embed, patches) + positions.astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
-        x, _ = layers.scan_blocks(Block, c.depth, remat=c.remat)(c, name="blocks")(x)
+        blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
+        x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
 
 

@@ -146,3 +146,19 @@ def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat
         # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
         unroll=depth if jax.default_backend() == "cpu" else 1,
     )
+
+
+class Block(nn.Module):
+    """x + attention(LN x), then x + MLP(LN x)."""
+
+    heads: int
+    mlp_width: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
+        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
+        h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
+        x = x + SelfAttention(self.heads, self.dtype, name="attention")(h)
+        h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
+        return x + Mlp(self.mlp_width, self.dtype, name="mlp")(h), None

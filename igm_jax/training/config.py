@@ -15,6 +15,10 @@ from igm_jax import diffusion, skeleton
 from igm_jax.errors import InputError
 from igm_jax.models import IGMConfig
 
+OBJECTIVES = (
+    "igm", "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
+)  # fmt: skip
+
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
@@ -36,14 +40,23 @@ class DataConfig:
     protocol: str = "xsub"
     pretrain_split: str = "train"
     view: str = "centred"
+    streams: tuple[str, ...] = ("joint",)
     bodies: int = 1
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop_frames: int = 64
+    crops: int = 1
+    mirror: float = 0.0
     rotation: tuple[float, float, float] = (0.3, 0.3, 0.3)
 
     def __post_init__(self):
         _choice("data.view", self.view, skeleton.VIEWS)
+        for stream in self.streams:
+            _choice("data.streams", stream, skeleton.STREAMS)
         _at_least("data", self, 1, "bodies", "min_crop_frames")
+        if self.crops not in (1, 2) or not 0 <= self.mirror <= 1:
+            raise InputError(
+                f"data.crops={self.crops} must be 1 or 2 and data.mirror={self.mirror} in [0, 1]"
+            )
         _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise InputError(f"data.crop={self.crop}: needs 0 < low <= high <= 1")
@@ -53,6 +66,7 @@ class DataConfig:
 class ObjectiveConfig:
     """The losses and every choice they leave open. Comments on every key: configs/base.py."""
 
+    name: str = "igm"
     schedule: str = "inverse_cosine"
     diffusion_steps: int = 1000
     mask_ratio: float = 0.9
@@ -76,8 +90,12 @@ class ObjectiveConfig:
     clean_clip: float = 5.0
     clean_gradient: bool = False
     target_gradient: bool = True
+    target_sees_all: bool = False
+    motion_temperature: float = 0.75
+    spectral_mu: float = 4.0
 
     def __post_init__(self):
+        _choice("objective.name", self.name, OBJECTIVES)
         _at_least("objective", self, 1, "diffusion_steps", "queue_size")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(
@@ -92,7 +110,7 @@ class ObjectiveConfig:
 
     @property
     def idempotent(self) -> bool:
-        """Whether generated clips are re-encoded at all; False is MacDiff's objective."""
+        """Whether generated clips are re-encoded at all; if not, igm is MacDiff's objective."""
         return self.feature_weight > 0 or self.distribution_weight > 0
 
 
@@ -165,12 +183,29 @@ class ExperimentConfig:
                 'model.adapter.over="batch" filters all rows of the batch alike and cannot leave '
                 'absent bodies out: use "tokens", or data.bodies=1'
             )
+        self._check_objective()
         queue, batch = self.objective.queue_size, self.train.batch_size
         if queue < batch or queue % batch:
             raise InputError(
                 f"objective.queue_size={queue} is not a multiple of train.batch_size={batch}: use "
                 f"{max(1, queue // batch) * batch}"
             )
+
+    def _check_objective(self) -> None:
+        """What a baseline cannot do without."""
+        o = self.objective
+        needs = {
+            "masked_autoencoding": (o.mask_ratio > 0, "objective.mask_ratio above 0"),
+            "motion_prediction": (o.mask_ratio > 0, "objective.mask_ratio above 0"),
+            "spectral_contrastive": (self.data.crops == 2, "data.crops=2"),
+            "momentum_contrast": (
+                self.data.crops == 2 and o.ema_decay > 0,
+                "data.crops=2 and a teacher, objective.ema_decay above 0",
+            ),
+        }
+        fulfilled, what = needs.get(o.name, (True, ""))
+        if not fulfilled:
+            raise InputError(f"objective.name={o.name!r} needs {what}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

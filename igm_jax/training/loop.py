@@ -16,12 +16,13 @@ from igm_jax import metrics
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation import features
+from igm_jax.inputs import Inputs
 from igm_jax.training import parallel
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig, to_mapping
 from igm_jax.training.log import RunLog
-from igm_jax.training.objective import feature_diagnostics
+from igm_jax.training.objectives import feature_diagnostics
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.state import TrainState
 
@@ -50,12 +51,11 @@ def pretrain(
       InputError: the data does not fit the config, or the run folder belongs to another config.
       DivergedError: a loss that is not finite; names step, clips and config.
     """
-    indices, statistics = _prepare_data(config, store)
-    program = build_program(config, statistics, len(indices), devices)
+    indices, inputs = _prepare_data(config, store)
+    program = build_program(config, inputs, len(indices), devices)
     meta = {
         "config": to_mapping(config),
-        "statistics": statistics,
-        "layout": store.layout.to_dict(),
+        "inputs": inputs.to_dict(),
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
     }
@@ -75,6 +75,7 @@ def pretrain(
             view=config.data.view,
             crop=config.data.crop,
             min_crop_frames=config.data.min_crop_frames,
+            crops=config.data.crops,
             seed=config.seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -99,7 +100,7 @@ def pretrain(
         ):
             log.say(_headline(config, program, len(indices), start))
             return _Loop(
-                config, program, store, statistics, meta, checkpoints, log, signals, run_folder
+                config, program, store, inputs, meta, checkpoints, log, signals, run_folder
             ).run(state, iterator, start, window)
 
 
@@ -110,7 +111,7 @@ class _Loop:
     config: ExperimentConfig
     program: Program
     store: SkeletonStore
-    statistics: dict[str, tuple[float, ...]]
+    inputs: Inputs
     meta: dict[str, Any]
     checkpoints: Checkpoints
     log: RunLog
@@ -203,7 +204,7 @@ class _Loop:
             )
             parts[part] = (
                 features.extract_features(
-                    self.config.model.encoder, state.params["encoder"], self.statistics, clips
+                    self.config.model.encoder, state.params["encoder"], self.inputs, clips
                 ),
                 self.store.clips["label"][chosen],
             )
@@ -283,27 +284,32 @@ class _Signals:
             signal.signal(number, handler)
 
 
-def _prepare_data(
-    config: ExperimentConfig, store: SkeletonStore
-) -> tuple[np.ndarray, dict[str, tuple[float, ...]]]:
-    """Indices of the pre-training split, and the statistics that standardise it."""
-    encoder, (_, joints, channels) = config.model.encoder, store.frames.shape
-    if (encoder.joints, encoder.channels) != (joints, channels):
+def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.ndarray, Inputs]:
+    """Indices of the pre-training split, and what the networks see of its clips."""
+    data, encoder = config.data, config.model.encoder
+    _, joints, channels = store.frames.shape
+    expected = {"joints": joints, "channels": channels * len(data.streams)}
+    if expected != {"joints": encoder.joints, "channels": encoder.channels}:
         raise InputError(
             f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but "
-            f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}"
+            f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}: "
+            f"for data.streams={data.streams} set them to {joints} and {expected['channels']}"
         )
-    indices = protocols.split(store, config.data.protocol, config.data.pretrain_split)
+    indices = protocols.split(store, data.protocol, data.pretrain_split)
     if len(indices) < config.train.batch_size:
         raise InputError(
             f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
             f"train.batch_size={config.train.batch_size}"
         )
     for part in ("fit", "val"):  # what KNN needs later must not fail after hours
-        protocols.split(store, config.data.protocol, part)
-    mean, std = pipeline.statistics(store, indices, config.data.view)
+        protocols.split(store, data.protocol, part)
+    mean, std = pipeline.statistics(
+        store, indices,
+        frames=encoder.frames, bodies=data.bodies, view=data.view, streams=data.streams,
+    )  # fmt: skip
     std = np.where(std > 0, std, 1.0)  # a constant coordinate stays zero, it does not become NaN
-    return indices, {"mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+    inputs = Inputs(store.layout, data.streams, tuple(map(float, mean)), tuple(map(float, std)))
+    return indices, inputs
 
 
 def _progress_line(step: int, report: dict[str, float], seconds_left: float) -> str:

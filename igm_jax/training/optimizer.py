@@ -11,7 +11,7 @@ from igm_jax.training.config import OptimizerConfig
 # First match wins, and every parameter must match: a new kind of parameter has to be decided on.
 DECAY_RULES = (
     (r"/(bias|scale)$", False),
-    (r"/(temporal|spatial|null)$", False),
+    (r"/(temporal|spatial|null|mask)$", False),
     (r"/kernel$", True),
 )
 

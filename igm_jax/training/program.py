@@ -4,13 +4,15 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from igm_jax import diffusion
-from igm_jax.models import IGM
+from igm_jax.inputs import Inputs
 from igm_jax.training import parallel
 from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objectives import build_model
 from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from igm_jax.training.state import TrainState, init_state
 from igm_jax.training.step import train_step
@@ -18,10 +20,10 @@ from igm_jax.training.step import train_step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled side of a run: what `config`, statistics and mesh determine.
+    """The compiled side of a run: what `config`, data and mesh determine.
 
     Attributes:
-      model: f, h and g.
+      model: f, and what the objective has besides.
       init: key → TrainState, jitted.
       step: (state, batch, key) → (state, metrics), jitted; donates the state.
       mesh: the devices.
@@ -29,7 +31,7 @@ class Program:
       steps_per_epoch: whole batches in the data.
     """
 
-    model: IGM
+    model: nn.Module
     init: Callable[[jax.Array], TrainState]
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     mesh: Mesh
@@ -48,7 +50,7 @@ class Program:
 
 def build_program(
     config: ExperimentConfig,
-    statistics: dict[str, tuple[float, ...]],
+    inputs: Inputs,
     num_clips: int,
     devices: list[jax.Device] | None = None,
 ) -> Program:
@@ -56,7 +58,7 @@ def build_program(
 
     Args:
       config: the experiment.
-      statistics: `mean` and `std` of the training split, C values each.
+      inputs: streams and statistics of the training split.
       num_clips: clips in the pre-training split, for the length of an epoch.
       devices: devices to train on; all by default.
     """
@@ -64,7 +66,7 @@ def build_program(
     mesh = parallel.data_mesh(batch_size, devices)
     steps_per_epoch = max(1, num_clips // batch_size)
     total_steps = config.train.epochs * steps_per_epoch
-    model = IGM(config.model)
+    model = build_model(config)
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)
@@ -82,7 +84,7 @@ def build_program(
             alpha_bar=diffusion.alpha_bar(
                 config.objective.schedule, config.objective.diffusion_steps
             ),
-            statistics=statistics,
+            inputs=inputs,
             steps_per_epoch=steps_per_epoch,
         ),
         in_shardings=(everywhere, split, everywhere),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,7 +10,6 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from igm_jax import losses
-from igm_jax.models import IGM
 from igm_jax.training.config import ExperimentConfig
 
 
@@ -19,7 +19,7 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimiser steps done.
-      params: parameters of f, g and the projector.
+      params: parameters of f, and of what the objective has besides: generator, decoder, projector.
       teacher: exponential moving average of the parameters that make features (`taught`), or an
         empty dict without one.
       opt_state: optax state.
@@ -36,7 +36,7 @@ class TrainState:
 def init_state(
     key: Key[Array, ""],
     *,
-    model: IGM,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     config: ExperimentConfig,
 ) -> TrainState:
@@ -60,7 +60,7 @@ def init_state(
 
 def taught(params: Any) -> Any:
     """The parameters that a teacher has: those of f and the projector."""
-    return {name: value for name, value in params.items() if name != "generator"}
+    return {name: params[name] for name in ("encoder", "projector") if name in params}
 
 
 def enqueue(

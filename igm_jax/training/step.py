@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
 from igm_jax import augment
-from igm_jax.models import IGM
-from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.objective import ClipBatch, igm_objective
+from igm_jax.inputs import Inputs
+from igm_jax.training.config import DataConfig, ExperimentConfig
+from igm_jax.training.objectives import OBJECTIVES, ClipBatch
 from igm_jax.training.state import TrainState, enqueue, taught
 
 Metrics = dict[str, Float[Array, "..."]]
@@ -20,23 +21,28 @@ def prepare_batch(
     raw: dict[str, Array],
     key: Key[Array, ""],
     *,
-    rotation: tuple[float, float, float],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    config: DataConfig,
+    inputs: Inputs,
 ) -> ClipBatch:
-    """Random rotation, then standardisation with the training split's mean and deviation.
+    """Random mirroring and rotation of the joints, then what the networks see of them.
 
     Args:
-      raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M].
+      raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], and `other` like
+        `clip` where the objective compares two views.
       key: random key.
-      rotation: limits of the angles about x, y, z in radians.
-      mean: C means.
-      std: C standard deviations.
+      config: `mirror` and `rotation` are read.
+      inputs: streams and statistics.
     """
-    clip = augment.random_rotation(key, raw["clip"], rotation)
-    shape = (1,) * (clip.ndim - 1) + (-1,)
-    clip = (clip - jnp.asarray(mean).reshape(shape)) / jnp.asarray(std).reshape(shape)
-    return ClipBatch(clip.astype(jnp.float32), raw["present"])
+
+    def augmented(clip: Array, key: Key[Array, ""]) -> Array:
+        k_mirror, k_rotation = jax.random.split(key)
+        if config.mirror > 0:
+            clip = augment.random_mirror(k_mirror, clip, inputs.layout.pairs, config.mirror)
+        return inputs(augment.random_rotation(k_rotation, clip, config.rotation))
+
+    k_clip, k_other = jax.random.split(key)
+    other = augmented(raw["other"], k_other) if "other" in raw else None
+    return ClipBatch(augmented(raw["clip"], k_clip), raw["present"], other)
 
 
 def train_step(
@@ -44,37 +50,37 @@ def train_step(
     raw: dict[str, Array],
     key: Key[Array, ""],
     *,
-    model: IGM,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     config: ExperimentConfig,
     alpha_bar: Float[Array, " K"],
-    statistics: dict[str, tuple[float, ...]],
+    inputs: Inputs,
     steps_per_epoch: int,
 ) -> tuple[TrainState, Metrics]:
     """state, batch, seed key → next state, metrics.
 
     Args:
       state: donated by the caller.
-      raw: `clip` [B, M, T, V, C] and `present` [B, M] of the *global* batch.
+      raw: the *global* batch; see `prepare_batch`.
       key: the seed's key; the step's own is `fold_in(key, state.step)`.
-      model: the joined model.
+      model: what `build_model` makes for the objective.
       optimizer: optax transformation.
       schedule: learning rate by step, for the log.
       config: the experiment.
       alpha_bar: [K] noise schedule.
-      statistics: `mean` and `std`, C values each.
+      inputs: streams and statistics.
       steps_per_epoch: turns the ramp's epochs into steps.
 
     Returns:
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
     """
     k_augment, k_objective = jax.random.split(jax.random.fold_in(key, state.step))
-    batch = prepare_batch(raw, k_augment, rotation=config.data.rotation, **statistics)
+    batch = prepare_batch(raw, k_augment, config=config.data, inputs=inputs)
     objective = config.objective
 
     def loss_fn(params: Any):
-        return igm_objective(
+        return OBJECTIVES[objective.name](
             params,
             state.teacher,
             state.queue,

@@ -28,11 +28,11 @@ def test_against_one_body_at_a_time(params, store):
     """Standardised, encoded with nothing hidden, averaged over tokens, then over the bodies."""
     indices = np.array([3, 4, 6, 50])
     got = extract_features(
-        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices, batch_size=4, **HOW)
+        CONFIG, params, tiny.INPUTS, clip_batches(store, indices, batch_size=4, **HOW)
     )
     clip, present = pipeline.full_clips(store, indices, **HOW)
     assert present.sum() in (5, 6, 7)  # some clips have two bodies, some have not
-    mean, std = (np.array(tiny.STATISTICS[k]) for k in ("mean", "std"))
+    mean, std = (np.array(x) for x in (tiny.INPUTS.mean, tiny.INPUTS.std))
     encode = jax.jit(Encoder(CONFIG).apply)
     clip = ((clip - mean) / std).astype(np.float32)
     for i in range(4):
@@ -48,14 +48,14 @@ def test_size_of_the_batches_does_not_matter(params, store, batch_size):
     """7 leaves a short last batch, which is padded; 30 is more than there are clips."""
     indices = np.random.default_rng(0).permutation(80)[:20]
     features = extract_features(
-        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices, batch_size=batch_size, **HOW)
+        CONFIG, params, tiny.INPUTS, clip_batches(store, indices, batch_size=batch_size, **HOW)
     )
     assert features.shape == (20, 16) and features.dtype == np.float32
     alone = extract_features(
-        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices[:3], batch_size=1, **HOW)
+        CONFIG, params, tiny.INPUTS, clip_batches(store, indices[:3], batch_size=1, **HOW)
     )
     np.testing.assert_allclose(features[:3], alone, atol=1e-5)
     again = extract_features(
-        CONFIG, params, tiny.STATISTICS, clip_batches(store, indices[::-1], batch_size=4, **HOW)
+        CONFIG, params, tiny.INPUTS, clip_batches(store, indices[::-1], batch_size=4, **HOW)
     )
     np.testing.assert_allclose(features, again[::-1], atol=1e-5)

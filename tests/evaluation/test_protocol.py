@@ -34,8 +34,7 @@ def run(tmp_path_factory):
     """A run of which only the config is looked at."""
     config = tiny.config({"probe.learning_rates": RATES, "probe.epochs": 8})
     folder = tmp_path_factory.mktemp("run")
-    statistics = {k: list(v) for k, v in tiny.STATISTICS.items()}
-    return Run(folder, 10, config, statistics, tiny.LAYOUT, data={}, params={})
+    return Run(folder, 10, config, tiny.INPUTS, data={}, params={})
 
 
 @pytest.fixture(scope="module")

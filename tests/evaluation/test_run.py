@@ -27,7 +27,7 @@ def expected(finished):
     batches = clip_batches(
         finished.store, np.arange(80), frames=8, bodies=2, view="body", batch_size=40
     )
-    return extract_features(run.config.model.encoder, run.params, run.statistics, batches)
+    return extract_features(run.config.model.encoder, run.params, run.inputs, batches)
 
 
 def test_raw_clips_give_the_features_of_the_pipeline(finished, loaded, expected):
@@ -107,7 +107,7 @@ def test_encoder_is_read_without_what_only_training_needs(finished):
     untrained = jax.eval_shape(functools.partial(init_encoder, run.config), jax.random.key(0))
     assert jax.tree.structure(run.params) == jax.tree.structure(untrained)
     assert "aux" not in run.params
-    assert {"mean", "std"} == set(run.statistics) and len(run.statistics["mean"]) == 3
+    assert len(run.inputs.mean) == len(run.inputs.std) == 3
 
 
 def test_run_that_does_not_exist_names_those_that_do(finished, tmp_path):

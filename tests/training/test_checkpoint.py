@@ -25,7 +25,7 @@ def iterator():
 
 def program(devices):
     config = tiny.config({"objective.ema_decay": 0.5})
-    return build_program(config, tiny.STATISTICS, num_clips=40, devices=jax.devices()[:devices])
+    return build_program(config, tiny.INPUTS, num_clips=40, devices=jax.devices()[:devices])
 
 
 def random_state(target, seed=0):

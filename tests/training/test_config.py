@@ -83,7 +83,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
     assert config.name.endswith("-smoke") == smoke
     assert (config.train.epochs <= 2) == smoke
 
-    program = build_program(config, tiny.STATISTICS, num_clips=10_000)
+    program = build_program(config, tiny.INPUTS, num_clips=10_000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     encoder = state.params["encoder"]["position"]["spatial"]
     assert encoder.shape == (config.model.encoder.joints, config.model.encoder.width)
@@ -94,7 +94,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
     config = from_mapping(ExperimentConfig, load(name).to_dict())
-    program = build_program(config, tiny.STATISTICS, num_clips=1000)
+    program = build_program(config, tiny.INPUTS, num_clips=1000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     e, d, b = config.model.encoder, config.data, config.train.batch_size
     batch = {

@@ -50,16 +50,16 @@ def compile_once(traces):
     plain, step = programs.build_program, programs.train_step
 
     @functools.cache
-    def build(config, statistics, num_clips):
-        return plain(config, dict(statistics), num_clips, ONE)
+    def build(config, inputs, num_clips):
+        return plain(config, inputs, num_clips, ONE)
 
-    def shared(config, statistics, num_clips, devices):
+    def shared(config, inputs, num_clips, devices):
         assert devices == ONE
         same = {"log_every": 1, "knn_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
         config = dataclasses.replace(
             config, name="", train=dataclasses.replace(config.train, **same)
         )
-        return build(config, tuple(statistics.items()), num_clips)
+        return build(config, inputs, num_clips)
 
     def counted(*args, **kwargs):
         traces.append(1)
@@ -109,8 +109,8 @@ def lines(folder):
 
 def saved(folder, store):
     """The newest state, and the place in the data."""
-    indices, statistics = loop._prepare_data(CONFIG, store)
-    target = loop.build_program(CONFIG, statistics, len(indices), ONE).restore_target
+    indices, inputs = loop._prepare_data(CONFIG, store)
+    target = loop.build_program(CONFIG, inputs, len(indices), ONE).restore_target
     batches = loop.pipeline.train_batches(
         store, indices, batch_size=8, frames=8, bodies=2, view="body", min_crop_frames=4, seed=0
     )
@@ -248,16 +248,16 @@ def test_best_checkpoint_by_knn_is_kept(store, tmp_path, monkeypatch):
     train = dataclasses.replace(CONFIG.train, epochs=5, knn_every=1, keep_checkpoints=1)
     config = dataclasses.replace(CONFIG, train=train)
     # The step itself is of no interest here, and another number of epochs another program.
-    program = loop.build_program(CONFIG, *_statistics(store), ONE)
+    program = loop.build_program(CONFIG, *_inputs(store), ONE)
     program = dataclasses.replace(program, total_steps=25)
     monkeypatch.setattr(loop, "build_program", lambda *_: program)
     pretrain(config, store, tmp_path / "run", devices=ONE)
     assert steps_in(tmp_path / "run") == [10, 25]
 
 
-def _statistics(store):
-    indices, statistics = loop._prepare_data(CONFIG, store)
-    return statistics, len(indices)
+def _inputs(store):
+    indices, inputs = loop._prepare_data(CONFIG, store)
+    return inputs, len(indices)
 
 
 # What is refused
@@ -334,7 +334,7 @@ def test_file_in_place_of_the_run_folder(store, tmp_path):
 @pytest.mark.parametrize("metric", ["loss_dist", "grad_norm"])
 def test_what_is_not_finite_stops_the_run(whole, store, tmp_path, monkeypatch, metric):
     """With step, clips and config; the last good checkpoint goes on as if nothing had happened."""
-    program = loop.build_program(CONFIG, *_statistics(store), ONE)
+    program = loop.build_program(CONFIG, *_inputs(store), ONE)
     clip_names = []
 
     def poisoned(state, batch, key):

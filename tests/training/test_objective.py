@@ -14,7 +14,8 @@ import tiny
 
 from igm_jax import diffusion, losses
 from igm_jax.models import IGM, AuxTokens, Condition
-from igm_jax.training.objective import ClipBatch, feature_diagnostics, igm_objective
+from igm_jax.training.objectives import ClipBatch, feature_diagnostics
+from igm_jax.training.objectives.igm import igm_objective
 
 KEY = jax.random.key(22)  # of six clips three count in L_ide, see `draws`
 ALL_ON = {

@@ -46,7 +46,7 @@ class Runner:
     """A program and the way of its state, kept on the host: the step donates its input."""
 
     def __init__(self, config=CONFIG, devices=None):
-        self.program = build_program(config, tiny.STATISTICS, num_clips=40, devices=devices)
+        self.program = build_program(config, tiny.INPUTS, num_clips=40, devices=devices)
         self.everywhere = parallel.replicated(self.program.mesh)
         self.initial = jax.device_get(self.program.init(jax.random.key(0)))
 
@@ -144,7 +144,7 @@ def test_compiled_step_is_the_plain_function():
         schedule=schedule,
         config=config,
         alpha_bar=diffusion.alpha_bar("inverse_cosine", 1000),
-        statistics=tiny.STATISTICS,
+        inputs=tiny.INPUTS,
         steps_per_epoch=5,
     )
     inputs = state, jax.tree.map(jnp.asarray, raw), KEY
@@ -223,11 +223,12 @@ def test_ramp():
 def test_batch_is_turned_then_standardised():
     (raw,) = batches(1)
     raw = jax.tree.map(jnp.asarray, raw)
-    still = prepare_batch(raw, KEY, rotation=(0.0, 0.0, 0.0), **tiny.STATISTICS)
-    mean, std = (np.array(tiny.STATISTICS[k]) for k in ("mean", "std"))
+    still = prepare_batch(raw, KEY, config=CONFIG.data, inputs=tiny.INPUTS)
+    mean, std = (np.array(x) for x in (tiny.INPUTS.mean, tiny.INPUTS.std))
     np.testing.assert_allclose(still.clip, (np.asarray(raw["clip"]) - mean) / std, atol=1e-5)
     assert still.rows.shape == (16, 8, 6, 3)
-    turned = prepare_batch(raw, KEY, rotation=(0.3, 0.3, 0.3), **tiny.STATISTICS)
+    turning = dataclasses.replace(CONFIG.data, rotation=(0.3, 0.3, 0.3))
+    turned = prepare_batch(raw, KEY, config=turning, inputs=tiny.INPUTS)
     lengths = np.linalg.norm(np.asarray(turned.clip) * std + mean, axis=-1)
     np.testing.assert_allclose(lengths, np.linalg.norm(raw["clip"], axis=-1), atol=1e-4)
     assert np.abs(turned.clip - still.clip).max() > 0.1
@@ -236,7 +237,7 @@ def test_batch_is_turned_then_standardised():
 def test_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(InputError, match=r"batch_size=12 is not a multiple of the 8 devices"):
         build_program(tiny.config({"train.batch_size": 12, "objective.queue_size": 24}),
-                      tiny.STATISTICS, num_clips=40)  # fmt: skip
+                      tiny.INPUTS, num_clips=40)  # fmt: skip
 
 
 def test_restore_target_is_the_state_to_be(eight):

@@ -9,44 +9,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from igm_jax import augment, diffusion, losses, metrics
+from igm_jax import diffusion, losses
 from igm_jax.models import IGM, AuxTokens, pool_bodies
 from igm_jax.training.config import ObjectiveConfig
-
-
-@struct.dataclass
-class ClipBatch:
-    """What a step sees of the data: standardised, augmented clips.
-
-    Attributes:
-      clip: [B, M, T, V, C].
-      present: [B, M], False for an absent body; its rows count in no loss and no feature.
-    """
-
-    clip: Any
-    present: Any
-
-    @property
-    def rows(self) -> Float[Array, "BM T V C"]:
-        """Bodies folded into the batch."""
-        return self.clip.reshape(-1, *self.clip.shape[2:])
-
-
-class ObjectiveOutput(NamedTuple):
-    """What `igm_objective` returns beside the loss.
-
-    Attributes:
-      metrics: name → scalar.
-      features: [B, D] pooled features of the real clips.
-      references: [B, E] unit features of the targets, to be enqueued.
-    """
-
-    metrics: dict[str, Float[Array, ""]]
-    features: Float[Array, "B D"]
-    references: Float[Array, "B E"]
+from igm_jax.training.objectives.common import (
+    ClipBatch,
+    ObjectiveOutput,
+    clip_features,
+    fold_bodies,
+    masked_mean,
+    random_subset,
+)
 
 
 def igm_objective(
@@ -80,9 +55,12 @@ def igm_objective(
     k_order, k_input, k_generate, k_reencode = jax.random.split(key, 4)
     setting = {"model": model, "config": config, "alpha_bar": alpha_bar}
 
-    # f reads a random part of the clip.
-    order, keep = _random_subset(k_order, batch.rows.shape[0], model, config.mask_ratio)
-    noisy = batch.rows + config.input_noise * jax.random.normal(k_input, batch.rows.shape)
+    num_tokens = model.config.encoder.num_tokens
+
+    # f reads a random part of the clip, or of another view of it.
+    read = batch.rows if batch.other is None else fold_bodies(batch.other)
+    order, keep = random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
+    noisy = read + config.input_noise * jax.random.normal(k_input, read.shape)
     tokens = model.apply({"params": params}, noisy, keep, method="encode")
     z = pool_bodies(tokens.mean(axis=1), batch.present)
 
@@ -90,14 +68,8 @@ def igm_objective(
     condition = model.apply({"params": params}, tokens, order, method="condition")
     loss_gen, generated = _generate(params, batch, condition, k_generate, **setting)
 
-    # What f is held to: its own feature, or its teacher's.
-    target = _project(model, params, z)
-    if not config.target_gradient:
-        target = jax.lax.stop_gradient(target)
-    if teacher and config.idempotent:
-        tokens = model.apply({"params": teacher}, noisy, keep, method="encode")
-        teacher_z = pool_bodies(tokens.mean(axis=1), batch.present)
-        target = jax.lax.stop_gradient(_project(model, teacher, teacher_z))
+    # What f is held to.
+    target = _target(params, teacher, batch, z, noisy, keep, model=model, config=config)
     centre = jnp.zeros_like(target[:1])
     if config.centre_features:
         centre = jax.lax.stop_gradient(target.mean(axis=0, keepdims=True))
@@ -114,9 +86,9 @@ def igm_objective(
             target_temperature=config.target_temperature, temperature=config.temperature,
         )  # fmt: skip
         values |= {
-            "loss_feat": _mean(loss_feat, valid),
-            "loss_dist": _mean(loss_dist, valid),
-            "cos_generated": _mean(-losses.feature_idempotency_loss(z, z_hat), valid),
+            "loss_feat": masked_mean(loss_feat, valid),
+            "loss_dist": masked_mean(loss_dist, valid),
+            "cos_generated": masked_mean(-losses.feature_idempotency_loss(z, z_hat), valid),
             "cos_aux": -losses.feature_idempotency_loss(z, noisy_feature).mean(),
         }
         weighted["loss_feat"] = config.feature_weight
@@ -136,15 +108,31 @@ def _project(model: IGM, params: Any, z: Float[Array, "B D"]) -> Float[Array, "B
     return model.apply({"params": params}, z, method="project")
 
 
-def _random_subset(
-    key: Key[Array, ""], rows: int, model: IGM, mask_ratio: float
-) -> tuple[Int[Array, "R N"] | None, Int[Array, "R n"] | None]:
-    """A permutation of each row's tokens and its visible head; None, None if nothing is hidden."""
-    if mask_ratio == 0:
-        return None, None
-    n = model.config.encoder.num_tokens
-    order = augment.random_order(key, rows, n)
-    return order, order[:, : augment.num_visible(n, mask_ratio)]
+def _target(
+    params: Any,
+    teacher: Any,
+    batch: ClipBatch,
+    z: Float[Array, "B D"],
+    noisy: Float[Array, "BM T V C"],
+    keep: Int[Array, "BM n"] | None,
+    *,
+    model: IGM,
+    config: ObjectiveConfig,
+) -> Float[Array, "B E"]:
+    """The projected feature that L_ide pulls towards.
+
+    By default f's own, z. A teacher replaces the parameters that made it, and `target_sees_all`
+    the tokens that were seen.
+    """
+    if not config.idempotent or not (teacher or config.target_sees_all):
+        target = _project(model, params, z)
+        return target if config.target_gradient else jax.lax.stop_gradient(target)
+    reader = teacher or params
+    keep = None if config.target_sees_all else keep
+    target = _project(model, reader, clip_features(model, reader, noisy, batch.present, keep))
+    if teacher or not config.target_gradient:
+        target = jax.lax.stop_gradient(target)
+    return target
 
 
 class Generated(NamedTuple):
@@ -176,7 +164,7 @@ def _generate(
     predicted = model.apply(
         {"params": params}, x_t, condition, row_t, jnp.repeat(dropped, bodies), method="generate"
     )
-    loss = _mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
+    loss = masked_mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
     clean = diffusion.predict_clean(alpha_bar, x_t, row_t, predicted)
     clean = jnp.clip(clean, -config.clean_clip, config.clean_clip)
     if not config.clean_gradient:
@@ -202,7 +190,8 @@ def _reencode(
     """
     k_keep, k_t, k_noise = jax.random.split(key, 3)
     bodies = batch.present.shape[1]
-    _, keep = _random_subset(k_keep, generated.clip.shape[0], model, config.reencode_mask_ratio)
+    num_tokens = model.config.encoder.num_tokens
+    _, keep = random_subset(k_keep, generated.clip.shape[0], num_tokens, config.reencode_mask_ratio)
 
     feature_t = jax.random.randint(k_t, generated.t.shape, 0, config.diffusion_steps)
     unit = losses.normalize(jax.lax.stop_gradient(z))
@@ -211,8 +200,7 @@ def _reencode(
     )
     aux = AuxTokens(noisy_feature, feature_t, generated.t)
     aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None
-    tokens = model.apply({"params": params}, generated.clip, keep, aux, method="encode")
-    z_hat = pool_bodies(tokens.mean(axis=1), batch.present)
+    z_hat = clip_features(model, params, generated.clip, batch.present, keep, aux)
     valid = generated.conditioned & (generated.t <= config.max_t * config.diffusion_steps)
     return z_hat, valid, noisy_feature
 
@@ -223,32 +211,3 @@ def _entropy_loss(unit: Float[Array, "B D"], config: ObjectiveConfig) -> Float[A
         return -losses.coding_length(unit, config.distortion) / unit.shape[0]
     # spectral_contrastive_loss is −2 · attraction + repulsion; of a pair with itself, −2 + it.
     return losses.spectral_contrastive_loss(unit, unit) + 2
-
-
-def _mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:
-    """Mean over the rows that count; 0 if none does."""
-    weight = where.astype(x.dtype)
-    return (x * weight).sum() / jnp.maximum(weight.sum(), 1)
-
-
-def feature_diagnostics(
-    features: Float[Array, "B D"], distortion: float
-) -> dict[str, Float[Array, ""]]:
-    """How far the features are from a collapse.
-
-    Args:
-      features: [B, D] pooled features.
-      distortion: ε of the coding length.
-
-    Returns:
-      `effective_rank`, `mean_cosine` (over pairs of clips), and per clip the `coding_length` of the
-      unit features with the `residual` R beyond second order, which the theory neglects.
-    """
-    unit = losses.normalize(features)
-    count = features.shape[0]
-    return {
-        "effective_rank": metrics.effective_rank(features),
-        "mean_cosine": metrics.mean_pairwise_cosine(features),
-        "coding_length": losses.coding_length(unit, distortion) / count,
-        "residual": losses.coding_length_residual(unit, distortion) / count,
-    }

@@ -1,0 +1,23 @@
+"""UTD-MHAD, cross-subject: trains on the odd subjects, tests on the even ones. For two CPU cores.
+
+A token is the whole path of one joint (patch_frames = frames). Only 431 clips are trained on: more
+epochs than for Northwestern-UCLA give about as many steps, and the queue is smaller.
+"""
+
+from configs import base
+
+
+def get_config(variant: str | None = None):
+    """`variant` is `xsub` or `smoke`."""
+    protocol, smoke = base.variants(variant, ("xsub",))
+    c = base.get_config()
+    c.name = "utd_mhad"
+    c.data.update(
+        dataset="utd_mhad", path="data/utd_mhad", protocol=protocol, view="body", min_crop_frames=16
+    )
+    base.small_networks(c)
+    c.model.encoder.joints = 20
+    c.objective.update(start_epoch=120, ramp_epochs=120, queue_size=320)
+    c.optimizer.warmup_epochs = 24.0
+    c.train.update(epochs=480, log_every=100)
+    return base.smoke(c) if smoke else c

@@ -1,0 +1,48 @@
+"""From joint coordinates to what f reads: the streams, standardised."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from igm_jax import skeleton
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the networks see of a clip; saved with every run, for its encoder is nothing without it.
+
+    Attributes:
+      layout: the joint layout; the bones of the bone stream are its.
+      streams: of `igm_jax.skeleton.STREAMS`, side by side as channels.
+      mean: C · S means over the training split.
+      std: C · S standard deviations, all > 0.
+    """
+
+    layout: skeleton.Layout
+    streams: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, clip: Float[Array, "*batch T V C"]) -> Float[Array, "*batch T V CS"]:
+        """[..., T, V, C] joints, already in their view and of T frames → [..., T, V, C · S]."""
+        clip = skeleton.concat_streams(clip, self.layout, self.streams)
+        shape = (1,) * (clip.ndim - 1) + (-1,)
+        mean, std = (jnp.asarray(x, jnp.float32).reshape(shape) for x in (self.mean, self.std))
+        return ((clip - mean) / std).astype(jnp.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` is the inverse."""
+        return {
+            "layout": self.layout.to_dict(),
+            "streams": list(self.streams),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Inputs":
+        """From `to_dict`, also after a journey through JSON."""
+        rest = {name: tuple(values[name]) for name in ("streams", "mean", "std")}
+        return cls(layout=skeleton.Layout.from_dict(values["layout"]), **rest)

@@ -1,0 +1,120 @@
+"""What the baselines have beside the encoder: a decoder for masked prediction, or a projector."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from igm_jax.models import layers
+from igm_jax.models.encoder import AuxTokens, Encoder
+from igm_jax.models.generator import GeneratorConfig
+from igm_jax.models.igm import IGMConfig, Projector
+
+
+class Decoder(nn.Module):
+    """Predicts something of every token from the tokens that f saw (SkeletonMAE, MAMP).
+
+    Attributes:
+      config: sizes; those of the generator, so that all objectives have a partner of one size.
+      steps: tokens in time.
+      joints: V.
+      out: numbers to predict for each token.
+    """
+
+    config: GeneratorConfig
+    steps: int
+    joints: int
+    out: int
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
+    ) -> Float[Array, "B N P"]:
+        """Tokens of f → predictions.
+
+        Args:
+          tokens: [B, n, D], f of the first n tokens of `order`.
+          order: [B, N], a permutation of all tokens.
+
+        Returns:
+          [B, N, out] float32, in the order of `order`.
+        """
+        c = self.config
+        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        mask = self.param("mask", layers.position_init, (c.width,))
+        position = layers.PositionEmbedding(self.steps, self.joints, c.width, name="position")()
+        seen = layers.flat(embed, tokens)
+        hidden = order.shape[1] - tokens.shape[1]
+        rest = jnp.broadcast_to(mask.astype(seen.dtype), (len(seen), hidden, c.width))
+        x = jnp.concatenate([seen, rest], axis=1) + position[order].astype(seen.dtype)
+        blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
+        x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
+        x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)
+        out = nn.Dense(self.out, dtype=jnp.float32, kernel_init=layers.kernel_init, name="out")
+        return layers.flat(out, x)
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder and decoder: `{"encoder": …, "decoder": …}`."""
+
+    config: IGMConfig
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        e = self.config.encoder
+        self.encoder = Encoder(e)
+        self.decoder = Decoder(
+            self.config.generator,
+            e.frames // e.patch_frames,
+            e.joints,
+            e.patch_frames * e.channels,
+        )
+
+    def encode(
+        self,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        aux: AuxTokens | None = None,
+    ) -> Float[Array, "B n D"]:
+        """f; see `Encoder`."""
+        return self.encoder(clip, keep, aux)
+
+    def decode(
+        self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
+    ) -> Float[Array, "B N P"]:
+        """See `Decoder`."""
+        return self.decoder(tokens, order)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
+        """Touches every parameter; used to initialise them."""
+        tokens = self.encode(clip)
+        order = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape[:2])
+        return self.decode(tokens[:, :1], order)
+
+
+class Contrastive(nn.Module):
+    """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`."""
+
+    config: IGMConfig
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        width = self.config.projector_width
+        self.encoder = Encoder(self.config.encoder)
+        self.projector = Projector(width) if width else None
+
+    def encode(
+        self,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        aux: AuxTokens | None = None,
+    ) -> Float[Array, "B n D"]:
+        """f; see `Encoder`."""
+        return self.encoder(clip, keep, aux)
+
+    def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        """Pooled features as the loss sees them."""
+        return z if self.projector is None else self.projector(z)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B E"]:
+        """Touches every parameter; used to initialise them."""
+        return self.project(self.encode(clip).mean(axis=1))

@@ -1,0 +1,102 @@
+"""What every objective reads and returns, and the steps they share."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from igm_jax import augment, losses, metrics
+from igm_jax.models import pool_bodies
+
+
+@struct.dataclass
+class ClipBatch:
+    """What a step sees of the data: standardised, augmented clips.
+
+    Attributes:
+      clip: [B, M, T, V, C].
+      present: [B, M], False for an absent body; its rows count in no loss and no feature.
+      other: [B, M, T, V, C], the same clips cropped and augmented a second time, or None.
+    """
+
+    clip: Any
+    present: Any
+    other: Any = None
+
+    @property
+    def rows(self) -> Float[Array, "BM T V C"]:
+        """Bodies folded into the batch."""
+        return fold_bodies(self.clip)
+
+
+class ObjectiveOutput(NamedTuple):
+    """What an objective returns beside the loss.
+
+    Attributes:
+      metrics: name → scalar.
+      features: [B, D] pooled features of the real clips.
+      references: [B, E] unit features of the targets, to be enqueued.
+    """
+
+    metrics: dict[str, Float[Array, ""]]
+    features: Float[Array, "B D"]
+    references: Float[Array, "B E"]
+
+
+def fold_bodies(clip: Float[Array, "B M T V C"]) -> Float[Array, "BM T V C"]:
+    """Bodies folded into the batch, those of a clip adjacent."""
+    return clip.reshape(-1, *clip.shape[2:])
+
+
+def random_subset(
+    key: Key[Array, ""], rows: int, num_tokens: int, mask_ratio: float
+) -> tuple[Int[Array, "R N"] | None, Int[Array, "R n"] | None]:
+    """A permutation of each row's tokens and its visible head; None, None if nothing is hidden."""
+    if mask_ratio == 0:
+        return None, None
+    order = augment.random_order(key, rows, num_tokens)
+    return order, order[:, : augment.num_visible(num_tokens, mask_ratio)]
+
+
+def clip_features(
+    model: nn.Module,
+    params: Any,
+    rows: Float[Array, "BM T V C"],
+    present: Bool[Array, "B M"],
+    keep: Int[Array, "BM n"] | None = None,
+    aux: Any = None,
+) -> Float[Array, "B D"]:
+    """Features of each clip: f, mean over the tokens it sees, then over the present bodies."""
+    tokens = model.apply({"params": params}, rows, keep, aux, method="encode")
+    return pool_bodies(tokens.mean(axis=1), present)
+
+
+def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:
+    """Mean over the rows that count; 0 if none does."""
+    weight = where.astype(x.dtype)
+    return (x * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+
+def feature_diagnostics(
+    features: Float[Array, "B D"], distortion: float
+) -> dict[str, Float[Array, ""]]:
+    """How far the features are from a collapse.
+
+    Args:
+      features: [B, D] pooled features.
+      distortion: ε of the coding length.
+
+    Returns:
+      `effective_rank`, `mean_cosine` (over pairs of clips), and per clip the `coding_length` of the
+      unit features with the `residual` R beyond second order, which the theory neglects.
+    """
+    unit = losses.normalize(features)
+    count = features.shape[0]
+    return {
+        "effective_rank": metrics.effective_rank(features),
+        "mean_cosine": metrics.mean_pairwise_cosine(features),
+        "coding_length": losses.coding_length(unit, distortion) / count,
+        "residual": losses.coding_length_residual(unit, distortion) / count,
+    }

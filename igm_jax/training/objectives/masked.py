@@ -1,0 +1,100 @@
+"""Baselines that predict what f does not see: masked autoencoding and motion prediction."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from igm_jax import augment, losses, skeleton
+from igm_jax.models import MaskedAutoencoder, layers, pool_bodies
+from igm_jax.training.config import ObjectiveConfig
+from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean
+
+
+def masked_autoencoding(
+    params: Any,
+    teacher: Any,
+    queue: Float[Array, "Q E"],
+    batch: ClipBatch,
+    key: Key[Array, ""],
+    *,
+    model: MaskedAutoencoder,
+    config: ObjectiveConfig,
+    **_: Any,
+) -> tuple[Float[Array, ""], ObjectiveOutput]:
+    """Mean squared error of the coordinates of the hidden tokens.
+
+    Arguments and result as those of `igm_objective`; `teacher` and `queue` are not read.
+
+    References:
+      SkeletonMAE (Wu et al., 2022, arXiv 2209.02399): reconstruction of masked joints and frames.
+    """
+    k_order, k_input = jax.random.split(key)
+    order = augment.random_order(k_order, len(batch.rows), model.config.encoder.num_tokens)
+    target = layers.patchify(batch.rows, model.config.encoder.patch_frames)
+    return _predict_hidden(params, batch, order, target, k_input, model, config)
+
+
+def motion_prediction(
+    params: Any,
+    teacher: Any,
+    queue: Float[Array, "Q E"],
+    batch: ClipBatch,
+    key: Key[Array, ""],
+    *,
+    model: MaskedAutoencoder,
+    config: ObjectiveConfig,
+    **_: Any,
+) -> tuple[Float[Array, ""], ObjectiveOutput]:
+    """Mean squared error of the motion of the hidden tokens, which are the moving ones by choice.
+
+    Targets are frame-to-frame differences, each token's standardised by itself; tokens are hidden
+    with probability growing with their motion. Arguments and result as those of `igm_objective`;
+    `teacher` and `queue` are not read.
+
+    References:
+      MAMP (Mao et al., ICCV 2023, arXiv 2308.07092): masked motion prediction, motion-aware
+      masking.
+    """
+    k_order, k_input = jax.random.split(key)
+    patch = model.config.encoder.patch_frames
+    motion = layers.patchify(skeleton.motion_stream(batch.rows), patch)
+    order = _still_first(k_order, motion, config.motion_temperature)
+    mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
+    # MAMP's constant: a joint that does not move has a target of zero, not of amplified noise.
+    target = (motion - mean) * jax.lax.rsqrt(variance + 1e-6)
+    return _predict_hidden(params, batch, order, target, k_input, model, config)
+
+
+def _still_first(
+    key: Key[Array, ""], motion: Float[Array, "R N P"], temperature: float
+) -> Int[Array, "R N"]:
+    """A random permutation whose tail, the hidden tokens, prefers those that move most.
+
+    Gumbel noise on log-probabilities and a sort draw without replacement (MAMP, eq. 5).
+    """
+    intensity = jnp.abs(motion).mean(axis=-1)
+    share = intensity / jnp.maximum(intensity.max(axis=-1, keepdims=True), 1e-12)
+    log_p = jax.nn.log_softmax(share / temperature, axis=-1)
+    return jnp.argsort(log_p + jax.random.gumbel(key, log_p.shape), axis=-1)
+
+
+def _predict_hidden(
+    params: Any,
+    batch: ClipBatch,
+    order: Int[Array, "R N"],
+    target: Float[Array, "R N P"],
+    key: Key[Array, ""],
+    model: MaskedAutoencoder,
+    config: ObjectiveConfig,
+) -> tuple[Float[Array, ""], ObjectiveOutput]:
+    visible = augment.num_visible(order.shape[1], config.mask_ratio)
+    noisy = batch.rows + config.input_noise * jax.random.normal(key, batch.rows.shape)
+    tokens = model.apply({"params": params}, noisy, order[:, :visible], method="encode")
+    predicted = model.apply({"params": params}, tokens, order, method="decode")
+    hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)
+    error = jnp.square(predicted[:, visible:] - hidden).mean(axis=(1, 2))
+    loss = masked_mean(error, batch.present.reshape(-1))
+    z = jax.lax.stop_gradient(pool_bodies(tokens.mean(axis=1), batch.present))
+    return loss, ObjectiveOutput({"loss": loss}, z, losses.normalize(z))

@@ -1,0 +1,215 @@
+"""The baselines' objectives against slow references, and what may influence what in them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax import augment, losses
+from igm_jax.models import IGM
+from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
+from igm_jax.training.objectives.masked import _still_first
+from igm_jax.training.program import build_program
+
+KEY = jax.random.key(4)
+PRESENT = jnp.array([[True, True], [True, False], [False, True], [True, True]])
+BASELINES = [name for name in OBJECTIVES if name != "igm"]
+CHANGES = {
+    "data.crops": 2,
+    "objective.mask_ratio": 0.5,
+    "objective.ema_decay": 0.5,
+    "objective.input_noise": 0.1,
+    "objective.temperature": 0.2,
+    "objective.spectral_mu": 3.0,
+}
+
+
+class World:
+    """One baseline with random parameters and clips."""
+
+    def __init__(self, name):
+        self.config = tiny.config({**CHANGES, "objective.name": name})
+        self.model = build_model(self.config)
+        self.params, self.teacher = (tiny.random_params(self.model, seed) for seed in (0, 1))
+        rng = np.random.default_rng(2)
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+        self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
+        self.queue = losses.normalize(draw(16, 16))
+        self._objective = jax.jit(
+            functools.partial(OBJECTIVES[name], model=self.model, config=self.config.objective)
+        )
+        self.apply = jax.jit(self.model.apply, static_argnames="method")
+
+    def run(self, **changes):
+        """(loss, output) with some inputs replaced."""
+        given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "clip", "other")}
+        given |= changes
+        batch = ClipBatch(given["clip"], PRESENT, given["other"])
+        return self._objective(given["params"], given["teacher"], given["queue"], batch, KEY)
+
+    def gradient(self, name, of=lambda loss, output: loss):
+        return jax.grad(lambda x: of(*self.run(**{name: x})))(getattr(self, name))
+
+    def tokens(self, params, rows, keep=None):
+        tokens = self.apply({"params": params}, rows, keep, method="encode")
+        return np.asarray(tokens, np.float64)
+
+
+@functools.cache
+def world(name):
+    return World(name)
+
+
+def rows_of(clip):
+    return np.asarray(clip).reshape(8, 8, 6, 3)
+
+
+def pool(tokens):
+    """Mean over tokens, then over the present bodies, clip by clip."""
+    per_row = tokens.mean(axis=1).reshape(4, 2, -1)
+    return np.stack([z[p].mean(axis=0) for z, p in zip(per_row, np.asarray(PRESENT))])
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def noise_of(key):
+    return 0.1 * np.asarray(jax.random.normal(key, (8, 8, 6, 3)))
+
+
+def patch(x):
+    """[8, 8, 6, 3] → [8, 12, 12]: two spans of four frames, six joints each."""
+    return np.stack(
+        [x[:, 4 * i : 4 * i + 4, j].reshape(8, 12) for i in (0, 1) for j in range(6)], 1
+    )
+
+
+@pytest.mark.parametrize("name", ["masked_autoencoding", "motion_prediction"])
+def test_masked_prediction_against_a_slow_reference(name):
+    w = world(name)
+    rows = rows_of(w.clip)
+    k_order, k_input = jax.random.split(KEY)
+    if name == "masked_autoencoding":
+        order, target = np.asarray(augment.random_order(k_order, 8, 12)), patch(rows)
+    else:
+        motion = np.zeros_like(rows)
+        motion[:, :-1] = rows[:, 1:] - rows[:, :-1]
+        motion = patch(motion)
+        order = np.asarray(_still_first(k_order, jnp.asarray(motion), 0.75))
+        target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, keepdims=True)
+    tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :6])
+    predicted = np.asarray(
+        w.apply({"params": w.params}, jnp.asarray(tokens, jnp.float32), order, method="decode")
+    )
+    errors = []
+    for r in np.flatnonzero(np.asarray(PRESENT).reshape(-1)):
+        errors.append([(predicted[r, i] - target[r, order[r, i]]) ** 2 for i in range(6, 12)])
+    loss, output = w.run()
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
+    np.testing.assert_allclose(output.features, pool(tokens), atol=1e-5)
+    np.testing.assert_allclose(output.references, unit(pool(tokens)), atol=1e-5)
+
+
+def test_moving_tokens_are_hidden_more_often():
+    """Against the law it is meant to follow: the first to be drawn has probability ∝ 1 / p."""
+    motion = jnp.asarray([[[0.0, 0.0], [0.1, -0.1], [0.3, 0.3], [-0.6, 0.6]]])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    order = jax.vmap(lambda k: _still_first(k, motion, 0.5)[0])(keys)
+    last = np.bincount(np.asarray(order[:, -1]), minlength=4) / 4000
+    p = np.exp(np.array([0, 1 / 6, 1 / 2, 1]) / 0.5)
+    np.testing.assert_allclose(last, p / p.sum(), atol=0.03)  # the tail holds the largest
+
+
+@pytest.mark.parametrize("name", ["spectral_contrastive", "momentum_contrast"])
+def test_contrast_against_a_slow_reference(name):
+    w = world(name)
+    k_one, k_other = jax.random.split(KEY)
+
+    def read(params, clip, key):
+        k_keep, k_noise = jax.random.split(key)
+        keep = np.argsort(np.asarray(jax.random.uniform(k_keep, (8, 12))), axis=1)[:, :6]
+        z = pool(w.tokens(params, rows_of(clip) + noise_of(k_noise), keep))
+        return z, unit(z)
+
+    z, one = read(w.params, w.clip, k_one)
+    _, other = read(w.params if name[0] == "s" else w.teacher, w.other, k_other)
+    if name == "spectral_contrastive":
+        a, b = 3**0.5 * one, 3**0.5 * other
+        attraction = np.mean([a[i] @ b[i] for i in range(4)])
+        repulsion = np.mean([(a[i] @ b[j]) ** 2 for i in range(4) for j in range(4) if i != j])
+        expected, references = -2 * attraction + repulsion, one
+    else:
+        queue, terms = np.asarray(w.queue, np.float64), []
+        for q, k in zip(one, other):
+            scores = np.exp(np.array([q @ k, *(queue @ q)]) / 0.2)
+            terms.append(-np.log(scores[0] / scores.sum()))
+        expected, references = np.mean(terms), other
+    loss, output = w.run()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    np.testing.assert_allclose(output.metrics["cos_views"], (one * other).sum(-1).mean(), atol=1e-5)
+    np.testing.assert_allclose(output.features, z, atol=1e-5)
+    np.testing.assert_allclose(output.references, references, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_absent_bodies_influence_nothing(name):
+    w = world(name)
+    absent = ~np.asarray(PRESENT)
+    gradient = np.asarray(w.gradient("clip"))
+    assert not gradient[absent].any()
+    assert np.any(gradient[~absent], axis=(1, 2, 3)).all()
+
+
+def test_only_a_part_of_the_tokens_reaches_the_features():
+    """Half of the twelve, each four frames of one joint."""
+    for name in BASELINES:
+        gradient = world(name).gradient("clip", lambda _, output: output.features.sum())
+        assert not np.any(gradient), "features are handed out as constants"
+    w = world("masked_autoencoding")
+    order = np.asarray(augment.random_order(jax.random.split(KEY)[0], 8, 12))
+    hidden = patch(np.zeros((8, 8, 6, 3)))
+    hidden[np.arange(8)[:, None], order[:, 6:]] = 5.0
+    spans = hidden.reshape(8, 2, 6, 4, 3).swapaxes(2, 3).reshape(4, 2, 8, 6, 3)
+    before, after = w.run()[1], w.run(clip=w.clip + spans)[1]
+    np.testing.assert_array_equal(before.features, after.features)
+    assert abs(before.metrics["loss"] - after.metrics["loss"]) > 0.1  # yet they are the target
+
+
+def test_teacher_and_queue_are_constants_of_momentum_contrast_alone():
+    for name in BASELINES:
+        w = world(name)
+        other = tiny.random_params(w.model, 5)
+        changed = abs(w.run(teacher=other)[0] - w.run()[0]) > 1e-4
+        assert changed == (name == "momentum_contrast"), name
+    assert not any(np.any(x) for x in jax.tree.leaves(world(name).gradient("teacher")))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_learns_through_the_shared_step(name):
+    """The same step as IGM's, on one device; the loss of one batch goes down."""
+    changes = {**CHANGES, "objective.name": name, "objective.input_noise": 0.0}
+    changes |= {"optimizer.learning_rate": 0.01, "optimizer.clip_norm": 10.0, "train.epochs": 20}
+    program = build_program(tiny.config(changes), tiny.INPUTS, 40, jax.devices()[:1])
+    state, key = program.init(jax.random.key(0)), jax.random.key(1)
+    rng = np.random.default_rng(0)
+    clip = rng.normal(size=(8, 2, 8, 6, 3)).astype(np.float32)
+    raw = {"clip": clip, "other": clip + 0.1 * rng.normal(size=clip.shape).astype(np.float32),
+           "present": np.ones((8, 2), bool)}  # fmt: skip
+    before, values = jax.device_get(state.params["encoder"]["embed"]["kernel"]), []
+    for _ in range(60):
+        state, metrics = program.step(state, raw, key)
+        values.append(float(metrics["loss"]))
+    assert np.mean(values[-10:]) < np.mean(values[:10]) - 0.05, values
+    assert np.abs(state.params["encoder"]["embed"]["kernel"] - before).max() > 1e-3
+    assert ("decoder" in state.params) == name.startswith("m") * (name != "momentum_contrast")
+    assert set(state.teacher) == {"encoder"}
+
+
+def test_every_objective_has_its_model():
+    assert isinstance(build_model(tiny.config()), IGM)
+    for name in BASELINES:
+        assert not isinstance(world(name).model, IGM)
