@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
     d.crops = 1  # 2 gives the objective a second view of each clip, cropped and turned anew [ours]
     d.mirror = 0.0  # share of the clips that are mirrored, left and right exchanged [ours]
+    d.shear = 0.0  # random shear of each clip, off-diagonal entries in ± this [ours; AimCLR 0.5]
     d.rotation = (0.3, 0.3, 0.3)  # ± rad about x, y, z, one rotation a clip [MAMP]
 
     m = c.model = ConfigDict()
@@ -80,6 +81,7 @@ def get_config() -> ConfigDict:
     o.aux_tokens = True  # tell f of z_t', t and t' while it re-encodes [paper]
     o.reencode_mask_ratio = 0.9  # share of x̂0's tokens hidden from f [ours]
     o.max_t = 0.9  # clips noised beyond max_t · K are left out of L_ide [ours]
+    o.own_t = False  # L_ide draws its own t up to max_t · K, instead of sharing L_gen's [open]
     o.clean_clip = 5.0  # x̂0 is clipped to ± so many standard deviations [ours]
     o.clean_gradient = False  # let L_ide's gradient pass through x̂0 into g [open]
     o.target_gradient = True  # without a teacher, let L_ide_feat pull f(x) towards f(x̂0) too [open]

@@ -71,6 +71,28 @@ def random_rotation(
     return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip, precision=jax.lax.Precision.HIGHEST)
 
 
+def random_shear(
+    key: Key[Array, ""], clip: Float[Array, "B M T V C"], amplitude: float
+) -> Float[Array, "B M T V C"]:
+    """Shears each clip, all bodies and frames alike: x ← (I + S) x, the diagonal of S zero.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C].
+      amplitude: the other entries of S are uniform in ± this.
+
+    References:
+      Rao et al., Augmented Skeleton Based Contrastive Action Learning (2021), which SkeletonCLR and
+      AimCLR follow with an amplitude of 0.5.
+    """
+    channels = clip.shape[-1]
+    shape = (clip.shape[0], channels, channels)
+    off_diagonal = 1 - jnp.eye(channels, dtype=clip.dtype)[None]
+    shear = jax.random.uniform(key, shape, clip.dtype, -amplitude, amplitude) * off_diagonal
+    moved = jnp.einsum("bij,bmtvj->bmtvi", shear, clip, precision=jax.lax.Precision.HIGHEST)
+    return clip + moved
+
+
 def random_mirror(
     key: Key[Array, ""],
     clip: Float[Array, "B M T V C"],

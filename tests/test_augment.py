@@ -165,3 +165,16 @@ def test_share_of_the_clips_that_is_mirrored():
     signs = np.asarray(augment.random_mirror(jax.random.key(0), clip, (), 0.25))[..., 0]
     assert (np.ptp(signs.reshape(2000, -1), axis=1) == 0).all()
     assert abs((signs[:, 0, 0, 0] < 0).mean() - 0.25) < 0.04
+
+
+def test_shear_is_one_linear_map_a_clip():
+    """Least squares finds it from the points: unit diagonal, the rest within the amplitude."""
+    clip = jax.random.normal(jax.random.key(0), (6, 2, 5, 4, 3))
+    sheared = augment.random_shear(jax.random.key(1), clip, 0.4)
+    entries = []
+    for before, after in zip(np.asarray(clip), np.asarray(sheared)):
+        found, *_ = np.linalg.lstsq(before.reshape(-1, 3), after.reshape(-1, 3), rcond=None)
+        np.testing.assert_allclose(before @ found, after, atol=1e-5)
+        np.testing.assert_allclose(np.diag(found), 1, atol=1e-5)
+        entries.append(found[~np.eye(3, dtype=bool)])
+    assert 0.3 < np.abs(entries).max() < 0.4 and np.ptp(entries) > 0.6

@@ -46,6 +46,7 @@ class DataConfig:
     min_crop_frames: int = 64
     crops: int = 1
     mirror: float = 0.0
+    shear: float = 0.0
     rotation: tuple[float, float, float] = (0.3, 0.3, 0.3)
 
     def __post_init__(self):
@@ -53,9 +54,10 @@ class DataConfig:
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
         _at_least("data", self, 1, "bodies", "min_crop_frames")
-        if self.crops not in (1, 2) or not 0 <= self.mirror <= 1:
+        if self.crops not in (1, 2) or not 0 <= self.mirror <= 1 or self.shear < 0:
             raise InputError(
-                f"data.crops={self.crops} must be 1 or 2 and data.mirror={self.mirror} in [0, 1]"
+                f"data.crops={self.crops} must be 1 or 2, data.mirror={self.mirror} in [0, 1] and "
+                f"data.shear={self.shear} at least 0"
             )
         _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
@@ -87,6 +89,7 @@ class ObjectiveConfig:
     aux_tokens: bool = True
     reencode_mask_ratio: float = 0.9
     max_t: float = 0.9
+    own_t: bool = False
     clean_clip: float = 5.0
     clean_gradient: bool = False
     target_gradient: bool = True

@@ -24,20 +24,22 @@ def prepare_batch(
     config: DataConfig,
     inputs: Inputs,
 ) -> ClipBatch:
-    """Random mirroring and rotation of the joints, then what the networks see of them.
+    """Random mirroring, shear and rotation of the joints, then what the networks see of them.
 
     Args:
       raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], and `other` like
         `clip` where the objective compares two views.
       key: random key.
-      config: `mirror` and `rotation` are read.
+      config: `mirror`, `shear` and `rotation` are read.
       inputs: streams and statistics.
     """
 
     def augmented(clip: Array, key: Key[Array, ""]) -> Array:
-        k_mirror, k_rotation = jax.random.split(key)
+        k_mirror, k_shear, k_rotation = jax.random.split(key, 3)
         if config.mirror > 0:
             clip = augment.random_mirror(k_mirror, clip, inputs.layout.pairs, config.mirror)
+        if config.shear > 0:
+            clip = augment.random_shear(k_shear, clip, config.shear)
         return inputs(augment.random_rotation(k_rotation, clip, config.rotation))
 
     k_clip, k_other = jax.random.split(key)

@@ -54,7 +54,6 @@ def igm_objective(
     """
     k_order, k_input, k_generate, k_reencode = jax.random.split(key, 4)
     setting = {"model": model, "config": config, "alpha_bar": alpha_bar}
-
     num_tokens = model.config.encoder.num_tokens
 
     # f reads a random part of the clip, or of another view of it.
@@ -66,7 +65,9 @@ def igm_objective(
 
     # h makes a condition of it, under which g predicts the noise in the whole clip.
     condition = model.apply({"params": params}, tokens, order, method="condition")
-    loss_gen, generated = _generate(params, batch, condition, k_generate, **setting)
+    loss_gen, generated = _generate(
+        params, batch, condition, k_generate, steps=config.diffusion_steps, **setting
+    )
 
     # What f is held to.
     target = _target(params, teacher, batch, z, noisy, keep, model=model, config=config)
@@ -78,6 +79,10 @@ def igm_objective(
     # f reads what g made of its feature.
     weighted, values = {}, {}
     if config.idempotent:
+        if config.own_t:  # generated once more, only from steps that leave enough of the clip
+            steps = max(1, round(config.max_t * config.diffusion_steps))
+            k_own = jax.random.fold_in(k_generate, 1)
+            _, generated = _generate(params, batch, condition, k_own, steps=steps, **setting)
         z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
         p = _project(model, params, z_hat) - centre
         loss_feat = losses.feature_idempotency_loss(target, p)
@@ -149,14 +154,15 @@ def _generate(
     condition: Any,
     key: Key[Array, ""],
     *,
+    steps: int,
     model: IGM,
     config: ObjectiveConfig,
     alpha_bar: Float[Array, " K"],
 ) -> tuple[Float[Array, ""], Generated]:
-    """L_gen, and the clean clip that the predicted noise implies."""
+    """L_gen at t < `steps`, and the clean clip that the predicted noise implies."""
     k_t, k_noise, k_drop = jax.random.split(key, 3)
     b, bodies = batch.present.shape
-    t = jax.random.randint(k_t, (b,), 0, config.diffusion_steps)
+    t = jax.random.randint(k_t, (b,), 0, steps)
     dropped = jax.random.bernoulli(k_drop, config.condition_drop, (b,))
     noise = jax.random.normal(k_noise, batch.rows.shape)
     row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step

@@ -1,0 +1,112 @@
+"""Ablation: `python experiments/ablate.py --config=configs/nw_ucla.py --grid=constraints`.
+
+Pre-trains and probes every row of a grid with every seed, and prints the table, which is also
+OUT/table.md and OUT/table.json after each run. The same command goes on where it was interrupted.
+Any `--config.KEY=VALUE` holds for all rows.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+
+from absl import flags
+from ml_collections import config_flags
+
+from igm_jax import cli
+from igm_jax.data import open_dataset
+from igm_jax.errors import InputError
+from igm_jax.evaluation import ablation, comparison
+from igm_jax.evaluation.processes import Processes
+
+CONFIG = cli.define_config("configs/synthetic.py")
+GRID = flags.DEFINE_string(
+    "grid",
+    "constraints",
+    f"rows: {', '.join(ablation.GRIDS)}; KEY=VALUE,VALUE;KEY=VALUE,… for every combination; or "
+    "FILE.json with {row: {key: value}}",
+)
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of every row")
+WORKERS = flags.DEFINE_integer("workers", 1, "runs side by side, each on its CPUs", lower_bound=1)
+OUT = flags.DEFINE_string("out", None, "folder; default: runs/ablations/<config.name>-<grid>")
+TEST = flags.DEFINE_bool("test", False, "show test accuracy; choices are made on validation")
+
+
+def main() -> None:
+    """Flags, jobs, processes, one table."""
+    config = cli.experiment_config(CONFIG)
+    seeds = [int(s) for s in SEEDS.value if s.isdecimal()]
+    if not seeds or len(set(seeds)) < len(SEEDS.value):
+        raise InputError(f"--seeds={','.join(SEEDS.value)}: needs distinct whole numbers")
+    name = f"{config.name}-{ablation.slug(GRID.value.removesuffix('.json'))}"
+    out = pathlib.Path(OUT.value or pathlib.Path("runs") / "ablations" / name)
+    jobs = ablation.plan(
+        config,
+        ablation.parse_grid(GRID.value),
+        seeds,
+        out,
+        config_file=config_flags.get_config_filename(flags.FLAGS["config"]),
+        given=config_flags.get_override_values(flags.FLAGS["config"]),
+    )
+    split = "test" if TEST.value else "validation"
+    todo = [job for job in jobs if ablation.measured(job, split) is None]
+    for dataset, path in {(job.config.data.dataset, job.config.data.path) for job in todo}:
+        open_dataset(dataset, path)  # data that is not there is told once, and at once
+
+    failed = []
+
+    def ended(job: ablation.Job, problem: str | None) -> None:
+        if problem:
+            failed.append(job)
+            print(f"error: {job.folder}: {problem}", file=sys.stderr, flush=True)
+        else:
+            print(f"{job.folder}: finished", file=sys.stderr, flush=True)
+            write_table(out, jobs, split)
+
+    workers = min(WORKERS.value, max(1, len(todo)))
+    processes = Processes(pathlib.Path(__file__).resolve().parent, workers)
+    processes.run(todo, ended)
+    text = write_table(out, jobs, split)
+    if processes.stopped:
+        print(f"{processes.stopped.name}: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(128 + processes.stopped)
+    print(text, end="")
+    if failed:
+        sys.exit(1)
+
+
+def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
+    """Writes table.md and table.json of what is finished; gives the former."""
+    entries = comparison.summarize(jobs, split)
+    text = comparison.table_text(jobs, entries, split)
+    environments = [ablation.read_json(job.folder / "environment.json") or {} for job in jobs]
+    content = {
+        "command": shlex.join(["python", "experiments/ablate.py", *sys.argv[1:]]),
+        "split": split,
+        "epochs": sorted({job.config.train.epochs for job in jobs}),
+        "seeds": list(dict.fromkeys(job.seed for job in jobs)),
+        "hardware": {
+            "processor": platform.processor() or platform.machine(),
+            "cpus": os.cpu_count(),
+            "devices": sorted({d for e in environments for d in e.get("devices", [])}),
+            "jax": importlib.metadata.version("jax"),
+        },
+        "rows": entries,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, value in (("table.md", text), ("table.json", json.dumps(content, indent=1) + "\n")):
+        (out / f".{name}.writing").write_text(value)
+        os.replace(out / f".{name}.writing", out / name)
+    return text
+
+
+flags.adopt_module_key_flags(cli)  # for --help
+
+
+if __name__ == "__main__":
+    cli.run(main)

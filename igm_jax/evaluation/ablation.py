@@ -1,0 +1,256 @@
+"""Ablations: rows of config overrides, each with the same seeds, as runs and what they measured.
+
+Nothing is remembered but the run folders: what is still to do and what was measured is read from
+them each time, so that a command that was killed goes on and a table can be made at any moment.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from igm_jax.errors import InputError
+from igm_jax.training import config as configs
+
+_NO_PULL = {"objective.feature_weight": 0.0, "objective.distribution_weight": 0.0}
+
+# The first row of a grid is the one that the others are compared to.
+GRIDS: dict[str, dict[str, dict[str, Any]]] = {
+    "constraints": {
+        "L_gen alone": _NO_PULL,
+        "feature": {"objective.distribution_weight": 0.0},
+        "distribution": {"objective.feature_weight": 0.0},
+        "both": {},
+    },
+    "objectives": {
+        "masked_autoencoding": {"objective.name": "masked_autoencoding"},
+        "motion_prediction": {"objective.name": "motion_prediction"},
+        "igm without idempotency": {"objective.name": "igm", **_NO_PULL},
+        # With what these two cannot do without: a second view, and a teacher.
+        "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
+        "momentum_contrast": {
+            "objective.name": "momentum_contrast",
+            "data.crops": 2,
+            "objective.ema_decay": 0.99,
+        },
+        "igm": {"objective.name": "igm"},
+    },
+}
+
+PROBES = ("linear_probe", "knn")
+
+# Column → the probe, and the key of its first row that holds the accuracy on a split.
+COLUMNS = {
+    "linear": ("linear_probe", "{} %"),
+    "KNN K=1": ("knn", "{} K=1 %"),
+    "KNN K=20": ("knn", "{} K=20 %"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of an ablation.
+
+    Attributes:
+      row: name of the row.
+      overrides: config key → value, what the row sets.
+      seed: its seed.
+      folder: its run folder.
+      config: the experiment.
+      flags: what makes `config` on the command line of experiments/pretrain.py.
+    """
+
+    row: str
+    overrides: dict[str, Any]
+    seed: int
+    folder: pathlib.Path
+    config: configs.ExperimentConfig
+    flags: tuple[str, ...]
+
+    @property
+    def commands(self) -> dict[str, list[str]]:
+        """Script → flags, in the order in which they run."""
+        run = f"--run={self.folder}"
+        return {"pretrain": [*self.flags, run]} | {probe: [run] for probe in PROBES}
+
+
+def parse_grid(text: str) -> dict[str, dict[str, Any]]:
+    """Row name → config key → value.
+
+    Args:
+      text: a key of `GRIDS`; FILE.json with {row: {key: value}}; or KEY=VALUE,VALUE;KEY=VALUE,….
+
+    Raises:
+      InputError: none of the three, or two rows whose folders would have the same name.
+
+    >>> parse_grid("train.epochs=5,10")
+    {'epochs=5': {'train.epochs': 5}, 'epochs=10': {'train.epochs': 10}}
+    """
+    if text.endswith(".json"):
+        try:
+            rows = json.loads(pathlib.Path(text).read_text())
+        except ValueError as error:
+            raise InputError(f"--grid={text}: {error}") from error
+    elif "=" in text:
+        rows = _product(text)
+    elif text in GRIDS:
+        rows = GRIDS[text]
+    else:
+        raise InputError(
+            f"--grid={text} is unknown{configs.nearest(text, GRIDS)}: choose one of "
+            f"{', '.join(GRIDS)}, or give KEY=VALUE,VALUE;… or FILE.json"
+        )
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise InputError(f"--grid={text}: needs {{row name: {{config key: value}}}}")
+    slugs = {slug(name) for name in rows} - {""}
+    if not rows or len(slugs) < len(rows):
+        raise InputError(f"--grid={text}: its row names make no distinct folders: {list(rows)}")
+    return rows
+
+
+def _product(text: str) -> dict[str, dict[str, Any]]:
+    choices: dict[str, list[str]] = {}
+    for part in text.split(";"):
+        key, equals, values = (x.strip() for x in part.partition("="))
+        # Commas within brackets belong to a tuple.
+        words = [v.strip() for v in re.split(r",(?![^(\[]*[)\]])", values)]
+        if not equals or key in choices or len(set(words)) < len(words):
+            raise InputError(f"--grid: {part!r} is no KEY=VALUE,VALUE,… or says something twice")
+        choices[key] = words
+    short = {key: key.rpartition(".")[2] for key in choices}
+    if len(set(short.values())) < len(short):  # encoder.depth and generator.depth
+        short = {key: key for key in choices}
+    rows = {}
+    for words in itertools.product(*choices.values()):
+        row = dict(zip(choices, words))
+        name = " ".join(f"{short[k]}={v}" for k, v in row.items())
+        rows[name] = {k: _literal(v) for k, v in row.items()}
+    return rows
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a bare word
+
+
+def slug(name: str) -> str:
+    """`name` as that of a folder.
+
+    >>> slug("L_gen alone")
+    'l_gen-alone'
+    """
+    return re.sub(r"[^\w.=-]+", "-", name.lower()).strip("-.")
+
+
+def plan(
+    config: configs.ExperimentConfig,
+    rows: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    out: pathlib.Path,
+    *,
+    config_file: str,
+    given: Mapping[str, Any],
+) -> list[Job]:
+    """Every row with every seed, seed by seed, so that early tables compare like with like.
+
+    Args:
+      config: what the config file and the flags say.
+      rows: see `parse_grid`.
+      seeds: one run each; they take the place of `config.seed`.
+      out: OUT/<row>/seed<k> are the run folders.
+      config_file: what `--config` says.
+      given: config key → value of those set by flags; a row has the last word.
+
+    Raises:
+      InputError: an override that does not fit the config (names the row), or a run folder with a
+        run of another config (names it).
+    """
+    jobs = []
+    for seed, (name, overrides) in itertools.product(seeds, rows.items()):
+        try:
+            if "seed" in {**given, **overrides}:
+                raise InputError("config key 'seed' is set by --seeds")
+            mine = _replaced(config, {**overrides, "seed": seed})
+        except InputError as error:
+            raise InputError(f"row {name!r}: {error}") from error
+        # As the config has them: 0 is 0.0 there, and a list a tuple.
+        typed = {k: functools.reduce(getattr, k.split("."), mine) for k in overrides}
+        flags = [f"--config.{k}={v}" for k, v in {**given, **typed, "seed": seed}.items()]
+        folder = out / slug(name) / f"seed{seed}"
+        jobs.append(Job(name, typed, seed, folder, mine, (f"--config={config_file}", *flags)))
+        _check_folder(jobs[-1])
+    return jobs
+
+
+def _replaced(
+    config: configs.ExperimentConfig, overrides: Mapping[str, Any]
+) -> configs.ExperimentConfig:
+    mapping = configs.to_mapping(config)
+    for name, value in overrides.items():
+        *groups, key = name.split(".")
+        group = mapping
+        for part in groups:
+            group = group.setdefault(part, {})
+            if not isinstance(group, dict):
+                raise InputError(f"config has no key {name!r}: {part!r} is no group of keys")
+        if isinstance(group.get(key), dict):
+            # It would put the rest of the group back to its defaults.
+            raise InputError(f"config key {name!r}: set the keys of a group one by one")
+        group[key] = value
+    return configs.from_mapping(configs.ExperimentConfig, mapping)
+
+
+def _check_folder(job: Job) -> None:
+    saved = read_json(job.folder / "config.json") or {}
+    changed = configs.differences(saved, configs.to_mapping(job.config))
+    # As for experiments/pretrain.py, a run that never got to a checkpoint has nothing to lose.
+    kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
+    if changed and any(any(job.folder.glob(pattern)) for pattern in kept):
+        raise InputError(
+            f"{job.folder} holds a run of another config ({'; '.join(changed[:4])}"
+            f"{' …' if len(changed) > 4 else ''}): choose another --out"
+        )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """A JSON file, or None if it is not there or its writer was killed half-way."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(path.read_text())
+    return None
+
+
+def _reports(job: Job) -> list[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError):
+        lines = (job.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    return []
+
+
+def last_step(job: Job) -> int | None:
+    """The step at which the last epoch ended, or None if it has not."""
+    ends = [r["step"] for r in _reports(job) if r.get("epoch", 0) >= job.config.train.epochs]
+    return ends[-1] if ends else None
+
+
+def probe_rows(job: Job, probe: str) -> list[dict[str, Any]] | None:
+    """What a probe found after the last epoch, or None if it is still to run."""
+    saved = read_json(job.folder / f"{probe}.json")
+    return saved["rows"] if saved and saved["step"] == last_step(job) else None
+
+
+def measured(job: Job, split: str) -> dict[str, float] | None:
+    """Column → value of a finished run on `split`, "validation" or "test"; else None."""
+    rows = {probe: probe_rows(job, probe) for probe in PROBES}
+    if not all(rows.values()):
+        return None
+    values = {name: rows[probe][0][key.format(split)] for name, (probe, key) in COLUMNS.items()}
+    ranks = [r["val_effective_rank"] for r in _reports(job) if "val_effective_rank" in r]
+    return values | ({"effective rank": ranks[-1]} if ranks else {})

@@ -1,0 +1,461 @@
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tiny
+from absl import flags
+from ml_collections import config_flags
+from scipy import stats
+
+from igm_jax.errors import InputError
+from igm_jax.evaluation import ablation, comparison, processes
+from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+
+ROWS = {"first": {}, "second row": {"objective.mask_ratio": 0.25}}
+
+
+def plan(out, rows=ROWS, seeds=(0, 1), given=None, config=None):
+    config = config or tiny.config(given)
+    return ablation.plan(config, rows, seeds, out, config_file="configs/x.py", given=given or {})
+
+
+def finish(job, linear=50.0, nearest=40.0, rank=5.0, step=10):
+    """The files of a finished run, with these numbers and larger ones on the test split."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "config.json").write_text(json.dumps(to_mapping(job.config)))
+    reports = []
+    for at, epoch in ((5, 1.0), (step, float(job.config.train.epochs))):
+        reports += [{"step": at, "epoch": epoch}]
+        reports += [{"step": at, "val_effective_rank": rank + step - at}] if rank else []
+    (job.folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in reports))
+    for probe, row in (
+        ("linear_probe", {"validation %": linear, "test %": linear + 1}),
+        (
+            "knn",
+            {
+                "validation K=1 %": nearest,
+                "validation K=20 %": nearest + 2,
+                "test K=1 %": nearest + 1,
+                "test K=20 %": nearest + 3,
+            },
+        ),
+    ):
+        content = {"step": step, "rows": [row, {"features": "raw"}]}
+        (job.folder / f"{probe}.json").write_text(json.dumps(content))
+
+
+# Grids
+
+
+def test_named_grids_start_with_what_the_others_are_compared_to():
+    rows = ablation.parse_grid("constraints")
+    assert list(rows) == ["L_gen alone", "feature", "distribution", "both"]
+    assert rows["L_gen alone"] == {**rows["feature"], **rows["distribution"]}
+    assert rows["both"] == {}
+    assert {row["objective.name"] for row in ablation.parse_grid("objectives").values()} == {
+        "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
+        "igm",
+    }  # fmt: skip
+
+
+def test_inline_grid_is_every_combination():
+    rows = ablation.parse_grid("objective.mask_ratio=0.5, 0.7; data.view=body")
+    assert rows == {
+        "mask_ratio=0.5 view=body": {"objective.mask_ratio": 0.5, "data.view": "body"},
+        "mask_ratio=0.7 view=body": {"objective.mask_ratio": 0.7, "data.view": "body"},
+    }
+    (row,) = ablation.parse_grid("data.crop=(0.5,1.0);train.tensorboard=True").values()
+    assert row == {"data.crop": (0.5, 1.0), "train.tensorboard": True}
+    rows = ablation.parse_grid("model.encoder.depth=1,2;model.generator.depth=1")
+    assert "model.encoder.depth=2 model.generator.depth=1" in rows
+
+
+def test_grid_from_a_file(tmp_path):
+    (tmp_path / "grid.json").write_text(json.dumps(ROWS))
+    assert ablation.parse_grid(f"{tmp_path}/grid.json") == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("constrants", "did you mean 'constraints'"),
+        ("a=1;b", "'b' is no KEY=VALUE"),
+        ("a=1;a=2", "'a=2' .* something twice"),
+        ("a=1,1", "'a=1,1' .* something twice"),
+        ("a=[1],(1)", "no distinct folders"),
+        ('{"row": {}', "Expecting"),
+        ("[]", "needs {row name"),
+        ('{"row": 3}', "needs {row name"),
+        ("{}", "no distinct folders"),
+        ('{"..": {}}', "no distinct folders"),
+        ('{"A b": {}, "a/b": {}}', "no distinct folders"),
+    ],
+)
+def test_grid_that_is_none(text, told, tmp_path):
+    if text[0] in "[{":
+        (tmp_path / "x.json").write_text(text)
+        text = f"{tmp_path}/x.json"
+    with pytest.raises(InputError, match=told):
+        ablation.parse_grid(text)
+
+
+# Jobs
+
+
+@pytest.mark.parametrize("name", ablation.GRIDS)
+def test_named_grid_fits_the_config(name, tmp_path):
+    jobs = plan(tmp_path, ablation.parse_grid(name))
+    assert len({job.config for job in jobs}) == len(jobs)
+
+
+def test_every_row_has_every_seed_and_early_tables_have_all_rows(tmp_path):
+    jobs = plan(tmp_path, given={"train.epochs": 3})
+    assert [(job.row, job.seed) for job in jobs] == [
+        ("first", 0), ("second row", 0), ("first", 1), ("second row", 1),
+    ]  # fmt: skip
+    assert jobs[3].folder == tmp_path / "second-row" / "seed1"
+    config = {"train.epochs": 3, "objective.mask_ratio": 0.25, "seed": 1}
+    assert jobs[3].config == tiny.config(config)
+    assert list(jobs[3].commands) == ["pretrain", "linear_probe", "knn"]
+    assert not any(tmp_path.iterdir())
+
+
+def test_flags_make_the_config_of_the_job(tmp_path, monkeypatch):
+    """Parsed as pretrain.py parses them, for each type of value; a row overrules a flag."""
+    path = tmp_path / "config.py"
+    path.write_text(
+        "import json, ml_collections\n"
+        f"VALUES = json.loads({json.dumps(to_mapping(tiny.config()))!r})\n"
+        "def tuples(x):\n"
+        "    return {k: tuple(v) if isinstance(v, list) else tuples(v) if isinstance(v, dict)"
+        " else v for k, v in x.items()}\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict(tuples(VALUES))\n"
+    )
+    given = {"train.epochs": 3, "name": "a name", "objective.mask_ratio": 0.75}
+    row = {
+        "objective.mask_ratio": 0,
+        "data.crop": [0.25, 1],
+        "probe.learning_rates": (0.5,),
+        "train.tensorboard": True,
+        "objective.centre_features": False,
+        "data.view": "camera",
+    }
+    (job,) = ablation.plan(
+        tiny.config(given), {"row": row}, [7], tmp_path, config_file=str(path), given=given
+    )
+    assert job.overrides["data.crop"] == (0.25, 1.0)
+    argv = ["pretrain.py", *job.flags]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
+    values(argv)
+    assert from_mapping(ExperimentConfig, holder.value.to_dict()) == job.config
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"objective.mask_ratoi": 0.5}, "'objective.mask_ratoi' .did you mean 'mask_ratio'"),
+        ({"objetcive.mask_ratio": 0.5}, "did you mean 'objective'"),
+        ({"objective.mask_ratio": "0.5"}, "needs float, not '0.5'"),
+        ({"train.epochs": 2.5}, "needs int, not 2.5"),
+        ({"objective.mask_ratio": 2}, "needs 0 <= ratio < 1"),
+        ({"objective": 2}, "one by one"),
+        ({"objective": {"mask_ratio": 0.5}}, "one by one"),
+        ({"name.x": 2}, "'name' is no group"),
+        ({"seed": 2}, "--seeds"),
+    ],
+)
+def test_row_that_the_config_refuses_is_named(row, told, tmp_path):
+    with pytest.raises(InputError, match=f"row 'bad': .*{told}"):
+        plan(tmp_path, {"good": {}, "bad": row})
+
+
+def test_folder_with_a_run_of_another_config_is_named(tmp_path):
+    finish(plan(tmp_path)[1])
+    plan(tmp_path)
+    other = {**ROWS, "second row": {"objective.mask_ratio": 0.75}}
+    with pytest.raises(InputError, match=r"second-row/seed0 holds .*mask_ratio: 0.25 → 0.75"):
+        plan(tmp_path, other)
+    for name in ("linear_probe.json", "knn.json"):
+        (tmp_path / "second-row" / "seed0" / name).unlink()
+    plan(tmp_path, other)  # without a checkpoint there is nothing to lose
+    (tmp_path / "second-row" / "seed0" / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(InputError, match="second-row/seed0"):
+        plan(tmp_path, other)
+
+
+# Results
+
+
+def test_run_is_measured_when_both_probes_saw_its_last_step(tmp_path):
+    job = plan(tmp_path)[0]
+    assert ablation.measured(job, "test") is None
+    finish(job, linear=50.0, nearest=40.0, rank=5.0)
+    assert ablation.measured(job, "validation") == {
+        "linear": 50.0, "KNN K=1": 40.0, "KNN K=20": 42.0, "effective rank": 5.0,
+    }  # fmt: skip
+    assert ablation.measured(job, "test")["linear"] == 51.0
+
+
+@pytest.mark.parametrize("name", ["linear_probe.json", "knn.json", "metrics.jsonl"])
+def test_killed_while_a_file_was_written(name, tmp_path):
+    job = plan(tmp_path)[0]
+    finish(job, rank=None)
+    path = job.folder / name
+    path.write_text(path.read_text()[:-5])
+    assert ablation.measured(job, "validation") is None
+    path.unlink()
+    assert ablation.measured(job, "validation") is None
+
+
+def test_probe_of_an_earlier_step_is_not_the_result(tmp_path):
+    job = plan(tmp_path)[0]
+    finish(job)
+    saved = json.loads((job.folder / "knn.json").read_text())
+    (job.folder / "knn.json").write_text(json.dumps({**saved, "step": 5}))
+    assert ablation.measured(job, "validation") is None
+    assert ablation.probe_rows(job, "linear_probe") and not ablation.probe_rows(job, "knn")
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_difference_and_interval_are_those_of_the_paired_test(count):
+    rng = np.random.default_rng(count)
+    a, b = rng.normal(70, 2, (2, count))
+    values, reference = dict(enumerate(a)), dict(enumerate(b))
+    # A seed that one of them lacks does not count; nor does the order.
+    found = comparison.paired_difference(values | {99: 0.0}, dict(reversed(reference.items())))
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    np.testing.assert_allclose(found["mean"], (a - b).mean(), rtol=1e-12)
+    np.testing.assert_allclose([found["low"], found["high"]], interval, rtol=1e-9)
+    assert found["seeds"] == list(range(count))
+    expected = {"mean": a.mean(), "std": np.sqrt(((a - a.mean()) ** 2).sum() / (count - 1))}
+    assert comparison.spread(values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_statistics_of_too_few_seeds():
+    assert comparison.spread({}) == {"mean": None, "std": None}
+    assert comparison.spread({3: 70.0}) == {"mean": 70.0, "std": None}
+    assert comparison.paired_difference({0: 1.0}, {1: 1.0}) is None
+    one = {"seeds": [1], "mean": 2.0, "low": None, "high": None}
+    assert comparison.paired_difference({0: 1.0, 1: 5.0}, {1: 3.0}) == one
+
+
+def table(jobs, split="validation"):
+    text = comparison.table_text(jobs, comparison.summarize(jobs, split), split)
+    head, empty, *lines = text.splitlines()
+    assert empty == ""
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return head, [dict(zip(header, row)) for row in rows]
+
+
+def test_table_of_finished_runs(tmp_path):
+    jobs = plan(tmp_path)
+    for job, linear in zip(jobs, (50.0, 51.5, 52.0, 54.5)):
+        finish(job, linear=linear)
+    head, (first, second) = table(jobs)
+    assert head.startswith("tiny, validation accuracy in %, 2 epochs, seeds 0, 1: mean ± sample")
+    assert first == {
+        "row": "first", "linear": "51.00 ± 1.41", "Δ linear": "-", "KNN K=1": "40.00 ± 0.00",
+        "Δ KNN K=1": "-", "KNN K=20": "42.00 ± 0.00", "effective rank": "5.00 ± 0.00",
+    }  # fmt: skip
+    assert second["linear"] == "53.00 ± 2.12"
+    assert second["Δ linear"] == "+2.00 [-4.35, +8.35]"
+    head, (first, _) = table(jobs, "test")
+    assert "test accuracy" in head and first["linear"] == "52.00 ± 1.41"
+
+
+def test_table_while_runs_are_missing(tmp_path):
+    jobs = plan(tmp_path)
+    _, rows = table(jobs)
+    assert [(row["linear"], row["seeds"]) for row in rows] == [("-", "0 of 2")] * 2
+    finish(jobs[0], linear=50.0)
+    finish(jobs[1], linear=51.0)
+    finish(jobs[3], linear=53.0)
+    _, (first, second) = table(jobs)
+    assert (first["linear"], first["seeds"]) == ("50.00", "1 of 2")
+    assert (second["linear"], second["seeds"]) == ("52.00 ± 1.41", "2 of 2")
+    assert second["Δ linear"] == "+1.00"  # over the seed that both have
+
+
+def test_column_that_a_run_lacks_is_left_out(tmp_path):
+    jobs = plan(tmp_path)
+    for job in jobs:
+        finish(job)
+    finish(jobs[2], rank=None)
+    assert "effective rank" not in table(jobs)[1][0]
+
+
+def test_summary_is_json_with_commands_that_can_be_repeated(tmp_path):
+    jobs = plan(tmp_path)
+    for job in jobs:
+        finish(job)
+    first, second = json.loads(json.dumps(comparison.summarize(jobs, "validation")))
+    assert second["overrides"] == {"objective.mask_ratio": 0.25}
+    run = tmp_path / "second-row" / "seed1"
+    assert second["commands"]["1"] == [
+        f"python experiments/pretrain.py --config=configs/x.py --config.objective.mask_ratio=0.25 "
+        f"--config.seed=1 --run={run}",
+        f"python experiments/linear_probe.py --run={run}",
+        f"python experiments/knn.py --run={run}",
+    ]
+    assert second["columns"]["linear"]["values"] == {"0": 50.0, "1": 50.0}
+    assert second["columns"]["linear"]["difference"]["high"] == 0
+    assert "difference" not in first["columns"]["linear"]
+
+
+# Processes, with scripts that write what the true ones write
+
+SCRIPT = """
+import json, os, pathlib, signal, sys, time
+out, script = pathlib.Path(__file__).parent, pathlib.Path(__file__).stem
+flags = dict(a.split("=", 1) for a in sys.argv[1:])
+run = pathlib.Path(flags["--run"])
+run.mkdir(parents=True, exist_ok=True)
+name = f"{run.parent.name}-{run.name}"
+with open(out / "calls", "a") as calls:
+    print(script, name, *(sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []),
+          file=calls)
+if script != "pretrain":
+    if (out / f"fail-{name}").exists():
+        print("error: out of luck\\n")
+        sys.exit(3)
+    keys = ["validation %", "validation K=1 %", "validation K=20 %"]
+    row = dict.fromkeys(keys, 50.0)
+    (run / f"{script}.json").write_text(json.dumps({"step": 10, "rows": [row]}))
+elif (out / "wait").exists():
+    def save(number, _):
+        print(f"{signal.Signals(number).name}: saved step 5", flush=True)
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, save)
+    (out / f"starts-{name}").write_text(str(os.getpid()))
+    (out / f"starts-{name}").rename(out / f"waits-{name}")
+    time.sleep(60)
+else:
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 10, "epoch": 2.0}) + "\\n")
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    for name in ("pretrain", "linear_probe", "knn"):
+        (tmp_path / f"{name}.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def run(scripts, jobs, workers=2):
+    """The processes, and what went wrong by run."""
+    problems = {}
+    all_ = processes.Processes(scripts, workers)
+    all_.run(jobs, lambda job, problem: problems.update({job.folder.name: problem}))
+    return all_, problems
+
+
+def calls(scripts):
+    return [line.split() for line in (scripts / "calls").read_text().splitlines()]
+
+
+def soon(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not pin")
+def test_workers_have_their_own_cpus(scripts):
+    jobs = plan(scripts / "runs", {"row": {}}, seeds=range(4))
+    before = os.sched_getaffinity(0)
+    all_, problems = run(scripts, jobs)
+    assert problems == {f"seed{k}": None for k in range(4)} and all_.stopped is None
+    assert all(ablation.measured(job, "validation") for job in jobs)
+    log = (scripts / "runs" / "row" / "seed0.log").read_text()
+    assert [line.split()[2].rpartition("/")[2] for line in log.splitlines()] == [
+        "pretrain.py", "linear_probe.py", "knn.py",
+    ]  # fmt: skip
+    shares = {tuple(line[2:]) for line in calls(scripts)}
+    if len(before) > 1:
+        one, two = shares
+        assert not set(one) & set(two) and len(one) + len(two) == len(before)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_failed_run_is_told_with_its_last_line_and_the_others_go_on(scripts):
+    jobs = plan(scripts / "runs", {"row": {}}, seeds=range(3))
+    (scripts / "fail-row-seed1").touch()
+    _, problems = run(scripts, jobs, workers=1)
+    told = "linear_probe.py ended with exit code 3 before its end: error: out of luck"
+    assert problems == {"seed0": None, "seed1": told, "seed2": None}
+    # The same again, after the reason is gone: only what is missing runs.
+    (scripts / "fail-row-seed1").unlink()
+    (scripts / "calls").unlink()
+    assert run(scripts, jobs, workers=1)[1] == {f"seed{k}": None for k in range(3)}
+    expected = [[script, "row-seed1"] for script in ("pretrain", "linear_probe", "knn")]
+    assert [line[:2] for line in calls(scripts)] == expected
+
+
+def test_signal_reaches_the_runs_and_the_same_command_goes_on(scripts):
+    jobs = plan(scripts / "runs", {"row": {}}, seeds=range(3))
+    (scripts / "wait").touch()
+
+    def interrupt():
+        soon(lambda: all((scripts / f"waits-row-seed{k}").exists() for k in range(2)))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    handler = signal.getsignal(signal.SIGTERM)
+    thread.start()
+    all_, problems = run(scripts, jobs)
+    thread.join()
+    assert all_.stopped == signal.SIGTERM and problems == {}
+    assert signal.getsignal(signal.SIGTERM) == handler
+    for k in range(2):
+        log = (scripts / "runs" / "row" / f"seed{k}.log").read_text()
+        assert log.endswith("SIGTERM: saved step 5\n")
+    assert {name for _, name, *_ in calls(scripts)} == {"row-seed0", "row-seed1"}
+    (scripts / "wait").unlink()
+    assert run(scripts, jobs)[1] == {f"seed{k}": None for k in range(3)}
+
+
+def test_run_stopped_from_elsewhere_is_not_finished(scripts):
+    (job,) = plan(scripts / "runs", {"row": {}}, seeds=[0])
+    (scripts / "wait").touch()
+
+    def interrupt():
+        soon((scripts / "waits-row-seed0").exists)
+        os.kill(int((scripts / "waits-row-seed0").read_text()), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    all_, problems = run(scripts, [job])
+    thread.join()
+    assert all_.stopped is None
+    assert problems["seed0"].endswith("exit code 0 before its end: SIGTERM: saved step 5")
+
+
+def test_run_of_a_killed_command_is_waited_for(scripts, capsys):
+    """What a killed command has started holds the lock of the log, and may finish the run."""
+    (job,) = plan(scripts / "runs", {"row": {}}, seeds=[0])
+    job.folder.mkdir(parents=True)
+    with open(job.folder.with_name("seed0.log"), "a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        code = f"import pathlib, time; p = pathlib.Path({str(scripts / 'go')!r})\n"
+        code += "while not p.exists(): time.sleep(0.02)"
+        orphan = subprocess.Popen([sys.executable, "-c", code], stdout=log)
+    problems = []
+    timer = threading.Timer(0.5, lambda: (problems.append("waited"), (scripts / "go").touch()))
+    finish(job)
+    (job.folder / "knn.json").unlink()
+    timer.start()
+    processes.Processes(scripts, 1).run([job], lambda _, problem: problems.append(problem))
+    assert problems == ["waited", None] and orphan.wait() == 0
+    assert calls(scripts)[-1][0] == "knn"
+    assert capsys.readouterr().err == (f"{job.folder}.log: still written to, by an earlier start\n")
