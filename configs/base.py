@@ -142,6 +142,33 @@ def small_networks(c: ConfigDict) -> None:
     c.train.batch_size = 32
 
 
+def two_views(c: ConfigDict) -> None:
+    """f reads one view of a clip, g generates another, and L_ide compares f of both.
+
+    The recipe for small sets that docs/experiments.md led to. Strong augmentation makes features
+    invariant only if f and g see different draws of it; L_ide takes its doubles from small t, where
+    they are clips and not noise; and the spectral repulsion, the second-order entropy, takes part
+    from the beginning, so that nothing needs a teacher, a late start or auxiliary tokens.
+    """
+    c.data.update(crops=2, mirror=0.5, rotation=(0.6, 0.6, 0.6), streams=("joint", "motion"))
+    c.model.encoder.channels = 6
+    c.objective.update(
+        mask_ratio=0.3,
+        reencode_mask_ratio=0.3,
+        condition_drop=0.0,
+        feature_weight=4.0,
+        entropy_weight=8.0,
+        entropy="second_order",
+        ramp_epochs=10,
+        own_t=True,
+        max_t=0.15,
+        aux_tokens=False,
+        ema_decay=0.0,
+        centre_features=False,
+    )
+    c.train.batch_size = 64
+
+
 def smoke(c: ConfigDict) -> ConfigDict:
     """The same experiment in seconds: tiny networks, two epochs. Shows that it runs, no more."""
     c.name += "-smoke"

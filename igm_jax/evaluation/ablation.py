@@ -19,11 +19,13 @@ from igm_jax.errors import InputError
 from igm_jax.training import config as configs
 
 _NO_PULL = {"objective.feature_weight": 0.0, "objective.distribution_weight": 0.0}
+_L_GEN_ALONE = {**_NO_PULL, "objective.entropy_weight": 0.0}
 
 # The first row of a grid is the one that the others are compared to.
 GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "constraints": {
-        "L_gen alone": _NO_PULL,
+        "L_gen alone": _L_GEN_ALONE,
+        "entropy": _NO_PULL,
         "feature": {"objective.distribution_weight": 0.0},
         "distribution": {"objective.feature_weight": 0.0},
         "both": {},
@@ -31,7 +33,7 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "objectives": {
         "masked_autoencoding": {"objective.name": "masked_autoencoding"},
         "motion_prediction": {"objective.name": "motion_prediction"},
-        "igm without idempotency": {"objective.name": "igm", **_NO_PULL},
+        "igm without idempotency": {"objective.name": "igm", **_L_GEN_ALONE},
         # With what these two cannot do without: a second view, and a teacher.
         "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "momentum_contrast": {

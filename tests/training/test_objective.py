@@ -36,6 +36,13 @@ ANOTHER_WAY = {
     "objective.schedule": "cosine",
     "objective.reencode_mask_ratio": 0.25,
 }
+TWO_VIEWS = {
+    **ANOTHER_WAY,
+    "data.crops": 2,
+    "objective.own_t": True,
+    "objective.max_t": 0.4,
+    "objective.target_sees_all": True,
+}
 PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
 
 
@@ -54,6 +61,9 @@ class World:
         rng = np.random.default_rng(2)
         self.present = jnp.asarray(present)
         self.clip = jnp.asarray(rng.normal(size=(*self.present.shape, 8, 6, 3)), jnp.float32)
+        self.other = None
+        if self.config.data.crops == 2:
+            self.other = jnp.asarray(rng.normal(size=self.clip.shape), jnp.float32)
         width = self.config.model.projector_width or self.config.model.encoder.width
         rows = self.config.objective.queue_size
         self.queue = losses.normalize(jnp.asarray(rng.normal(size=(rows, width)), jnp.float32))
@@ -67,7 +77,7 @@ class World:
             params,
             teacher,
             queue,
-            ClipBatch(clip, present),
+            ClipBatch(clip, present, self.other),
             key,
             model=self.model,
             config=self.config.objective,
@@ -96,6 +106,7 @@ class World:
 WORLDS = {
     "all": ALL_ON,
     "another": ANOTHER_WAY,
+    "two views": TWO_VIEWS,
     "frozen": {**ALL_ON, "objective.target_gradient": False},
     "centred, no aux": {
         **ALL_ON, "objective.aux_tokens": False, "objective.centre_features": True
@@ -130,10 +141,11 @@ def nonzero(tree):
     return bool(leaves) and all(np.any(x) and np.isfinite(x).all() for x in leaves)
 
 
-def draws(w, key=KEY):
+def draws(w, key=None, steps=1000):
     """t and which clips keep their condition, from the same keys in the same order."""
-    k_t, _, k_drop = jax.random.split(jax.random.split(key, 4)[2], 3)
-    t = np.asarray(jax.random.randint(k_t, (len(w.present),), 0, 1000))
+    key = jax.random.split(KEY, 4)[2] if key is None else key
+    k_t, _, k_drop = jax.random.split(key, 3)
+    t = np.asarray(jax.random.randint(k_t, (len(w.present),), 0, steps))
     dropped = jax.random.bernoulli(k_drop, w.config.objective.condition_drop, (len(w.present),))
     return t, ~np.asarray(dropped)
 
@@ -164,7 +176,6 @@ def naive_objective(w, ramp):
     """METHOD in float64, clip by clip; only the networks themselves are the library's."""
     o, (b, bodies), rows = w.config.objective, w.present.shape, w.present.size
     k_order, k_input, k_generate, k_reencode = jax.random.split(KEY, 4)
-    _, k_noise, _ = jax.random.split(k_generate, 3)
     k_keep, k_t, k_feature = jax.random.split(k_reencode, 3)
     share = np.asarray(w.alpha_bar, np.float64)
     present = np.asarray(w.present)
@@ -192,24 +203,33 @@ def naive_objective(w, ramp):
     clip = np.asarray(w.clip, np.float64).reshape(rows, 8, 6, 3)
     order = order_of(k_order)
     visible = order[:, : round(12 * (1 - o.mask_ratio))]
-    noisy = clip + o.input_noise * np.asarray(jax.random.normal(k_input, clip.shape))
+    read = clip if w.other is None else np.asarray(w.other, np.float64).reshape(clip.shape)
+    noisy = read + o.input_noise * np.asarray(jax.random.normal(k_input, clip.shape))
     tokens = network("encode", w.params, noisy, visible)
     z = pool(tokens)
 
     adapted = naive_mdff(tokens, 0.1)
-    t, conditioned = draws(w)
-    noise = np.asarray(jax.random.normal(k_noise, clip.shape), np.float64)
-    row_t = np.repeat(t, bodies)
-    a = share[row_t][:, None, None, None]
-    x_t = np.sqrt(a) * clip + np.sqrt(1 - a) * noise
-    predicted = network(
-        "generate", w.params, x_t, Condition(adapted.mean(1), adapted, order), row_t,
-        np.repeat(~conditioned, bodies),
-    )  # fmt: skip
-    error = [((predicted - noise)[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
-    values = {"loss_gen": np.mean(error)}
 
-    clean = np.clip((x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a), -o.clean_clip, o.clean_clip)
+    def generate(key, steps):
+        t, conditioned = draws(w, key, steps)
+        noise = np.asarray(jax.random.normal(jax.random.split(key, 3)[1], clip.shape), np.float64)
+        row_t = np.repeat(t, bodies)
+        a = share[row_t][:, None, None, None]
+        x_t = np.sqrt(a) * clip + np.sqrt(1 - a) * noise
+        predicted = network(
+            "generate", w.params, x_t, Condition(adapted.mean(1), adapted, order), row_t,
+            np.repeat(~conditioned, bodies),
+        )  # fmt: skip
+        clean = (x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a)
+        return t, conditioned, predicted - noise, np.clip(clean, -o.clean_clip, o.clean_clip)
+
+    t, conditioned, wrong, clean = generate(k_generate, 1000)
+    error = [(wrong[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
+    values = {"loss_gen": np.mean(error)}
+    if o.own_t:
+        own = jax.random.fold_in(k_generate, 1)
+        t, conditioned, _, clean = generate(own, round(1000 * o.max_t))
+
     feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, 1000))
     s = share[feature_t][:, None]
     noisy_feature = np.sqrt(s) * unit(z) + np.sqrt(1 - s) * np.asarray(
@@ -222,7 +242,8 @@ def naive_objective(w, ramp):
 
     target = project(w.params, z)
     if w.teacher:
-        target = project(w.teacher, pool(network("encode", w.teacher, noisy, visible)))
+        seen = (noisy,) if o.target_sees_all else (noisy, visible)
+        target = project(w.teacher, pool(network("encode", w.teacher, *seen)))
     centre = target.mean(axis=0) if o.centre_features else 0
     target, p, own = (
         target - centre,
@@ -251,7 +272,7 @@ def naive_objective(w, ramp):
     return values, z, unit(target)
 
 
-@pytest.mark.parametrize("name", ["all", "another"])
+@pytest.mark.parametrize("name", ["all", "another", "two views"])
 def test_against_a_slow_reference(name):
     w = world(name)
     loss, output, _ = w.run(ramp=0.6)
@@ -381,7 +402,7 @@ def test_only_clips_that_left_a_trace_are_held_to_idempotency(name):
 
 def test_batch_of_which_no_clip_counts():
     w, key = world("all"), jax.random.key(34)
-    t, conditioned = draws(w, key)
+    t, conditioned = draws(w, jax.random.split(key, 4)[2])
     assert not (conditioned & (t <= 700)).any()
     _, output, gradients = w.run(key=key)
     assert output.metrics["loss_feat"] == 0 and output.metrics["loss_dist"] == 0
