@@ -58,9 +58,11 @@ def get_config() -> ConfigDict:
     g.remat = False
 
     o = c.objective = ConfigDict()
-    o.name = "igm"  # or a baseline: masked_autoencoding, motion_prediction, spectral_contrastive,
-    # momentum_contrast. With both idempotency weights 0, igm is masked conditional diffusion
-    # (MacDiff). Baselines use the keys of the same name: mask_ratio, input_noise, temperature, …
+    # A baseline instead: masked_autoencoding, motion_prediction, spectral_contrastive or
+    # momentum_contrast; they read the keys that they share with IGM (mask_ratio, input_noise,
+    # temperature, ema_decay, queue_size). With the weights of idempotency and entropy 0 and one
+    # crop, igm itself is masked conditional diffusion (MacDiff).
+    o.name = "igm"
     o.schedule = "inverse_cosine"  # noise schedule [MacDiff]; or cosine, linear
     o.diffusion_steps = 1000  # K [MacDiff]
     o.mask_ratio = 0.9  # share of the tokens hidden from f; 0 conditions on the pooled feature
@@ -143,7 +145,7 @@ def small_networks(c: ConfigDict) -> None:
 
 
 def two_views(c: ConfigDict) -> None:
-    """f reads one view of a clip, g generates another, and L_ide compares f of both.
+    """Of two views of a clip, f reads one and g generates the other; L_ide compares f of both.
 
     The recipe for small sets that docs/experiments.md led to. Strong augmentation makes features
     invariant only if f and g see different draws of it; L_ide takes its doubles from small t, where
@@ -157,8 +159,10 @@ def two_views(c: ConfigDict) -> None:
         reencode_mask_ratio=0.3,
         condition_drop=0.0,
         feature_weight=4.0,
+        distribution_weight=0.0,
         entropy_weight=8.0,
         entropy="second_order",
+        start_epoch=0,
         ramp_epochs=10,
         own_t=True,
         max_t=0.15,

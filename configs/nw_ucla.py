@@ -17,7 +17,7 @@ def get_config(variant: str | None = None):
     )
     base.small_networks(c)
     c.model.encoder.joints = 20
-    c.objective.update(start_epoch=50, ramp_epochs=50)
+    base.two_views(c)
     c.optimizer.warmup_epochs = 10.0
-    c.train.update(epochs=200, log_every=100)
+    c.train.update(epochs=360, log_every=100)
     return base.smoke(c) if smoke else c

@@ -17,7 +17,8 @@ def get_config(variant: str | None = None):
     )
     base.small_networks(c)
     c.model.encoder.joints = 20
-    c.objective.update(start_epoch=120, ramp_epochs=120, queue_size=320)
+    base.two_views(c)
+    c.objective.update(queue_size=320, ramp_epochs=20)
     c.optimizer.warmup_epochs = 24.0
-    c.train.update(epochs=480, log_every=100)
+    c.train.update(epochs=800, log_every=100, knn_every=50, checkpoint_every=50)
     return base.smoke(c) if smoke else c

@@ -18,22 +18,26 @@ from typing import Any
 from igm_jax.errors import InputError
 from igm_jax.training import config as configs
 
-_NO_PULL = {"objective.feature_weight": 0.0, "objective.distribution_weight": 0.0}
-_L_GEN_ALONE = {**_NO_PULL, "objective.entropy_weight": 0.0}
+_L_GEN_ALONE = {
+    "objective.feature_weight": 0.0,
+    "objective.distribution_weight": 0.0,
+    "objective.entropy_weight": 0.0,
+}
+# The baselines that hide tokens read one view of the joints.
+_ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 3}
 
 # The first row of a grid is the one that the others are compared to.
 GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "constraints": {
         "L_gen alone": _L_GEN_ALONE,
-        "entropy": _NO_PULL,
         "feature": {"objective.distribution_weight": 0.0},
         "distribution": {"objective.feature_weight": 0.0},
         "both": {},
     },
     "objectives": {
-        "masked_autoencoding": {"objective.name": "masked_autoencoding"},
-        "motion_prediction": {"objective.name": "motion_prediction"},
-        "igm without idempotency": {"objective.name": "igm", **_L_GEN_ALONE},
+        "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
+        "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
+        "masked diffusion": {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE},
         # With what these two cannot do without: a second view, and a teacher.
         "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "momentum_contrast": {
@@ -187,6 +191,9 @@ def plan(
         typed = {k: functools.reduce(getattr, k.split("."), mine) for k in overrides}
         flags = [f"--config.{k}={v}" for k, v in {**given, **typed, "seed": seed}.items()]
         folder = out / slug(name) / f"seed{seed}"
+        for other in jobs:
+            if other.config == mine and other.seed == seed:
+                raise InputError(f"rows {other.row!r} and {name!r} are the same config")
         jobs.append(Job(name, typed, seed, folder, mine, (f"--config={config_file}", *flags)))
         _check_folder(jobs[-1])
     return jobs

@@ -59,7 +59,7 @@ class Checkpoints:
           step: name of the checkpoint.
           state: tree of arrays.
           iterator: the data iterator, just after the batch of this step.
-          meta: JSON: config, statistics, layout, and what of the log is still to be written.
+          meta: JSON: config, inputs, and what of the log is still to be written.
           knn: validation accuracy that ranks this checkpoint, if it was measured.
 
         Raises:
@@ -185,7 +185,7 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
 
 
 def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """The JSON saved with a step: config, statistics, layout."""
+    """The JSON saved with a step: config, inputs."""
     path = (run_folder / "checkpoints" / str(step) / "meta").absolute()
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.JsonRestore())

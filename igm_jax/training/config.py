@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from igm_jax import diffusion, skeleton
+from igm_jax import augment, diffusion, skeleton
 from igm_jax.errors import InputError
 from igm_jax.models import IGMConfig
 
@@ -107,13 +107,24 @@ class ObjectiveConfig:
             )
         _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
         _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
+        for name in (
+            "target_temperature", "temperature", "clean_clip", "distortion", "motion_temperature",
+            "spectral_mu",
+        ):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise InputError(f"objective.{name}={getattr(self, name)}: must be above 0")
+        for name in ("feature_weight", "distribution_weight", "entropy_weight", "input_noise"):
+            if getattr(self, name) < 0:
+                raise InputError(f"objective.{name}={getattr(self, name)}: must not be negative")
+        if not 0 < self.max_t <= 1:
+            raise InputError(f"objective.max_t={self.max_t}: needs 0 < max_t <= 1")
         for name in ("mask_ratio", "reencode_mask_ratio"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"objective.{name}={getattr(self, name)}: needs 0 <= ratio < 1")
 
     @property
     def idempotent(self) -> bool:
-        """Whether generated clips are re-encoded at all; if not, igm is MacDiff's objective."""
+        """Whether generated clips are re-encoded at all."""
         return self.feature_weight > 0 or self.distribution_weight > 0
 
 
@@ -195,20 +206,28 @@ class ExperimentConfig:
             )
 
     def _check_objective(self) -> None:
-        """What a baseline cannot do without."""
-        o = self.objective
-        needs = {
-            "masked_autoencoding": (o.mask_ratio > 0, "objective.mask_ratio above 0"),
-            "motion_prediction": (o.mask_ratio > 0, "objective.mask_ratio above 0"),
-            "spectral_contrastive": (self.data.crops == 2, "data.crops=2"),
-            "momentum_contrast": (
-                self.data.crops == 2 and o.ema_decay > 0,
-                "data.crops=2 and a teacher, objective.ema_decay above 0",
-            ),
+        """What the objective cannot do without."""
+        o, tokens = self.objective, self.model.encoder.num_tokens
+        hidden = tokens - augment.num_visible(tokens, o.mask_ratio)
+        masked = {
+            # A motion of motions is no target, and a bone shows the hidden joint at its other end.
+            "data.streams=('joint',)": self.data.streams == ("joint",),
+            "data.crops=1": self.data.crops == 1,
+            "model.projector_width=0": self.model.projector_width == 0,
+            "objective.mask_ratio that hides a token": hidden > 0,
         }
-        fulfilled, what = needs.get(o.name, (True, ""))
-        if not fulfilled:
-            raise InputError(f"objective.name={o.name!r} needs {what}")
+        views = {"data.crops=2": self.data.crops == 2}
+        negatives = {"train.batch_size above 1": self.train.batch_size > 1}
+        teacher = {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
+        needs = {
+            "masked_autoencoding": masked,
+            "motion_prediction": masked,
+            "spectral_contrastive": views | negatives,
+            "momentum_contrast": views | teacher,
+        }
+        missing = [what for what, is_there in needs.get(o.name, {}).items() if not is_there]
+        if missing:
+            raise InputError(f"objective.name={o.name!r} needs {' and '.join(missing)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

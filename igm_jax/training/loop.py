@@ -93,7 +93,7 @@ def pretrain(
                 )
             window.values = saved.get("window", [])
         else:
-            state = program.init(jax.random.key(config.seed))
+            state = program.init(_keys(config.seed)[0])
         with (
             RunLog(run_folder, program.total_steps, start, config.train.tensorboard) as log,
             _Signals() as signals,
@@ -127,7 +127,7 @@ class _Loop:
     ) -> str:
         train, program = self.config.train, self.program
         key = jax.device_put(
-            jax.random.fold_in(jax.random.key(self.config.seed), 1),
+            _keys(self.config.seed)[1],
             parallel.replicated(program.mesh),
         )
         pending = None  # the step whose metrics are still on the device
@@ -282,6 +282,11 @@ class _Signals:
     def __exit__(self, *_) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+
+
+def _keys(seed: int) -> jax.Array:
+    """Two keys that share no randomness: of the initial state, and of all steps."""
+    return jax.random.split(jax.random.key(seed))
 
 
 def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.ndarray, Inputs]:

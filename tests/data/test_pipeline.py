@@ -194,6 +194,17 @@ def test_crops_are_of_the_asked_size_and_reach_every_place(write):
     np.testing.assert_allclose((start + size / 2)[long].mean(), 20, atol=1)
 
 
+def test_second_crop_is_drawn_by_itself(write):
+    """Both are crops of the same clips; which, differs from clip to clip."""
+    store = write(clocks([40] * 8))
+    how = {"batch_size": 8, "frames": 5, "bodies": 1, "view": "camera", "min_crop_frames": 3}
+    batch = next(iter(pipeline.train_batches(store, np.arange(8), **how, crops=2, seed=0)))
+    assert set(batch) == {"clip", "other", "present", "index"}
+    assert batch["clip"].shape == batch["other"].shape
+    apart = np.abs(batch["clip"] - batch["other"]).max(axis=(1, 2, 3, 4))
+    assert (apart > 0).sum() >= 7
+
+
 def test_least_crop(write):
     store = write(clocks([40] * 10))
     seen = batches(store, count=50, frames=2, crop=(0.1, 0.5), min_crop_frames=16)

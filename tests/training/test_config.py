@@ -13,6 +13,9 @@ import tiny
 from configs import base
 from igm_jax.data.protocols import PROTOCOLS
 from igm_jax.errors import InputError
+from igm_jax.inputs import Inputs
+from igm_jax.skeleton import KINECT20, NTU25
+from igm_jax.training.config import OBJECTIVES as names_of_config
 from igm_jax.training.config import (
     DataConfig,
     ExperimentConfig,
@@ -22,6 +25,7 @@ from igm_jax.training.config import (
     nearest,
     to_mapping,
 )
+from igm_jax.training.objectives import OBJECTIVES
 from igm_jax.training.program import build_program
 
 CONFIGS = sorted(
@@ -94,13 +98,20 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
     config = from_mapping(ExperimentConfig, load(name).to_dict())
-    program = build_program(config, tiny.INPUTS, num_clips=1000)
+    streams, channels = config.data.streams, config.model.encoder.channels
+    layout = {20: KINECT20, 25: NTU25}[config.model.encoder.joints]
+    inputs = Inputs(layout, streams, mean=(0.0,) * channels, std=(1.0,) * channels)
+    program = build_program(config, inputs, num_clips=1000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     e, d, b = config.model.encoder, config.data, config.train.batch_size
     batch = {
-        "clip": jax.ShapeDtypeStruct((b, d.bodies, e.frames, e.joints, e.channels), jnp.float32),
+        "clip": jax.ShapeDtypeStruct(
+            (b, d.bodies, e.frames, e.joints, channels // len(streams)), jnp.float32
+        ),
         "present": jax.ShapeDtypeStruct((b, d.bodies), bool),
     }
+    if d.crops == 2:
+        batch["other"] = batch["clip"]
     after, metrics = jax.eval_shape(program.step, state, batch, jax.random.key(0))
     shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert shapes(after) == shapes(state)
@@ -223,3 +234,33 @@ def test_configs_are_frozen_and_hashable():
     assert len({config, tiny.config()}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "spectral_contrastive"}, "'spectral_contrastive' needs data.crops=2"),
+        ({"name": "momentum_contrast"}, r"needs data.crops=2 and a teacher \(objective.ema_decay"),
+        ({"name": "motion_prediction", "mask_ratio": 0}, "needs objective.mask_ratio that hides"),
+        ({"name": "masked_autoencoding", "mask_ratio": 0.01}, "mask_ratio that hides a token"),
+        ({"name": "contrast"}, "objective.name='contrast' is unknown"),
+        ({"max_t": 1.5}, "max_t=1.5: needs 0 < max_t <= 1"),
+        ({"spectral_mu": 0.0}, "spectral_mu=0.0: must be above 0"),
+        ({"entropy_weight": -1.0}, "entropy_weight=-1.0: must not be negative"),
+    ],
+)
+def test_objective_that_cannot_be_is_refused(changes, told):
+    with pytest.raises(InputError, match=told):
+        tiny.config({f"objective.{key}": value for key, value in changes.items()})
+
+
+def test_masked_prediction_reads_the_joints_of_one_view():
+    changes = {"objective.name": "masked_autoencoding", "data.crops": 2}
+    changes |= {"data.streams": ("joint", "bone"), "model.projector_width": 8}
+    told = r"streams=.* and data\.crops=1 and model\.projector_width=0"
+    with pytest.raises(InputError, match=told):
+        tiny.config(changes)
+
+
+def test_names_of_objectives_are_known_to_config_and_step():
+    assert set(names_of_config) == set(OBJECTIVES)

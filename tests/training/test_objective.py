@@ -143,7 +143,7 @@ def nonzero(tree):
 
 def draws(w, key=None, steps=1000):
     """t and which clips keep their condition, from the same keys in the same order."""
-    key = jax.random.split(KEY, 4)[2] if key is None else key
+    key = jax.random.split(KEY, 5)[2] if key is None else key
     k_t, _, k_drop = jax.random.split(key, 3)
     t = np.asarray(jax.random.randint(k_t, (len(w.present),), 0, steps))
     dropped = jax.random.bernoulli(k_drop, w.config.objective.condition_drop, (len(w.present),))
@@ -175,7 +175,7 @@ def naive_coding_length(z, distortion):
 def naive_objective(w, ramp):
     """METHOD in float64, clip by clip; only the networks themselves are the library's."""
     o, (b, bodies), rows = w.config.objective, w.present.shape, w.present.size
-    k_order, k_input, k_generate, k_reencode = jax.random.split(KEY, 4)
+    k_order, k_input, k_generate, k_reencode, k_own = jax.random.split(KEY, 5)
     k_keep, k_t, k_feature = jax.random.split(k_reencode, 3)
     share = np.asarray(w.alpha_bar, np.float64)
     present = np.asarray(w.present)
@@ -227,8 +227,7 @@ def naive_objective(w, ramp):
     error = [(wrong[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
     values = {"loss_gen": np.mean(error)}
     if o.own_t:
-        own = jax.random.fold_in(k_generate, 1)
-        t, conditioned, _, clean = generate(own, round(1000 * o.max_t))
+        t, conditioned, _, clean = generate(k_own, round(1000 * o.max_t))
 
     feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, 1000))
     s = share[feature_t][:, None]
@@ -402,7 +401,7 @@ def test_only_clips_that_left_a_trace_are_held_to_idempotency(name):
 
 def test_batch_of_which_no_clip_counts():
     w, key = world("all"), jax.random.key(34)
-    t, conditioned = draws(w, jax.random.split(key, 4)[2])
+    t, conditioned = draws(w, jax.random.split(key, 5)[2])
     assert not (conditioned & (t <= 700)).any()
     _, output, gradients = w.run(key=key)
     assert output.metrics["loss_feat"] == 0 and output.metrics["loss_dist"] == 0

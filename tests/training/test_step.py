@@ -234,6 +234,18 @@ def test_batch_is_turned_then_standardised():
     assert np.abs(turned.clip - still.clip).max() > 0.1
 
 
+def test_second_view_is_augmented_by_itself():
+    (raw,) = batches(1)
+    raw = jax.tree.map(jnp.asarray, raw)
+    config = dataclasses.replace(CONFIG.data, rotation=(0.3, 0.3, 0.3), mirror=0.5, shear=0.2)
+    batch = prepare_batch(raw | {"other": raw["clip"]}, KEY, config=config, inputs=tiny.INPUTS)
+    assert batch.other.shape == batch.clip.shape
+    present = np.asarray(raw["present"])
+    apart = np.abs(batch.other - batch.clip).max(axis=(2, 3, 4))
+    assert (apart[present] > 0.05).all()
+    assert prepare_batch(raw, KEY, config=config, inputs=tiny.INPUTS).other is None
+
+
 def test_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(InputError, match=r"batch_size=12 is not a multiple of the 8 devices"):
         build_program(tiny.config({"train.batch_size": 12, "objective.queue_size": 24}),

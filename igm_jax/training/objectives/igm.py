@@ -52,7 +52,7 @@ def igm_objective(
     Returns:
       `(loss, ObjectiveOutput)`.
     """
-    k_order, k_input, k_generate, k_reencode = jax.random.split(key, 4)
+    k_order, k_input, k_generate, k_reencode, k_own = jax.random.split(key, 5)
     setting = {"model": model, "config": config, "alpha_bar": alpha_bar}
     num_tokens = model.config.encoder.num_tokens
 
@@ -81,7 +81,6 @@ def igm_objective(
     if config.idempotent:
         if config.own_t:  # generated once more, only from steps that leave enough of the clip
             steps = max(1, round(config.max_t * config.diffusion_steps))
-            k_own = jax.random.fold_in(k_generate, 1)
             _, generated = _generate(params, batch, condition, k_own, steps=steps, **setting)
         z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
         p = _project(model, params, z_hat) - centre
