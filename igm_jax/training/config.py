@@ -15,7 +15,7 @@ from igm_jax import augment, diffusion, skeleton
 from igm_jax.errors import InputError
 from igm_jax.models import IGMConfig
 
-OBJECTIVES = (
+OBJECTIVE_NAMES = (
     "igm", "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
 )  # fmt: skip
 
@@ -98,7 +98,7 @@ class ObjectiveConfig:
     spectral_mu: float = 4.0
 
     def __post_init__(self):
-        _choice("objective.name", self.name, OBJECTIVES)
+        _choice("objective.name", self.name, OBJECTIVE_NAMES)
         _at_least("objective", self, 1, "diffusion_steps", "queue_size")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(

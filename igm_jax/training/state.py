@@ -23,7 +23,8 @@ class TrainState:
       teacher: exponential moving average of the parameters that make features (`taught`), or an
         empty dict without one.
       opt_state: optax state.
-      queue: [Q, E] reference features of L_ide_dist, a ring buffer written at (step · B) mod Q.
+      queue: [Q, E] past unit targets, references of L_ide_dist and negatives of momentum contrast;
+        a ring buffer written at (step · B) mod Q.
     """
 
     step: Any

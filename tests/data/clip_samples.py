@@ -7,6 +7,7 @@ import numpy as np
 from igm_jax.data.store import Clip
 
 NW_UCLA = pathlib.Path(__file__).parents[3] / "shared" / "data" / "nw-ucla"
+UTD_MHAD = NW_UCLA.parent / "utd-mhad"
 
 
 def random_clips(count, joints=20, seed=0, max_bodies=3, max_length=30):

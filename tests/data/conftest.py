@@ -1,9 +1,9 @@
 """Small stores for the tests of this folder."""
 
 import pytest
-from clip_samples import NW_UCLA
+from clip_samples import NW_UCLA, UTD_MHAD
 
-from igm_jax.data.formats import nw_ucla
+from igm_jax.data.formats import nw_ucla, utd_mhad
 from igm_jax.data.store import SkeletonStore
 from igm_jax.skeleton import KINECT20
 
@@ -23,15 +23,26 @@ def write(tmp_path):
 @pytest.fixture(scope="session")
 def ucla(tmp_path_factory):
     """The real NW-UCLA, where it is at hand."""
-    if not (NW_UCLA / "all_sqe").is_dir():
-        pytest.skip(f"no NW-UCLA at {NW_UCLA}")
-    path = tmp_path_factory.mktemp("ucla") / "store"
+    return _real(nw_ucla, NW_UCLA, "all_sqe", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def utd(tmp_path_factory):
+    """The real UTD-MHAD, where it is at hand."""
+    return _real(utd_mhad, UTD_MHAD, "Skeleton", tmp_path_factory)
+
+
+def _real(data_format, source, folder, tmp_path_factory):
+    """A store of real data; skips the test where there is none."""
+    if not (source / folder).is_dir():
+        pytest.skip(f"no {data_format.DATASET} at {source}")
+    path = tmp_path_factory.mktemp(data_format.DATASET) / "store"
     SkeletonStore.write(
         path,
-        nw_ucla.read(NW_UCLA),
-        layout=nw_ucla.LAYOUT,
-        class_names=nw_ucla.CLASS_NAMES,
+        data_format.read(source),
+        layout=data_format.LAYOUT,
+        class_names=data_format.CLASS_NAMES,
         source="tests",
-        dataset=nw_ucla.DATASET,
+        dataset=data_format.DATASET,
     )
     return SkeletonStore.open(path)

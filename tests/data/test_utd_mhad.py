@@ -1,18 +1,16 @@
-import pathlib
-
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from clip_samples import UTD_MHAD
 
 from igm_jax.data.formats import utd_mhad
 from igm_jax.data.pipeline import full_clips
 from igm_jax.data.protocols import split
-from igm_jax.data.store import BadClip, Clip, SkeletonStore
+from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20, MHAD20, apply_view, view_transform
 
-UTD_MHAD = pathlib.Path(__file__).parents[3] / "shared" / "data" / "utd-mhad"
 FRAMES = np.random.default_rng(0).normal(size=(5, 20, 3)).astype(np.float32)
 SKELETON = FRAMES.transpose(1, 2, 0).astype(np.float64)
 
@@ -25,23 +23,6 @@ def put(folder, name="a8_s3_t1_skeleton", content=None, key="d_skel", skeleton=S
     else:
         file.write_bytes(content)
     return file
-
-
-@pytest.fixture(scope="module")
-def utd(tmp_path_factory):
-    """The real UTD-MHAD, where it is at hand."""
-    if not (UTD_MHAD / "Skeleton").is_dir():
-        pytest.skip(f"no UTD-MHAD at {UTD_MHAD}")
-    path = tmp_path_factory.mktemp("utd") / "store"
-    SkeletonStore.write(
-        path,
-        utd_mhad.read(UTD_MHAD),
-        layout=utd_mhad.LAYOUT,
-        class_names=utd_mhad.CLASS_NAMES,
-        source="tests",
-        dataset=utd_mhad.DATASET,
-    )
-    return SkeletonStore.open(path)
 
 
 # Files made by hand

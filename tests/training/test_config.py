@@ -15,8 +15,8 @@ from igm_jax.data.protocols import PROTOCOLS
 from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.skeleton import KINECT20, NTU25
-from igm_jax.training.config import OBJECTIVES as names_of_config
 from igm_jax.training.config import (
+    OBJECTIVE_NAMES,
     DataConfig,
     ExperimentConfig,
     ObjectiveConfig,
@@ -263,4 +263,4 @@ def test_masked_prediction_reads_the_joints_of_one_view():
 
 
 def test_names_of_objectives_are_known_to_config_and_step():
-    assert set(names_of_config) == set(OBJECTIVES)
+    assert set(OBJECTIVE_NAMES) == set(OBJECTIVES)
