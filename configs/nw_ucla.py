@@ -1,7 +1,7 @@
 """Northwestern-UCLA, cross-view: trains on views 1 and 2, tests on view 3. For two CPU cores.
 
-A token is the whole path of one joint (patch_frames = frames); f reads one augmented view of a clip
-and g generates another (`base.two_views`). README has what it reaches and in what time.
+A token is the whole path of one joint (patch_frames = frames). README has what it reaches and in
+what time.
 """
 
 from configs import base
@@ -12,12 +12,9 @@ def get_config(variant: str | None = None):
     protocol, smoke = base.variants(variant, ("xview",))
     c = base.get_config()
     c.name = "nw_ucla"
-    c.data.update(
-        dataset="nw_ucla", path="data/nw_ucla", protocol=protocol, view="body", min_crop_frames=16
-    )
+    c.data.update(dataset="nw_ucla", path="data/nw_ucla", protocol=protocol, min_crop_frames=16)
     base.small_networks(c)
     c.model.encoder.joints = 20
-    base.two_views(c)
     c.optimizer.warmup_epochs = 10.0
-    c.train.update(epochs=360, log_every=100)
+    c.train.update(epochs=200, log_every=100)
     return base.smoke(c) if smoke else c

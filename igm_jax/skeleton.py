@@ -16,7 +16,7 @@ from igm_jax.errors import InputError
 
 Array = jax.Array | np.ndarray
 
-VIEWS = ("camera", "centred", "body")
+VIEWS = ("camera", "centred", "body", "posture")
 STREAMS = ("joint", "bone", "motion")
 
 
@@ -29,9 +29,9 @@ class Layout:
       joints: V joint names.
       parents: V indices, the joint each bone comes from; a root has its own index or -1.
       pairs: (left, right) joints that mirroring exchanges.
-      origin: the joint that `view="centred"` and `view="body"` move to zero.
+      origin: the joint that every view but `"camera"` moves to zero.
       axes: joints (hip centre, shoulder centre, left hip, right hip) that span the body frame, or
-        None if the layout has none (then `view="body"` is refused).
+        None if the layout has none (then the views `"body"` and `"posture"` are refused).
     """
 
     name: str
@@ -132,7 +132,7 @@ def view_transform(
     first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
     own axes: y from hip centre to shoulder centre, x from left hip to right hip (orthogonalised),
     z = x × y. The same transform holds for the whole clip and for all its bodies, so motion and the
-    distance between two people survive.
+    distance between two people survive. `"posture"` is `"body"` followed by `without_path`.
 
     Args:
       first_frame: joints of the first body in the first valid frame.
@@ -160,7 +160,7 @@ def view_transform(
         return origin, identity
     if layout.axes is None or channels != 3:
         raise InputError(
-            f'view "body" needs 3-D joints and a layout with axes; {layout.name!r} with '
+            f'view "{view}" needs 3-D joints and a layout with axes; {layout.name!r} with '
             f'{channels} channels has none: use view "centred"'
         )
     hip, shoulder, left, right = (first_frame[..., j, :] for j in layout.axes)
@@ -184,6 +184,17 @@ def apply_view(
     if isinstance(moved, jax.Array):  # the default precision of GPU and TPU is too low for metres
         return xp.matmul(moved, transposed, precision=jax.lax.Precision.HIGHEST)
     return xp.matmul(moved, transposed)
+
+
+def without_path(
+    clip: Float[Array, "*batch M T V C"], layout: Layout
+) -> Float[Array, "*batch M T V C"]:
+    """Moves the origin joint of the first body to zero in every frame.
+
+    Where a person walks is lost; how they move, and the distance between two people, are kept.
+    Bodies that are absent, and so all zero, have to be set to zero again.
+    """
+    return clip - clip[..., :1, :, layout.origin : layout.origin + 1, :]
 
 
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:

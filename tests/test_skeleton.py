@@ -17,6 +17,7 @@ from igm_jax.skeleton import (
     motion_stream,
     select_stream,
     view_transform,
+    without_path,
 )
 
 LAYOUTS = pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
@@ -32,7 +33,7 @@ def naive_view(clip, layout, view):
     first, out = clip[0], np.empty_like(clip)
     o = np.zeros(3) if view == "camera" else first[layout.origin]
     axes = np.eye(3)
-    if view == "body":
+    if view in ("body", "posture"):
         hip, shoulder, left, right = (first[j] for j in layout.axes)
         y = (shoulder - hip) / np.linalg.norm(shoulder - hip)
         x = (right - left) - np.dot(right - left, y) * y
@@ -103,6 +104,16 @@ def test_views_keep_all_distances(view):
     seen = apply_view(clip, *view_transform(clip[:, 0], NTU25, view))
     steps = [np.linalg.norm(np.diff(c, axis=1), axis=-1) for c in (clip, seen)]
     np.testing.assert_allclose(*steps, atol=1e-12)
+
+
+@LAYOUTS
+def test_without_path_forgets_where_the_first_body_walks(layout):
+    clip = clips(layout)  # [5, 2, 4, V, 3]
+    still = without_path(clip, layout)
+    assert not still[:, 0, :, layout.origin].any()
+    walk = np.random.default_rng(1).normal(size=(5, 1, 4, 1, 3))
+    np.testing.assert_allclose(without_path(clip + walk, layout), still, atol=1e-12)
+    np.testing.assert_allclose(still[:, 1] - still[:, 0], clip[:, 1] - clip[:, 0], atol=1e-12)
 
 
 @LAYOUTS

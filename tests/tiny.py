@@ -1,4 +1,7 @@
-"""The smallest experiment that still has every part: for the tests of training and evaluation."""
+"""The smallest experiment that has every part, for the tests of training and evaluation.
+
+It is the paper's literal reading, in which no part is left out.
+"""
 
 import functools
 import pathlib
@@ -28,7 +31,15 @@ INPUTS = Inputs(LAYOUT, ("joint",), mean=(0.1, -0.2, 0.3), std=(0.5, 0.6, 0.7))
 _NETWORK = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32}
 _SETTINGS = {
     "name": "tiny",
-    "data": {"bodies": 2, "view": "body", "min_crop_frames": 4},
+    "data": {
+        "view": "body",
+        "streams": ("joint",),
+        "bodies": 2,
+        "min_crop_frames": 4,
+        "crops": 1,
+        "mirror": 0.0,
+        "rotation": (0.3, 0.3, 0.3),
+    },
     "model": {
         "encoder": {**_NETWORK, "frames": 8, "joints": 6},
         "generator": dict(_NETWORK),
@@ -36,8 +47,16 @@ _SETTINGS = {
     "objective": {
         "mask_ratio": 0.5,
         "reencode_mask_ratio": 0.5,
-        "queue_size": 16,
+        "condition_drop": 0.1,
+        "feature_weight": 1.0,
+        "distribution_weight": 1.0,
+        "entropy_weight": 0.0,
+        "entropy": "coding_length",
         "ramp_epochs": 1,
+        "queue_size": 16,
+        "aux_tokens": True,
+        "max_t": 0.9,
+        "own_t": False,
     },
     "optimizer": {"warmup_epochs": 1},
     "train": {

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.skeleton import apply_view, concat_streams, view_transform
+from igm_jax.skeleton import apply_view, concat_streams, view_transform, without_path
 
 # "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store);
 # with two crops also "other", like "clip".
@@ -49,7 +49,7 @@ def gather(
     """Frames [start, stop) of each clip, resized to `frames` frames, seen in `view`.
 
     The frame of reference is that of the whole clip (its first frame, first body), whatever the
-    crop. Linear interpolation at `frame_positions`.
+    crop; in `"posture"` its origin moves with that body. Linear interpolation at `frame_positions`.
 
     Args:
       store: an open store.
@@ -98,6 +98,8 @@ def gather(
             seen = apply_view(a.reshape(len(block), 1, -1, channels), origin[clip], rotation[clip])
             a = seen.reshape(a.shape)
         out[clip, body_of[block]] = a.reshape(len(block), frames, joints, channels)
+    if view == "posture":
+        out = without_path(out, store.layout) * present[..., None, None, None]
     return out, present
 
 

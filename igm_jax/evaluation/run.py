@@ -144,6 +144,8 @@ def _encode_raw(
     bodies = clips.shape[1]
     origin, rotation = (jnp.repeat(x[:, None], bodies, axis=1) for x in (origin, rotation))
     clips = skeleton.apply_view(clips, origin, rotation)
+    if run.config.data.view == "posture":
+        clips = skeleton.without_path(clips, run.inputs.layout)
     clips = jnp.where(present[:, :, None, None, None], clips, 0)
     config = run.config.model.encoder
     length = clips.shape[2]

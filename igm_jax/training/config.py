@@ -13,7 +13,7 @@ from typing import Any
 
 from igm_jax import augment, diffusion, skeleton
 from igm_jax.errors import InputError
-from igm_jax.models import IGMConfig
+from igm_jax.models import EncoderConfig, IGMConfig
 
 OBJECTIVE_NAMES = (
     "igm", "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
@@ -39,15 +39,15 @@ class DataConfig:
     path: str = "data/synthetic"
     protocol: str = "xsub"
     pretrain_split: str = "train"
-    view: str = "centred"
-    streams: tuple[str, ...] = ("joint",)
+    view: str = "posture"
+    streams: tuple[str, ...] = ("joint", "motion")
     bodies: int = 1
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop_frames: int = 64
-    crops: int = 1
-    mirror: float = 0.0
+    crops: int = 2
+    mirror: float = 0.5
     shear: float = 0.0
-    rotation: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
 
     def __post_init__(self):
         _choice("data.view", self.view, skeleton.VIEWS)
@@ -73,23 +73,23 @@ class ObjectiveConfig:
     diffusion_steps: int = 1000
     mask_ratio: float = 0.9
     input_noise: float = 0.005
-    condition_drop: float = 0.1
-    feature_weight: float = 1.0
-    distribution_weight: float = 1.0
-    entropy_weight: float = 0.0
-    entropy: str = "coding_length"
+    condition_drop: float = 0.0
+    feature_weight: float = 4.0
+    distribution_weight: float = 0.0
+    entropy_weight: float = 8.0
+    entropy: str = "second_order"
     distortion: float = 0.5
     start_epoch: int = 0
-    ramp_epochs: int = 20
+    ramp_epochs: int = 10
     target_temperature: float = 0.05
     temperature: float = 0.1
     queue_size: int = 16384
     ema_decay: float = 0.0
     centre_features: bool = False
-    aux_tokens: bool = True
+    aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9
-    max_t: float = 0.9
-    own_t: bool = False
+    max_t: float = 0.15
+    own_t: bool = True
     clean_clip: float = 5.0
     clean_gradient: bool = False
     target_gradient: bool = True
@@ -172,7 +172,7 @@ class ProbeConfig:
 
     epochs: int = 100
     batch_size: int = 256
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
     def __post_init__(self):
         _at_least("probe", self, 1, "epochs", "batch_size")
@@ -185,7 +185,7 @@ class ExperimentConfig:
     name: str = "base"
     seed: int = 0
     data: DataConfig = DataConfig()
-    model: IGMConfig = IGMConfig()
+    model: IGMConfig = IGMConfig(encoder=EncoderConfig(channels=6))  # of data.streams together
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()

@@ -27,6 +27,8 @@ def same(a, b):
 def seen_in(clip, layout, view):
     frames = clip.frames.astype(np.float64)
     origin, rotation = view_transform(frames[0, 0], layout, view)
+    if view == "posture":
+        origin = frames[:1, :, [layout.origin]]
     return (frames - origin) @ rotation.T
 
 

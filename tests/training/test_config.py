@@ -31,7 +31,7 @@ from igm_jax.training.program import build_program
 CONFIGS = sorted(
     p.stem
     for p in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
-    if p.stem not in ("base", "__init__")
+    if p.stem not in ("base", "__init__", "paper_literal")
 )
 
 
@@ -125,6 +125,28 @@ def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
 def test_unknown_variant_is_refused(name, variant):
     with pytest.raises(ValueError, match=f"variant '{variant}' is unknown: use one of x"):
         load(name, variant)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_paper_literal_is_another_config_with_every_part_in_use(name):
+    ours, literal = (
+        from_mapping(ExperimentConfig, c.to_dict())
+        for c in (load(name), load("paper_literal", name))
+    )
+    o = literal.objective
+    assert literal.name == f"paper-literal-{ours.name}"
+    assert (o.feature_weight, o.distribution_weight, o.entropy_weight) == (1, 1, 0)
+    assert o.aux_tokens and o.mask_ratio == 0.9 and literal.data.crops == 1
+    assert literal.model.encoder.patch_frames == 4
+    same = ("dataset", "path", "protocol", "bodies", "min_crop_frames")
+    assert {k: getattr(literal.data, k) for k in same} == {k: getattr(ours.data, k) for k in same}
+    assert load("paper_literal", f"{name}-smoke").train.epochs <= 2
+
+
+def test_paper_literal_of_nothing_known_is_refused():
+    assert load("paper_literal").name == "paper-literal-nw_ucla"
+    with pytest.raises(ValueError, match="variant 'kinetics' is unknown: use one of ntu120, ntu60"):
+        load("paper_literal", "kinetics")
 
 
 # Mapping ↔ dataclass
