@@ -1,5 +1,6 @@
 """Reading a run back: which run, which checkpoint, and that raw clips give the same features."""
 
+import dataclasses
 import functools
 import os
 
@@ -10,9 +11,11 @@ import pytest
 import tiny
 
 import igm_jax
+from igm_jax.data.pipeline import full_clips
 from igm_jax.errors import InputError
 from igm_jax.evaluation.features import clip_batches, extract_features
-from igm_jax.evaluation.run import init_encoder, load_run, newest_run
+from igm_jax.evaluation.run import _encode_raw, init_encoder, load_run, newest_run
+from igm_jax.skeleton import VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,20 @@ def test_raw_clips_give_the_features_of_the_pipeline(finished, loaded, expected)
         np.testing.assert_allclose(features[0], expected[i], atol=2e-5)
         if len(frames) == 1:
             np.testing.assert_allclose(encode(frames)[0], expected[i], atol=2e-5)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_a_raw_clip_is_the_pipelines(finished, view):
+    run = load_run(finished.folder)
+    data = dataclasses.replace(run.config.data, view=view)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    two = int(finished.store.clips["bodies"].argmax())
+    clip, present = full_clips(finished.store, np.array([two]), frames=8, bodies=2, view=view)
+    expected = extract_features(run.config.model.encoder, run.params, run.inputs, [(clip, present)])
+    frames = jnp.asarray(finished.store[two].frames)[None]
+    np.testing.assert_allclose(
+        _encode_raw(run, run.params, frames, jnp.asarray(present)), expected, atol=5e-5
+    )
 
 
 def test_clips_of_one_batch_do_not_meet(finished, loaded, expected):
