@@ -193,7 +193,10 @@ def plan(
         folder = out / slug(name) / f"seed{seed}"
         for other in jobs:
             if other.config == mine and other.seed == seed:
-                raise InputError(f"rows {other.row!r} and {name!r} are the same config")
+                raise InputError(
+                    f"rows {other.row!r} and {name!r} are the same config, for it says already "
+                    f"what they set: change {', '.join(sorted({**other.overrides, **typed}))}"
+                )
         jobs.append(Job(name, typed, seed, folder, mine, (f"--config={config_file}", *flags)))
         _check_folder(jobs[-1])
     return jobs
