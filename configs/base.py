@@ -27,11 +27,11 @@ def get_config() -> ConfigDict:
     # camera, centred, body (the body frame of each clip's first frame), or posture: body without
     # the path that the person walks [ours]
     d.view = "posture"
-    d.streams = ("joint", "motion")  # and bone: what f reads and g generates, as channels [ours]
+    d.streams = ("joint", "motion")  # of joint, bone, motion: channels f reads, g generates [ours]
     d.bodies = 1  # M, bodies of a clip that are read; absent ones count nowhere
     d.crop = (0.5, 1.0)  # share of the valid frames, uniform [MAMP]
     d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
-    d.crops = 2  # gives the objective a second view of each clip, cropped and turned anew [ours]
+    d.crops = 2  # 2: the objective gets a second view of each clip, cropped and turned anew [ours]
     d.mirror = 0.5  # share of the clips that are mirrored, left and right exchanged [ours]
     d.shear = 0.0  # random shear of each clip, off-diagonal entries in ± this [ours; AimCLR 0.5]
     d.rotation = (0.3, 1.2, 0.3)  # ± rad about x, y (up), z, one rotation a clip [ours; MAMP 0.3]
