@@ -2,20 +2,25 @@
 
 python experiments/prepare_data.py --dataset=synthetic
 python experiments/prepare_data.py --dataset=nw_ucla --source=FOLDER
-python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP --on_bad=skip
+python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP
+
+What was killed goes on with the same command. Damaged clips are left out and named.
 """
 
+import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
 
+import rich.progress
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.data import BadClip, Clip, SkeletonStore, synthetic
+from igm_jax.data import BadClip, SkeletonStore, synthetic
+from igm_jax.data.prepare import prepare_store
+from igm_jax.data.raw import RawData
 from igm_jax.data.sources import FORMATS
 from igm_jax.errors import InputError
 
@@ -23,38 +28,52 @@ _DATASET = flags.DEFINE_string("dataset", None, f"What to prepare: {', '.join(FO
 _SOURCE = flags.DEFINE_string("source", None, "Folder or archive of the raw data.")
 _OUT = flags.DEFINE_string("out", None, "The store to make. Default: data/DATASET.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a store that is there already.")
-_ON_BAD = flags.DEFINE_enum(
-    "on_bad", "refuse", ["refuse", "skip"], "Stop at a damaged clip, or leave it out and name it."
+_STRICT = flags.DEFINE_bool("strict", False, "Stop at a damaged clip instead of leaving it out.")
+_CLEANING = flags.DEFINE_list(
+    "cleaning", None, "Cleaning steps in their order, or none; default: those of the data set."
+)
+_LIMIT = flags.DEFINE_integer("limit", None, "For a trial: read so many files, evenly spread.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", None, "Processes that read; default: by CPUs and files.", lower_bound=1
 )
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 5000, "synthetic: how many clips to make.")
 _SEED = flags.DEFINE_integer("seed", 0, "synthetic: which of the endless many data sets.")
 
+_PARTS_A_WORKER = 2000  # fewer are read before another process has started
+_NAMED = 20  # of the clips that were left out; meta.json names all
 
-def read(
-    dataset: str | None, source: str | None, num_clips: int, seed: int
-) -> tuple[Iterator[Clip | BadClip], str]:
-    """The clips of a data set, and where they come from in words.
+
+def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
+    """The raw data set that the flags name, and where it comes from in words.
 
     Raises:
-      InputError: unknown data set, or a source that is missing or unusable.
+      InputError: unknown data set or step, or a source that is missing or unusable.
     """
     if dataset not in FORMATS:
         problem = f"--dataset={dataset} is unknown" if dataset else "--dataset is missing"
         raise InputError(f"{problem}: choose one of {', '.join(FORMATS)}")
-    if dataset == synthetic.DATASET:
+    module, options = FORMATS[dataset], {}
+    if _CLEANING.value is not None:
+        if not hasattr(module, "CLEANING"):
+            raise InputError(f"--cleaning: {dataset} is kept as it is: leave the flag out")
+        options["cleaning"] = [step for step in _CLEANING.value if step != "none"]
+    if module is synthetic:
         if source is not None:
             raise InputError(f"--source={source}: the synthetic data has none: leave the flag out")
-        return synthetic.generate(num_clips, seed), f"igm_jax.data.synthetic, seed {seed}"
+        seed = _SEED.value
+        return synthetic.generate(_NUM_CLIPS.value, seed), f"igm_jax.data.synthetic, seed {seed}"
     if source is None:
-        raise InputError(f"--source is missing: {FORMATS[dataset].HOW_TO_GET}")
-    return FORMATS[dataset].read(source), source
+        raise InputError(f"--source is missing: {module.HOW_TO_GET}")
+    return module.read(source, **options), source
 
 
 def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config: str) -> str:
     """What was written, and the command that uses it."""
     facts = store.summary()
     shortest, median, longest = facts["length"]
-    lines = [f"skipped {bad.name}: {bad.reason}" for bad in skipped]
+    lines = [f"skipped {bad.name}: {bad.reason}" for bad in skipped[:_NAMED]]
+    if len(skipped) > _NAMED:
+        lines.append(f"… and {len(skipped) - _NAMED} more: {store.path / 'meta.json'} names them")
     lines += [
         f"{store.path}: {facts['clips']} clips of {facts['classes']} classes, "
         f"{facts['subjects']} subjects, {facts['cameras']} cameras",
@@ -68,20 +87,23 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 def main() -> None:
     """Flags, one store, one report."""
     started = time.perf_counter()
-    dataset, out = _DATASET.value, _OUT.value or f"data/{_DATASET.value}"
-    clips, source = read(dataset, _SOURCE.value, _NUM_CLIPS.value, _SEED.value)
-    skipped = SkeletonStore.write(
-        out,
-        clips,
-        layout=FORMATS[dataset].LAYOUT,
-        class_names=FORMATS[dataset].CLASS_NAMES,
-        source=source,
-        dataset=dataset,
-        cleaning=getattr(FORMATS[dataset], "CLEANING", ()),
-        overwrite=_OVERWRITE.value,
-        on_bad=_ON_BAD.value,
-    )
-    config = f"configs/{dataset}.py" + (f" --config.data.path={out}" if _OUT.value else "")
+    raw, source = find(_DATASET.value, _SOURCE.value)
+    if _LIMIT.value is not None:
+        raw = raw.limited(_LIMIT.value)
+    out = _OUT.value or f"data/{_DATASET.value}"
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(out, total=len(raw))
+        skipped = prepare_store(
+            out,
+            raw,
+            source=source,
+            overwrite=_OVERWRITE.value,
+            on_bad="refuse" if _STRICT.value else "skip",
+            workers=_WORKERS.value or min(os.cpu_count(), 1 + len(raw) // _PARTS_A_WORKER),
+            progress=lambda parts: bar.update(task, completed=parts),
+        )
+    config = f"configs/{raw.dataset}.py" + (f" --config.data.path={out}" if _OUT.value else "")
     print(report(SkeletonStore.open(out), skipped, time.perf_counter() - started, config))
 
 

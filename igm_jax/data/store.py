@@ -34,6 +34,7 @@ class Clip:
       subject: who acts, counted from 1; 0 is unknown.
       camera: who looks, counted from 1; 0 is unknown.
       setup: where camera and scene were put up, counted from 1; 0 is unknown.
+      split: 1 for training, 2 for test, where the publisher cut the clips; 0 is unknown.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Clip:
     subject: int = 0
     camera: int = 0
     setup: int = 0
+    split: int = 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Clip):
@@ -51,9 +53,9 @@ class Clip:
     __hash__ = None  # arrays are mutable
 
     @property
-    def facts(self) -> tuple[str, int, int, int, int]:
-        """Everything but the frames: (name, label, subject, camera, setup)."""
-        return self.name, self.label, self.subject, self.camera, self.setup
+    def facts(self) -> tuple[str, int, int, int, int, int]:
+        """Everything but the frames: (name, label, subject, camera, setup, split)."""
+        return self.name, self.label, self.subject, self.camera, self.setup, self.split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +163,8 @@ class SkeletonStore:
             "layout": layout.to_dict(),
             "class_names": list(class_names),
             "units": units,
-            "source": source,
             "cleaning": list(cleaning),
+            "source": source,
         }
         return store_writer.write_store(path, clips, facts, overwrite=overwrite, on_bad=on_bad)
 
@@ -201,7 +203,8 @@ class SkeletonStore:
         row = self.clips[i]
         bodies, length, offset = int(row["bodies"]), int(row["length"]), int(row["offset"])
         frames = np.asarray(self.frames[offset : offset + bodies * length])
-        numbers = (int(row[column]) for column in ("label", "subject", "camera", "setup"))
+        columns = ("label", "subject", "camera", "setup", "split")
+        numbers = (int(row[column]) for column in columns)
         return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
 
     def __reduce__(self):

@@ -11,7 +11,7 @@ from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout
 
 FORMAT = "igm_jax skeleton store"
-VERSION = 1
+VERSION = 2  # 1 had no column split
 FRAMES, CLIPS, META = "frames.npy", "clips.npy", "meta.json"
 
 
@@ -19,7 +19,8 @@ def clip_dtype(name_width: int) -> np.dtype:
     """One row of the clip table; `igm_jax.data.store.Clip` says what the columns mean."""
     return np.dtype(
         [("name", f"<U{name_width}"), ("label", "<i4"), ("subject", "<i4"), ("camera", "<i4"),
-         ("setup", "<i4"), ("bodies", "<i4"), ("offset", "<i8"), ("length", "<i4")]
+         ("setup", "<i4"), ("split", "<i4"),
+         ("bodies", "<i4"), ("offset", "<i8"), ("length", "<i4")]
     )  # fmt: skip
 
 
@@ -108,8 +109,8 @@ def check_table(file: pathlib.Path, clips: np.ndarray, rows: int, meta: dict[str
         "a label is outside the class names": (
             column["label"].min() >= -1 and column["label"].max() < len(meta["class_names"])
         ),
-        "a subject, camera or setup is negative": (
-            min(column[name].min() for name in ("subject", "camera", "setup")) >= 0
+        "a subject, camera, setup or split is negative": (
+            min(column[name].min() for name in ("subject", "camera", "setup", "split")) >= 0
         ),
         "two clips have one name": len(np.unique(column["name"])) == len(clips),
     }

@@ -28,41 +28,184 @@ def write_store(
     on_bad: str,
 ) -> list[BadClip]:
     """`SkeletonStore.write` with the descriptive keys of meta.json gathered in `facts`."""
-    if on_bad not in ("refuse", "skip"):
-        raise InputError(f"on_bad {on_bad!r} is unknown: choose refuse or skip")
-    target = pathlib.Path(path).expanduser().resolve()
-    _check_target(target, overwrite)
-    skipped: list[BadClip] = []
+    target = checked_target(path, overwrite)
     with _unfinished(target) as folder:
-        good = _good_clips(clips, facts, skipped, on_bad)
-        rows, records = _write_frames(folder / FRAMES, good)
-        if not records:
+        with StoreFiles(folder, facts, on_bad) as files:
+            for clip in clips:
+                files.append(clip)
+            files.finish(target)
+        checked_target(target, overwrite)  # again: it may have appeared meanwhile
+        publish(folder, target)
+    return files.skipped
+
+
+class StoreFiles:
+    """The files of a store while clips are added to it; a context manager.
+
+    Args:
+      folder: where they are, or shall be.
+      facts: the descriptive keys of meta.json.
+      on_bad: `"refuse"` or `"skip"`, see `SkeletonStore.write`.
+
+    Attributes:
+      records: a row of the clip table for each clip, as a tuple.
+      skipped: the clips left out.
+      rows: how many rows of frames there are.
+      channels: coordinates of a joint; None before the first good clip, which decides.
+    """
+
+    def __init__(self, folder: pathlib.Path, facts: dict[str, Any], on_bad: str):
+        if on_bad not in ("refuse", "skip"):
+            raise InputError(f"on_bad {on_bad!r} is unknown: choose refuse or skip")
+        self.records: list[tuple] = []
+        self.skipped: list[BadClip] = []
+        self.rows = 0
+        self._folder, self._facts, self._on_bad = folder, facts, on_bad
+        self._layout = Layout.from_dict(facts["layout"])
+        self.channels: int | None = None
+        self._names: set[str] = set()
+
+    def __enter__(self) -> "StoreFiles":
+        # Neither truncated nor read: what an interrupted writer left is taken up by `restore`.
+        self._file = open(os.open(self._folder / FRAMES, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+
+    def append(self, clip: Clip | BadClip) -> None:
+        """Adds a clip, or refuses or skips it.
+
+        Raises:
+          InputError: it is bad, and `on_bad` is refuse.
+        """
+        if isinstance(clip, BadClip):
+            bad = clip
+        elif reason := self._fault(clip):
+            bad = BadClip(str(clip.name), reason)
+        else:
+            self._write(clip)
+            return
+        if self._on_bad == "refuse":
             raise InputError(
-                f"{target}: no clip to write ({len(skipped)} skipped): check the source"
+                f"clip {bad.name!r}: {bad.reason}: repair the source, or have bad clips left out "
+                '(prepare_data.py without --strict, or on_bad="skip")'
             )
-        _write_table(folder / CLIPS, records)
+        self.skipped.append(bad)
+
+    def restore(self, records: list[tuple], skipped: list[BadClip], channels: int | None) -> bool:
+        """Goes on behind what an interrupted writer had added; False if that is not there."""
+        rows = sum(bodies * length for *_, bodies, _, length in records)
+        start = self._write_header(0, channels) if channels else 0
+        size = start + rows * self._layout.num_joints * (channels or 0) * 4
+        if os.fstat(self._file.fileno()).st_size < size:
+            return False
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.records, self.skipped, self.rows = records, skipped, rows
+        self.channels, self._names = channels, {record[0] for record in records}
+        return True
+
+    def sync(self) -> None:
+        """Returns when all frames so far are on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def finish(self, target: pathlib.Path) -> None:
+        """Completes the files.
+
+        Raises:
+          InputError: there is no clip; names `target`.
+        """
+        if not self.records:
+            raise InputError(
+                f"{target}: no clip to write ({len(self.skipped)} skipped{self._why()}): check the "
+                "source"
+            )
+        # NumPy pads every header so that the first axis can grow without moving the data.
+        self._write_header(self.rows, self.channels)
+        self.sync()
+        table = np.array(
+            self.records, dtype=clip_dtype(max(len(record[0]) for record in self.records))
+        )
+        with _durable(self._folder / CLIPS) as file:
+            np.save(file, table, allow_pickle=False)
         meta = {
             "format": FORMAT,
             "version": VERSION,
-            **facts,
-            "counts": {"clips": len(records), "rows": rows},
+            **self._facts,
+            "counts": {"clips": len(self.records), "rows": self.rows},
             "skipped": {
-                "count": len(skipped),
-                "clips": [[bad.name, bad.reason] for bad in skipped],
+                "count": len(self.skipped),
+                "clips": [[bad.name, bad.reason] for bad in self.skipped],
             },
-            "sha256": {name: sha256(folder / name) for name in (FRAMES, CLIPS)},
+            "sha256": {name: sha256(self._folder / name) for name in (FRAMES, CLIPS)},
         }
-        with _durable(folder / META) as file:
+        with _durable(self._folder / META) as file:
             file.write(json.dumps(meta, indent=1, ensure_ascii=False).encode())
-        _check_target(target, overwrite)  # again: it may have appeared meanwhile
-        _publish(folder, target)
-    return skipped
+
+    def _why(self) -> str:
+        bad = next(iter(self.skipped), None)
+        return f"; the first, {bad.name}: {bad.reason}" if bad else ""
+
+    def _write(self, clip: Clip) -> None:
+        bodies, length, _, self.channels = clip.frames.shape
+        if not self.records:
+            self._write_header(0, self.channels)
+        self._file.write(_float32(clip.frames).data)
+        self._names.add(clip.name)
+        self.records.append((*clip.facts, bodies, self.rows, length))
+        self.rows += bodies * length
+
+    def _write_header(self, rows: int, channels: int | None) -> int:
+        shape = (rows, self._layout.num_joints, channels)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, header)
+        return self._file.tell()
+
+    def _fault(self, clip: Clip) -> str | None:
+        """Why `clip` cannot be stored, or None."""
+        name, label, *identity = clip.facts
+        num_classes = len(self._facts["class_names"])
+        if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+            return f"its name is not 1 to {_MAX_NAME} printable characters"
+        if name in self._names:
+            return "a clip of this name came before"
+        if not -1 <= label < num_classes:
+            return f"label {label} is outside the {num_classes} class names (-1 is unknown)"
+        if not all(0 <= number < 2**31 for number in identity):
+            return f"subject, camera, setup, split {identity} are not all 0 (unknown) or positive"
+        return self._fault_of_frames(clip.frames)
+
+    def _fault_of_frames(self, frames: np.ndarray) -> str | None:
+        if frames.ndim != 4 or not np.issubdtype(frames.dtype, np.floating):
+            return f"frames are {frames.dtype} {list(frames.shape)}, not floating [M, T, V, C]"
+        bodies, length, joints, channels = frames.shape
+        if bodies == 0:
+            return "it has no body"
+        if length == 0:
+            return "it has no frame"
+        if joints != self._layout.num_joints:
+            layout = self._layout
+            return f"it has {joints} joints, layout {layout.name!r} has {layout.num_joints}"
+        if channels == 0 or channels != (self.channels or channels):
+            return f"it has {channels} coordinates a joint, the clips before have {self.channels}"
+        if not np.isfinite(_float32(frames)).all():
+            return "it has NaN or infinite coordinates"
+        return None
 
 
-def _check_target(target: pathlib.Path, overwrite: bool) -> None:
-    """Only a store, whole or damaged, is ever replaced: nobody's other files go with it."""
+def checked_target(path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+    """`path` made absolute.
+
+    Raises:
+      InputError: something is there that may not be replaced. Only a store, whole or damaged, is
+        ever replaced: nobody's other files go with it.
+    """
+    target = pathlib.Path(path).expanduser().resolve()
     if not target.exists():
-        return
+        return target
     if not overwrite:
         raise InputError(f"{target}: exists already: choose another folder, or set overwrite")
     strange = (
@@ -75,6 +218,7 @@ def _check_target(target: pathlib.Path, overwrite: bool) -> None:
             f"{target}: {min(strange)!r} is not part of a skeleton store, so it is not "
             "overwritten: move it away, or choose another folder"
         )
+    return target
 
 
 @contextlib.contextmanager
@@ -84,20 +228,29 @@ def _unfinished(target: pathlib.Path) -> Iterator[pathlib.Path]:
     folder = _sibling(target, "writing")
     folder.mkdir()
     try:
-        yield folder
-    except OSError as error:
-        if error.filename is None:  # a failed write() does not know its file
-            error.filename = str(target)
-        raise
+        with named_errors(target):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def named_errors(target: pathlib.Path) -> Iterator[None]:
+    """Lets an error of the disk say what was being written: a failed write() does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(target)
+        raise
 
 
 def _sibling(target: pathlib.Path, what: str) -> pathlib.Path:
     return target.parent / f".{target.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _publish(folder: pathlib.Path, target: pathlib.Path) -> None:
+def publish(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Gives a complete store its final name."""
     if not target.exists():
         folder.rename(target)
         return
@@ -111,91 +264,9 @@ def _publish(folder: pathlib.Path, target: pathlib.Path) -> None:
     shutil.rmtree(old)
 
 
-def _good_clips(
-    clips: Iterable[Clip | BadClip], facts: dict[str, Any], skipped: list[BadClip], on_bad: str
-) -> Iterator[Clip]:
-    """Yields the clips that pass; the others are raised or, if told so, added to `skipped`."""
-    layout = Layout.from_dict(facts["layout"])
-    seen: set[str] = set()
-    channels: int | None = None  # the first good clip decides
-    for clip in clips:
-        if isinstance(clip, BadClip):
-            bad = clip
-        elif reason := _fault(clip, layout, channels, len(facts["class_names"]), seen):
-            bad = BadClip(str(clip.name), reason)
-        else:
-            seen.add(clip.name)
-            channels = clip.frames.shape[-1]
-            yield clip
-            continue
-        if on_bad == "refuse":
-            raise InputError(
-                f'clip {bad.name!r}: {bad.reason}: repair the source, or set on_bad to "skip"'
-            )
-        skipped.append(bad)
-
-
-def _fault(
-    clip: Clip, layout: Layout, channels: int | None, num_classes: int, seen: set[str]
-) -> str | None:
-    """Why `clip` cannot be stored, or None."""
-    name, label, *identity = clip.facts
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
-        return f"its name is not 1 to {_MAX_NAME} printable characters"
-    if name in seen:
-        return "a clip of this name came before"
-    if not -1 <= label < num_classes:
-        return f"label {label} is outside the {num_classes} class names (-1 is unknown)"
-    if not all(0 <= number < 2**31 for number in identity):
-        return f"subject, camera, setup {identity} are not all 0 (unknown) or positive"
-    frames = clip.frames
-    if frames.ndim != 4 or not np.issubdtype(frames.dtype, np.floating):
-        return f"frames are {frames.dtype} {list(frames.shape)}, not floating [M, T, V, C]"
-    bodies, length, joints, coordinates = frames.shape
-    if bodies == 0:
-        return "it has no body"
-    if length == 0:
-        return "it has no frame"
-    if joints != layout.num_joints:
-        return f"it has {joints} joints, layout {layout.name!r} has {layout.num_joints}"
-    if coordinates == 0 or coordinates != (channels or coordinates):
-        return f"it has {coordinates} coordinates a joint, the clips before have {channels}"
-    if not np.isfinite(_float32(frames)).all():
-        return "it has NaN or infinite coordinates"
-    return None
-
-
 def _float32(frames: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
         return np.ascontiguousarray(frames, dtype="<f4")
-
-
-def _write_frames(file: pathlib.Path, clips: Iterable[Clip]) -> tuple[int, list[tuple]]:
-    """Appends clip after clip; returns the number of rows and the records of the clip table."""
-    records, rows, shape = [], 0, (0, 0)
-    with _durable(file) as out:
-        for clip in clips:
-            bodies, length, *shape = clip.frames.shape
-            if not records:
-                _write_header(out, (0, *shape))
-            records.append((*clip.facts, bodies, rows, length))
-            out.write(_float32(clip.frames).data)
-            rows += bodies * length
-        # NumPy pads every header so that the first axis can grow without moving the data.
-        out.seek(0)
-        _write_header(out, (rows, *shape))
-    return rows, records
-
-
-def _write_header(out: IO[bytes], shape: tuple[int, ...]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(out, header)
-
-
-def _write_table(file: pathlib.Path, records: list[tuple]) -> None:
-    table = np.array(records, dtype=clip_dtype(max(len(record[0]) for record in records)))
-    with _durable(file) as out:
-        np.save(out, table, allow_pickle=False)
 
 
 @contextlib.contextmanager

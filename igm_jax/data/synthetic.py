@@ -13,11 +13,12 @@ crosses that line); xview trains on cameras 2 and 3 and tests on camera 1.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from igm_jax.data.raw import RawData
 from igm_jax.data.store import Clip
 from igm_jax.data.synthetic_actions import ACTIONS
 from igm_jax.data.synthetic_performance import Subject, draw_subject, perform_one_of, wander
@@ -83,7 +84,7 @@ class Take:
         return "".join(f"{letter}{n:03d}" for letter, n in zip("SCPRA", numbers, strict=True))
 
 
-def generate(num_clips: int = 5000, seed: int = 0) -> Iterator[Clip]:
+def generate(num_clips: int = 5000, seed: int = 0) -> RawData:
     """Clips `0 … num_clips − 1` of the endless set that `seed` stands for.
 
     Every 1,152 clips (24 classes × 16 subjects × 3 cameras) hold each combination once.
@@ -99,14 +100,16 @@ def generate(num_clips: int = 5000, seed: int = 0) -> Iterator[Clip]:
         raise InputError(f"num_clips is {num_clips}: ask for 1 clip or more")
     if seed < 0:
         raise InputError(f"seed is {seed}: choose 0 or more")
-    return _generate(num_clips, seed)
+    takes = [range(i, min(i + len(CAMERAS), num_clips)) for i in range(0, num_clips, len(CAMERAS))]
+    read_part = functools.partial(_generate, seed)
+    return RawData(takes, read_part, DATASET, LAYOUT, CLASS_NAMES)
 
 
-def _generate(num_clips: int, seed: int) -> Iterator[Clip]:
-    world, performance = None, -1
-    for take in map(Take, range(num_clips)):
-        if take.performance != performance:
-            world, performance = perform(take, seed), take.performance
+def _generate(seed: int, indices: Sequence[int]) -> Iterator[Clip]:
+    """The takes of one performance."""
+    takes = [Take(i) for i in indices]
+    world = perform(takes[0], seed)
+    for take in takes:
         frames = _sense(film(world, take, seed), _rng(seed, "sensor", take.index))
         yield Clip(
             name=take.name,

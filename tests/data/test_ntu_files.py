@@ -41,7 +41,7 @@ def names(clips):
 
 def test_what_a_name_says(tmp_path):
     (clip,) = ntu60.read(put(tmp_path, NAME))
-    expected = (NAME, 12, 3, 2, 1)  # label, subject, camera, setup
+    expected = (NAME, 12, 3, 2, 1, 0)  # label, subject, camera, setup, split
     assert clip.facts == expected
     assert ntu60.CLASS_NAMES[clip.label] == "tear up paper"
     assert clip.frames.shape == (1, 15, 25, 3)

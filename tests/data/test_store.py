@@ -51,7 +51,7 @@ def test_write_then_read_is_the_identity(write):
 
 def test_clips_differ_in_any_field():
     clip = good()
-    changes = {"name": "b", "label": 1, "subject": 1, "camera": 1, "setup": 1}
+    changes = {"name": "b", "label": 1, "subject": 1, "camera": 1, "setup": 1, "split": 1}
     for change in [{key: value} for key, value in changes.items()]:
         assert clip != good(**change)
     assert clip != good(frames=np.zeros((1, 2, 20, 3), np.float32))

@@ -58,7 +58,7 @@ def test_same_seed_same_bits_and_other_seed_other_clips():
 
 def test_a_clip_does_not_depend_on_how_many_are_asked_for_or_drawn_in_between():
     expected = list(synthetic.generate(90))[:60]
-    first, second = synthetic.generate(60), synthetic.generate(60, seed=1)
+    first, second = synthetic.generate(60), iter(synthetic.generate(60, seed=1))
     mixed = []
     for clip in first:
         next(second)

@@ -50,20 +50,20 @@ def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
     SkeletonStore.verify(store.path)
 
 
-def test_bad_clip_is_refused_by_default_and_skipped_on_demand(prepare, raw, tmp_path):
+def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_path):
     flags = ("--dataset=nw_ucla", f"--source={raw}", f"--out={tmp_path / 'out'}")
-    assert refused(prepare(*flags), "'a01_s03_e00_v01'", "it has no frame")
+    assert refused(prepare(*flags, "--strict"), "'a01_s03_e00_v01'", "it has no frame")
     assert not (tmp_path / "out").exists()
-    result = prepare(*flags, "--on_bad=skip")
+    result = prepare(*flags)
     assert result.returncode == 0
     assert "skipped a01_s03_e00_v01: it has no frame" in result.stdout
     assert "2 clips of 2 classes, 2 subjects, 1 cameras" in result.stdout
     assert "4 to 7 frames" in result.stdout
     assert result.stdout.endswith(f"nw_ucla.py --config.data.path={tmp_path / 'out'}\n")
     assert len(SkeletonStore.open(tmp_path / "out")) == 2
-    assert refused(prepare(*flags, "--on_bad=skip"), str(tmp_path / "out"), "exists already")
+    assert refused(prepare(*flags), str(tmp_path / "out"), "exists already")
     (raw / "all_sqe" / "a01_s02_e00_v01.json").unlink()
-    assert prepare(*flags, "--on_bad=skip", "--overwrite").returncode == 0
+    assert prepare(*flags, "--overwrite").returncode == 0
     assert len(SkeletonStore.open(tmp_path / "out")) == 1
 
 

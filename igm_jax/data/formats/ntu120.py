@@ -6,10 +6,10 @@ References:
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from igm_jax.data.formats import ntu60, ntu_cleaning, ntu_files
-from igm_jax.data.store import BadClip, Clip
+from igm_jax.data.raw import RawData
 from igm_jax.skeleton import NTU25
 
 DATASET = "ntu120"
@@ -37,13 +37,14 @@ HOW_TO_GET = (
     "request NTU RGB+D 120 from the ROSE Lab (https://rose1.ntu.edu.sg/dataset/actionRecognition), "
     'download "3D skeletons (body joints)", nturgbd_skeletons_s001_to_s017.zip and '
     "nturgbd_skeletons_s018_to_s032.zip, both to FOLDER, and run: python "
-    "experiments/prepare_data.py --dataset=ntu120 --source=FOLDER --on_bad=skip"
+    "experiments/prepare_data.py --dataset=ntu120 --source=FOLDER"
 )
 CLEANING = ntu_cleaning.DEFAULT_STEPS
 
 
-def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
-    """Reads all clips, in the order of their names; `ntu_files.read` says how."""
-    return ntu_files.read(
-        source, num_actions=120, num_setups=32, how_to_get=HOW_TO_GET, steps=CLEANING
+def read(source: str | pathlib.Path, cleaning: Sequence[str] = CLEANING) -> RawData:
+    """Finds all clips, in the order of their names; `ntu_files.find` says how."""
+    parts, read_part = ntu_files.find(
+        source, num_actions=120, num_setups=32, how_to_get=HOW_TO_GET, steps=cleaning
     )
+    return RawData(parts, read_part, DATASET, LAYOUT, CLASS_NAMES, tuple(cleaning))

@@ -5,10 +5,10 @@ References:
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from igm_jax.data.formats import ntu_cleaning, ntu_files
-from igm_jax.data.store import BadClip, Clip
+from igm_jax.data.raw import RawData
 from igm_jax.skeleton import NTU25
 
 DATASET = "ntu60"
@@ -35,13 +35,14 @@ CLASS_NAMES = (
 HOW_TO_GET = (
     "request NTU RGB+D from the ROSE Lab (https://rose1.ntu.edu.sg/dataset/actionRecognition), "
     'download "3D skeletons (body joints)", nturgbd_skeletons_s001_to_s017.zip, and run: python '
-    "experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP --on_bad=skip"
+    "experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP"
 )
 CLEANING = ntu_cleaning.DEFAULT_STEPS
 
 
-def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
-    """Reads all clips, in the order of their names; `ntu_files.read` says how."""
-    return ntu_files.read(
-        source, num_actions=60, num_setups=17, how_to_get=HOW_TO_GET, steps=CLEANING
+def read(source: str | pathlib.Path, cleaning: Sequence[str] = CLEANING) -> RawData:
+    """Finds all clips, in the order of their names; `ntu_files.find` says how."""
+    parts, read_part = ntu_files.find(
+        source, num_actions=60, num_setups=17, how_to_get=HOW_TO_GET, steps=cleaning
     )
+    return RawData(parts, read_part, DATASET, LAYOUT, CLASS_NAMES, tuple(cleaning))

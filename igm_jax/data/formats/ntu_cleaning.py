@@ -138,8 +138,7 @@ def clean(
     Raises:
       InputError: an unknown step, or no body is left; says after which step.
     """
-    if unknown := set(steps) - set(STEPS):
-        raise InputError(f"step {min(unknown)!r} is unknown: choose from {', '.join(STEPS)}")
+    check_steps(steps)
     if not len(recording):
         raise InputError(f"no usable body: none in any of {recording.num_frames} frames")
     for name in steps:
@@ -150,6 +149,14 @@ def clean(
     if not whole:
         raise InputError("no usable body: none is there in all frames")
     return np.stack([recording.joints[rows] for rows in whole[:MAX_BODIES]])
+
+
+def check_steps(steps: Sequence[str]) -> None:
+    """Raises InputError if a step is none of `STEPS`."""
+    if unknown := set(steps) - set(STEPS):
+        raise InputError(
+            f"cleaning step {min(unknown)!r} is unknown: choose from {', '.join(STEPS)}"
+        )
 
 
 def _take_bodies(recording: Recording, bodies: Sequence[np.ndarray]) -> Recording:

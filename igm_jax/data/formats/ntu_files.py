@@ -5,13 +5,14 @@ each counted from 1. Only this last part of a path is looked at, and an archive'
 into memory, so it does not matter what paths an archive makes up.
 """
 
-import contextlib
 import dataclasses
+import functools
+import io
 import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from igm_jax.data.formats import ntu_cleaning, ntu_text
 from igm_jax.data.store import BadClip, Clip
@@ -30,30 +31,39 @@ _UNREADABLE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
-    """Where the text of a clip is: a path, or an entry of the archive of that path."""
+class File:
+    """Where the text of a clip is.
 
+    Attributes:
+      name: of the clip.
+      path: the file, or an archive.
+      entry: of the archive.
+      listed: the list of missing skeletons that the clip is in, if it is in one.
+    """
+
+    name: str
     path: pathlib.Path
     entry: str | None = None
+    listed: str | None = None
 
-    def read(self, archives: dict[pathlib.Path, zipfile.ZipFile]) -> bytes:
-        zipped = self.entry is not None
-        with archives[self.path].open(self.entry) if zipped else self.path.open("rb") as file:
+    def read(self) -> bytes:
+        """The text; raises one of `_UNREADABLE` if there is none, or too much of it."""
+        with self.path.open("rb") if self.entry is None else _entry(self.path, self.entry) as file:
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
             raise InputError(f"is longer than {_MAX_BYTES >> 20} MB")
         return text
 
 
-def read(
+def find(
     source: str | pathlib.Path,
     *,
     num_actions: int,
     num_setups: int,
     how_to_get: str,
     steps: Sequence[str] = ntu_cleaning.DEFAULT_STEPS,
-) -> Iterator[Clip | BadClip]:
-    """Reads and cleans all clips of a part of the data set, in the order of their names.
+) -> tuple[list[File], Callable[[File], list[Clip | BadClip]]]:
+    """Finds all clips of a part of the data set, in the order of their names.
 
     Args:
       source: a folder, searched for files and archives at any depth, or one archive. What is there
@@ -64,29 +74,35 @@ def read(
       steps: of the cleaning, keys of `ntu_cleaning.STEPS`.
 
     Returns:
-      An iterator of clips of one or two bodies [M, T, 25, 3]. A file that is damaged or shows no
-      usable body comes as a `BadClip`, and so do the samples with missing or incomplete skeletons
-      that publications leave out (302 and 535), if the list that comes with the data set
-      (…missing_skeletons….txt) is in the folder.
+      `(files, read_file)`, parts and reader of a `RawData`. Clips have one or two bodies
+      [M, T, 25, 3]. A file that is damaged or shows no usable body is read as a `BadClip`, and so
+      are the samples with missing or incomplete skeletons that publications leave out (302 and
+      535), if the list that comes with the data set (…missing_skeletons….txt) is in the folder.
 
     Raises:
-      InputError: no such folder or archive, a damaged archive, or no clip in it.
+      InputError: no such folder or archive, a damaged archive, no clip in it, or an unknown step.
     """
+    ntu_cleaning.check_steps(steps)
     source = pathlib.Path(source).expanduser()
     if not source.exists():
         raise InputError(f"{source}: no such folder or archive: {how_to_get}")
     paths = sorted(source.rglob("*")) if source.is_dir() else [source]
-    files: dict[str, _File] = {}
-    for name, file in _find(paths):
-        setup, *_, action = _numbers(name)
+    files: dict[str, File] = {}
+    for file in _find(paths):
+        setup, *_, action = _numbers(file.name)
         if 1 <= setup <= num_setups and 1 <= action <= num_actions:
-            files.setdefault(name, file)
+            files.setdefault(file.name, file)
     if not files:
         raise InputError(
             f"{source}: no SsssCcccPpppRrrrAaaa.skeleton of setups 1 to {num_setups} and actions "
             f"1 to {num_actions} in it: {how_to_get}"
         )
-    return _read(files, _missing(paths), steps)
+    missing = _missing(paths)
+    found = [
+        dataclasses.replace(files[name], listed=missing[name]) if name in missing else files[name]
+        for name in sorted(files)
+    ]
+    return found, functools.partial(_read_file, tuple(steps))
 
 
 def read_clip(
@@ -106,17 +122,17 @@ def _numbers(name: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", name))
 
 
-def _find(paths: Sequence[pathlib.Path]) -> Iterator[tuple[str, _File]]:
-    """Names of clips and where they are: first all files, then archive by archive."""
+def _find(paths: Sequence[pathlib.Path]) -> Iterator[File]:
+    """Clips and where they are: first all files, then archive by archive."""
     for path in paths:
         if match := _FILE.fullmatch(path.name):
-            yield match[1], _File(path)
+            yield File(match[1], path)
     for path in paths:
         if path.is_file() and path.suffix == ".zip":
             with _open(path) as archive:
                 for entry in sorted(archive.namelist()):
                     if match := _FILE.fullmatch(re.split(r"[/\\]", entry)[-1]):
-                        yield match[1], _File(path, entry)
+                        yield File(match[1], path, entry)
 
 
 def _missing(paths: Sequence[pathlib.Path]) -> dict[str, str]:
@@ -136,19 +152,22 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: {error}: download it again") from error
 
 
-def _read(
-    files: dict[str, _File], missing: dict[str, str], steps: Sequence[str]
-) -> Iterator[Clip | BadClip]:
-    with contextlib.ExitStack() as stack:
-        paths = {file.path for file in files.values() if file.entry is not None}
-        archives = {path: stack.enter_context(_open(path)) for path in paths}
-        for name in sorted(files):
-            if name in missing:
-                yield BadClip(name, f"is listed in {missing[name]}")
-                continue
-            try:
-                text = files[name].read(archives)
-            except _UNREADABLE as error:
-                yield BadClip(name, f"cannot be read ({error})")
-            else:
-                yield read_clip(name, text, steps)
+def _entry(path: pathlib.Path, entry: str) -> io.BufferedIOBase:
+    stat = path.stat()
+    return _archive(path, stat.st_size, stat.st_mtime_ns).open(entry)
+
+
+@functools.lru_cache(maxsize=4)
+def _archive(path: pathlib.Path, size: int, mtime_ns: int) -> zipfile.ZipFile:
+    """An open archive: reading its table of contents for every clip would take all the time."""
+    return _open(path)
+
+
+def _read_file(steps: Sequence[str], file: File) -> list[Clip | BadClip]:
+    if file.listed is not None:
+        return [BadClip(file.name, f"is listed in {file.listed}")]
+    try:
+        text = file.read()
+    except _UNREADABLE as error:
+        return [BadClip(file.name, f"cannot be read ({error})")]
+    return [read_clip(file.name, text, steps)]

@@ -8,13 +8,14 @@ References:
   Wang et al., Cross-view Action Modeling, Learning and Recognition, CVPR 2014.
 """
 
+import functools
 import json
 import pathlib
 import re
-from collections.abc import Iterator
 
 import numpy as np
 
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20
@@ -33,14 +34,14 @@ HOW_TO_GET = (
 _NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
 
 
-def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
-    """Reads all clips, in the order of their names.
+def read(source: str | pathlib.Path) -> RawData:
+    """Finds all clips, in the order of their names.
 
     Args:
       source: the folder `all_sqe`, or the one it lies in.
 
     Returns:
-      An iterator of clips with one body [1, T, 20, 3]; a file that is damaged comes as a `BadClip`.
+      Clips with one body [1, T, 20, 3]; a file that is damaged comes as a `BadClip`.
 
     Raises:
       InputError: no such folder, or no JSON file in it.
@@ -53,7 +54,8 @@ def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise InputError(f"{folder}: no .json file in it: {HOW_TO_GET}")
-    return map(_read_file, files)
+    read_file = functools.partial(one_clip, _read_file)
+    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES)
 
 
 def _read_file(file: pathlib.Path) -> Clip | BadClip:

@@ -15,14 +15,15 @@ References:
   and a Wearable Inertial Sensor, ICIP 2015.
 """
 
+import functools
 import io
 import pathlib
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import scipy.io
 
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import MHAD20
@@ -46,14 +47,14 @@ _NAME = re.compile(r"(a([1-9]\d*)_s([1-9]\d*)_t[1-9]\d*)_skeleton", re.ASCII)
 _VARIABLE = "d_skel"
 
 
-def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
-    """Reads all clips, in the order of action, subject and trial.
+def read(source: str | pathlib.Path) -> RawData:
+    """Finds all clips, in the order of action, subject and trial.
 
     Args:
       source: the folder `Skeleton`, or the one it lies in.
 
     Returns:
-      An iterator of clips with one body [1, T, 20, 3]; a file that is damaged comes as a `BadClip`.
+      Clips with one body [1, T, 20, 3]; a file that is damaged comes as a `BadClip`.
 
     Raises:
       InputError: no such folder, or no .mat file in it.
@@ -66,7 +67,8 @@ def read(source: str | pathlib.Path) -> Iterator[Clip | BadClip]:
     files = sorted(folder.glob("*.mat"), key=_numbers)
     if not files:
         raise InputError(f"{folder}: no .mat file in it: {HOW_TO_GET}")
-    return map(_read_file, files)
+    read_file = functools.partial(one_clip, _read_file)
+    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES)
 
 
 def _numbers(file: pathlib.Path) -> tuple[list[int], str]:

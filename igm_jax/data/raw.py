@@ -1,0 +1,135 @@
+"""A raw data set that is found and described but not yet read, and reading it side by side."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import json
+import multiprocessing
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from igm_jax.data.store import BadClip, Clip
+from igm_jax.errors import InputError
+from igm_jax.skeleton import Layout
+
+_TOGETHER = 16  # parts that a process reads between two messages
+
+
+@dataclasses.dataclass(frozen=True)
+class RawData:
+    """What a format's `read` gives: iterate over it to get the clips, in the order of its parts.
+
+    Attributes:
+      parts: what can be read by itself, such as a file: a path, something with a `path`, or any
+        value whose `repr` says all of it.
+      read_part: the clips of a part; a function that can be sent to another process.
+      dataset: key of `igm_jax.data.protocols.PROTOCOLS`, or any other name.
+      layout: what the V joints are.
+      class_names: name of each label.
+      cleaning: the steps that `read_part` applies to the raw clips, in order.
+      units: of the coordinates.
+      parallel: whether other processes may read parts too.
+    """
+
+    parts: Sequence[Any]
+    read_part: Callable[[Any], Iterable[Clip | BadClip]]
+    dataset: str
+    layout: Layout
+    class_names: tuple[str, ...]
+    cleaning: tuple[str, ...] = ()
+    units: str = "metres"
+    parallel: bool = True
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Clip | BadClip]:
+        return itertools.chain.from_iterable(map(self.read_part, self.parts))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a store says of its data besides the clips, as plain JSON types."""
+        return {
+            "dataset": self.dataset,
+            "layout": self.layout.to_dict(),
+            "class_names": list(self.class_names),
+            "units": self.units,
+            "cleaning": list(self.cleaning),
+        }
+
+    def limited(self, count: int) -> "RawData":
+        """At most `count` parts, spread evenly, so that a trial meets all people and classes.
+
+        Raises:
+          InputError: fewer than one part is asked for.
+        """
+        if count < 1:
+            raise InputError(f"a limit of {count} leaves nothing to read: give 1 or more")
+        if count >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).astype(int)
+        return dataclasses.replace(self, parts=[self.parts[i] for i in chosen])
+
+    def fingerprint(self) -> str:
+        """Changes when anything about the data changes; of a file, its size or time."""
+        facts = json.dumps(self.facts)
+        return hashlib.sha256(f"{facts}{[_stamped(p) for p in self.parts]}".encode()).hexdigest()
+
+    def clips_of_parts(self, start: int = 0, workers: int = 1) -> Iterator[list[Clip | BadClip]]:
+        """The clips of every part from the `start`-th on, in order, however many read them.
+
+        Args:
+          start: parts to leave out.
+          workers: processes that read; with 1 it is this one.
+
+        Raises:
+          InputError: a reading process died, for instance because the memory was used up.
+        """
+        if workers == 1 or not self.parallel:
+            yield from map(_clips_of(self.read_part), self.parts[start:])
+            return
+        blocks = [self.parts[i : i + _TOGETHER] for i in range(start, len(self), _TOGETHER)]
+        # Not forked: a child of a process that runs threads, as JAX does, can hang.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+            ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+            try:
+                for block in blocks:
+                    ahead.append(pool.submit(_read_block, self.read_part, block))
+                    if len(ahead) > 2 * workers:  # not further: what is read fills the memory
+                        yield from ahead.popleft().result()
+                while ahead:
+                    yield from ahead.popleft().result()
+            except concurrent.futures.process.BrokenProcessPool as error:
+                raise InputError(
+                    "a reading process was killed, perhaps for want of memory: run the same "
+                    "command again with fewer --workers, it goes on where it was"
+                ) from error
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def one_clip(read: Callable[[Any], Clip | BadClip], part: Any) -> list[Clip | BadClip]:
+    """`functools.partial(one_clip, read)` is the `read_part` of formats with a clip a file."""
+    return [read(part)]
+
+
+def _clips_of(read_part: Callable) -> Callable[[Any], list[Clip | BadClip]]:
+    return lambda part: list(read_part(part))
+
+
+def _read_block(read_part: Callable, parts: Sequence[Any]) -> list[list[Clip | BadClip]]:
+    return list(map(_clips_of(read_part), parts))
+
+
+def _stamped(part: Any) -> tuple:
+    path = part if isinstance(part, pathlib.Path) else getattr(part, "path", None)
+    if path is None:
+        return (repr(part),)
+    stat = path.stat()
+    return repr(part), stat.st_size, stat.st_mtime_ns
