@@ -1,5 +1,9 @@
-"""Linear probe of a run: `python experiments/linear_probe.py [--run=runs/NAME] [--baselines]`."""
+"""Linear probe of a run: `python experiments/linear_probe.py [--run=runs/NAME] [--baselines]`.
 
+`--labels=10%` trains it with the labels of a tenth of the clips of every class.
+"""
+
+import functools
 import pathlib
 import sys
 
@@ -8,7 +12,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works
 from absl import flags
 
 from igm_jax import cli
+from igm_jax.data.few_labels import SUBSETS
 from igm_jax.evaluation import protocol
+
+_LABELS = flags.DEFINE_enum("labels", "all", ["all", *SUBSETS], "Labels that the probe may use.")
 
 selected = cli.define_run_flags()
 
@@ -16,10 +23,14 @@ selected = cli.define_run_flags()
 def main() -> None:
     """Flags, run folder, one table."""
     run, baselines = selected()
-    rows = protocol.evaluate(run, protocol.evaluate_linear, baselines=baselines)
-    print(f"Linear probe of {run.folder} ({run.config.data.protocol})\n")
+    labels = _LABELS.value
+    judge = functools.partial(protocol.evaluate_linear, labels=labels)
+    rows = protocol.evaluate(run, judge, baselines=baselines)
+    few = "" if labels == "all" else f", {labels} of the labels"
+    print(f"Linear probe of {run.folder} ({run.config.data.protocol}{few})\n")
     print(protocol.markdown_table(rows))
-    protocol.save_rows(run.folder / "linear_probe.json", run, rows)
+    suffix = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
+    protocol.save_rows(run.folder / f"linear_probe{suffix}.json", run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -13,6 +13,7 @@ import numpy as np
 
 from igm_jax import metrics
 from igm_jax.data import SkeletonStore, open_dataset, protocols
+from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.features import clip_batches, extract_features
 from igm_jax.evaluation.linear_probe import linear_probe
@@ -89,15 +90,24 @@ def evaluate(
     ]
 
 
-def evaluate_linear(features: FeatureSet, run: Run, store: SkeletonStore) -> dict[str, Any]:
+def evaluate_linear(
+    features: FeatureSet, run: Run, store: SkeletonStore, labels: str = "all"
+) -> dict[str, Any]:
     """Linear probe: the learning rate that is best on validation clips, then trained on all.
+
+    Args:
+      features: of every clip.
+      run: whose config says the protocol and how to probe.
+      store: what the features were made of.
+      labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
+        drawn by the run's seed. All validation clips have their say in the rate even then.
 
     Returns:
       A table row: the rate, its validation accuracy, and on the test split the accuracy after the
       last epoch (the result) and that of the best epoch (which MAMP's script reports).
     """
     config = run.config.probe
-    data = _parts(features, run, store)
+    data, few = _parts(features, run, store), _parts(features, run, store, labels)
     probe = functools.partial(
         linear_probe,
         num_classes=len(store.class_names),
@@ -106,9 +116,9 @@ def evaluate_linear(features: FeatureSet, run: Run, store: SkeletonStore) -> dic
         seed=run.config.seed,
     )
     rates = jnp.asarray(config.learning_rates)
-    validation = np.asarray(probe(*data("fit"), *data("val"), rates))[:, -1]
+    validation = np.asarray(probe(*few("fit"), *data("val"), rates))[:, -1]
     best = int(validation.argmax())
-    test = np.asarray(probe(*data("train"), *data("test"), rates[best : best + 1]))[0]
+    test = np.asarray(probe(*few("train"), *data("test"), rates[best : best + 1]))[0]
     return {
         "features": features.name,
         "learning rate": config.learning_rates[best],
@@ -134,12 +144,14 @@ def evaluate_knn(
 
 
 def _parts(
-    features: FeatureSet, run: Run, store: SkeletonStore
+    features: FeatureSet, run: Run, store: SkeletonStore, labels: str = "all"
 ) -> Callable[[str], tuple[jax.Array, jax.Array]]:
     def part(name: str) -> tuple[jax.Array, jax.Array]:
         chosen = protocols.split(store, run.config.data.protocol, name)
-        labels = store.clips["label"][chosen].astype(np.int32)
-        return jnp.asarray(features.values[chosen]), jnp.asarray(labels)
+        if labels != "all":
+            chosen = few_labels(store, chosen, labels, run.config.seed)
+        label = store.clips["label"][chosen].astype(np.int32)
+        return jnp.asarray(features.values[chosen]), jnp.asarray(label)
 
     return part
 

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from igm_jax.data import pipeline, protocols
+from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.protocol import (
     FeatureSet,
@@ -149,3 +150,16 @@ def test_a_run_is_judged_on_its_own_data_only(run, store):
     other = dataclasses.replace(same, data={"frames.npy": "0"})
     with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
         evaluate(other, evaluate_knn, baselines=False)
+
+
+def test_few_labels_train_the_probe_and_all_validation_clips_choose(telling, run, store):
+    """Features outside the few of the training part, and labels there, change nothing."""
+    row = evaluate_linear(telling, run, store, labels="10%")
+    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "fit", "val")}
+    few = [few_labels(store, parts[p], "10%", run.config.seed) for p in ("train", "fit")]
+    unused = np.setdiff1d(parts["train"], np.concatenate([*few, parts["val"]]))
+    assert len(unused) > 10
+    values = telling.values.copy()
+    values[unused] = 7
+    assert evaluate_linear(FeatureSet("telling", values), run, store, labels="10%") == row
+    assert evaluate_linear(FeatureSet("telling", values), run, store) != row
