@@ -38,7 +38,8 @@ setup(
         "viz": ["matplotlib", "scikit-learn", "openTSNE", "tensorboardX"],
         "export": ["flatbuffers"],
         "test": [
-            "pytest", "pytest-xdist", "scikit-learn", "beartype", "tensorboardX", "ruff==0.17.*",
+            "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
+            "ruff==0.17.*",
         ],
     },
 )  # fmt: skip

@@ -4,10 +4,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu_cleaning
 from igm_jax.data.formats.ntu_cleaning import DEFAULT_STEPS, STEPS, clean
-from igm_jax.data.formats.ntu_text import format_recording, parse, record
+from igm_jax.data.formats.ntu_text import parse, record
 from igm_jax.errors import InputError
 
 # The oracle: every rule again, with loops over a dict {body: {frame: [25][3]}} in order of bodies.
@@ -257,41 +256,6 @@ def test_why_nothing_is_left():
         clean(parse(b"3\n0\n0\n0\n"))
     with pytest.raises(InputError, match="none is left after drop_short_bodies"):
         clean(record(standing(11)))
-
-
-def with_noise(people, rng):
-    """A recording of these people, and of what else the sensor makes of the scene.
-
-    A table all the time, a glitch of 11 frames, nobody in three frames at first and one later, and
-    a new ID for whoever is alone.
-    """
-    length = people.shape[1]
-    table = np.broadcast_to(person(rng, lying=True), (1, length, 25, 3))
-    recording = record(np.concatenate([people, table, people[:1] + 1]))
-    bodies = np.unique(recording.body)
-    recording = recording.take((recording.body != bodies[-1]) | (recording.frame < 11))
-    second_half = recording.frame >= length // 2
-    renamed = second_half & (recording.body == bodies[0]) & (len(people) == 1)
-    return dataclasses.replace(
-        recording,
-        num_frames=length + 5,
-        frame=recording.frame + 3 + second_half,
-        body=recording.body + 50 * renamed,
-    )
-
-
-@pytest.mark.parametrize("crlf", [False, True])
-def test_synthetic_clips_come_back_from_noisy_text(crlf):
-    """The way of the genuine data, from text to clip."""
-    rng = np.random.default_rng(3)
-    pairs = 0
-    for clip in list(synthetic.generate(72, seed=1))[40 + crlf :: 4]:
-        text = format_recording(with_noise(clip.frames, rng), digits=9, crlf=crlf)
-        movement = clip.frames.astype(np.float64).var(axis=(1, 2)).sum(-1)
-        expected = clip.frames[np.argsort(-movement)]
-        assert np.array_equal(clean(parse(text)), expected - expected[0, 0, 1]), clip.name
-        pairs += len(expected) == 2
-    assert pairs >= 1
 
 
 def test_recording_is_left_as_it_was():

@@ -4,7 +4,6 @@ import zlib
 import numpy as np
 import pytest
 
-from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu120, ntu_cleaning, ntu_files
 from igm_jax.data.formats.ntu_text import format_recording, record
 from igm_jax.data.sources import FORMATS
@@ -185,36 +184,3 @@ def test_the_data_sets_are_registered():
              "apart from each other", 61: "put on headphone", 100: "butt kicks (kick backward)",
              112: "high-five"}  # fmt: skip
     assert {n: ntu120.CLASS_NAMES[n - 1] for n in named} == named
-
-
-def test_from_text_to_store(tmp_path, write):
-    """Synthetic clips as genuine files in an archive, prepared and opened, are the same centred."""
-    clips = {clip.name: clip for clip in list(synthetic.generate(72))[-12:]}
-    entries = {
-        f"d/{name}.skeleton": format_recording(record(clip.frames), digits=9, crlf=i % 2 == 1)
-        for i, (name, clip) in enumerate(clips.items())
-    }
-    entries["d/S001C001P001R001A060.skeleton"] = b"1\n0\n"
-    source = pack(tmp_path / "raw" / "s.zip", entries)
-    store = write(
-        ntu60.read(source),
-        layout=ntu60.LAYOUT,
-        class_names=ntu60.CLASS_NAMES,
-        dataset=ntu60.DATASET,
-        cleaning=ntu60.CLEANING,
-        on_bad="skip",
-    )
-    assert store.meta["cleaning"] == list(ntu60.CLEANING)
-    assert store.meta["skipped"]["clips"] == [
-        ["S001C001P001R001A060", "no usable body: none in any of 1 frames"]
-    ]
-    assert names(store) == sorted(clips)
-    bodies = set()
-    for clip in store:
-        original = clips[clip.name]
-        movement = original.frames.astype(np.float64).var(axis=(1, 2)).sum(-1)
-        frames = original.frames[np.argsort(-movement)]
-        assert np.array_equal(clip.frames, frames - frames[0, 0, 1])
-        assert clip.facts == original.facts
-        bodies.add(len(frames))
-    assert bodies == {1, 2}
