@@ -65,10 +65,12 @@ class BadClip:
     Attributes:
       name: the clip or its file.
       reason: what is wrong, with the line or key where there is one.
+      published: whether the data set's publisher says so: then it is left out, never refused.
     """
 
     name: str
     reason: str
+    published: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

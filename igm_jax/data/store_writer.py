@@ -86,7 +86,7 @@ class StoreFiles:
         else:
             self._write(clip)
             return
-        if self._on_bad == "refuse":
+        if self._on_bad == "refuse" and not bad.published:
             raise InputError(
                 f"clip {bad.name!r}: {bad.reason}: repair the source, or have bad clips left out "
                 '(prepare_data.py without --strict, or on_bad="skip")'

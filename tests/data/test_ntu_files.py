@@ -3,8 +3,9 @@ import zlib
 
 import numpy as np
 import pytest
+from ntu_names import samples
 
-from igm_jax.data.formats import ntu60, ntu120, ntu_cleaning, ntu_files
+from igm_jax.data.formats import ntu60, ntu120, ntu_cleaning, ntu_files, ntu_missing
 from igm_jax.data.formats.ntu_text import format_recording, record
 from igm_jax.data.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip
@@ -151,14 +152,32 @@ def test_a_file_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
         assert bad == BadClip(NAME, "cannot be read (is longer than 1 MB)")
 
 
-def test_the_list_of_missing_skeletons_is_heeded(tmp_path):
-    other = "S001C001P001R001A001"
-    put(tmp_path, NAME, other)
+def test_the_official_list_of_missing_skeletons():
+    assert len(ntu_missing.NAMES) == 302 + 233
+    for setups, count in ((17, 302), (32, 535)):
+        assert len(ntu_missing.NAMES & {name for name, *_ in samples(setups)}) == count
+
+
+def test_samples_with_missing_skeletons_are_left_out_unread(tmp_path):
+    listed = ["S017C003P020R001A059", "S032C003P067R002A077"]
+    put(tmp_path, NAME)
+    put(tmp_path, *listed, content=b"never read")
+    official = "has missing or incomplete skeletons, by the official list"
+    clip, *bad = ntu120.read(tmp_path)
+    assert clip.name == NAME
+    assert bad == [BadClip(name, official, published=True) for name in listed]
+    assert list(ntu60.read(tmp_path)) == [clip, bad[0]]
+
+
+def test_a_further_list_of_missing_skeletons_is_heeded(tmp_path):
+    other, official = "S001C001P001R001A001", "S001C002P005R002A008"
+    put(tmp_path, NAME, other, official)
     listing = tmp_path / "NTU_RGBD_samples_with_missing_skeletons.txt"
     listing.write_text(f"302 samples\r\n\r\n{NAME}\r\nS009C001P001R001A001\r\n")
-    clip, bad = ntu60.read(tmp_path)
+    clip, bad, also = ntu60.read(tmp_path)
     assert clip.name == other
-    assert bad == BadClip(NAME, f"is listed in {listing.name}")
+    assert bad == BadClip(NAME, f"is listed in {listing.name}", published=True)
+    assert also.name == official
 
 
 @pytest.mark.parametrize("module", [ntu60, ntu120])

@@ -184,6 +184,14 @@ def test_refused_clips_leave_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_the_publisher_leaves_out_is_never_refused(tmp_path):
+    listed = BadClip("listed", "is on the list", published=True)
+    data = raw(lambda part: [listed] if part == 4 else list(random_clips(3)), parts=[0, 4])
+    skipped = prepare_store(tmp_path / "store", data, source="tests", on_bad="refuse")
+    assert skipped == [listed]
+    assert len(SkeletonStore.open(tmp_path / "store")) == 3
+
+
 def test_a_dead_reader_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match=r"reading process was killed.*fewer --workers"):
         prepare_store(tmp_path / "store", raw(dying), source="tests", workers=2)

@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 from clip_samples import NW_UCLA, random_clips
+from ntu_names import samples
 
+from igm_jax.data.formats import ntu_missing
 from igm_jax.data.protocols import PROTOCOLS, Protocol, split
-from igm_jax.data.store import Clip
+from igm_jax.data.store import Clip, SkeletonStore
+from igm_jax.data.store_files import clip_dtype
 from igm_jax.errors import InputError
+from igm_jax.skeleton import NTU25
 
 
 def people(subjects, cameras=(1,), setups=(1,)):
@@ -32,6 +36,29 @@ def test_nw_ucla_has_the_published_split(ucla):
         ) == sorted(
             zip(ours["name"].tolist(), ours["length"].tolist(), (ours["label"] + 1).tolist())
         )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "setups", "everything", "published"),
+    [
+        ("ntu60", 17, 56_880, {"xsub": (40_091, 16_487), "xview": (37_646, 18_932)}),
+        ("ntu120", 32, 114_480, {"xsub": (63_026, 50_919), "xset": (54_468, 59_477)}),
+    ],
+)
+def test_ntu_has_the_published_sizes(dataset, setups, everything, published, tmp_path):
+    """All names less those with missing skeletons: it takes no frames to check who is where."""
+    every = list(samples(setups))
+    assert len(every) == everything
+    usable = [sample for sample in every if sample[0] not in ntu_missing.NAMES]
+    table = np.zeros(len(usable), clip_dtype(20))
+    table[["name", "setup", "camera", "subject"]] = usable
+    no_frames = np.zeros((0, 25, 3), np.float32)
+    store = SkeletonStore(tmp_path, no_frames, table, NTU25, (), {"dataset": dataset})
+    sizes = {
+        protocol: tuple(len(split(store, protocol, part)) for part in ("train", "test"))
+        for protocol in PROTOCOLS[dataset]
+    }
+    assert sizes == published
 
 
 @pytest.mark.parametrize("dataset", PROTOCOLS)

@@ -14,14 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-from igm_jax.data.formats import ntu_cleaning, ntu_text
+from igm_jax.data.formats import ntu_cleaning, ntu_missing, ntu_text
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 
 _NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", re.ASCII)
 _FILE = re.compile(rf"({_NAME.pattern})\.skeleton", re.ASCII)
 _MAX_BYTES = 64 << 20  # ten times the longest clip: more is an archive that means harm
-
+_OFFICIAL = "has missing or incomplete skeletons, by the official list"
 
 # What zipfile says of a damaged, encrypted or unknown entry, and the system of a file.
 _UNREADABLE = (
@@ -38,7 +38,7 @@ class File:
       name: of the clip.
       path: the file, or an archive.
       entry: of the archive.
-      listed: the list of missing skeletons that the clip is in, if it is in one.
+      listed: what a list of missing skeletons says of the clip, if it is in one.
     """
 
     name: str
@@ -77,7 +77,7 @@ def find(
       `(files, read_file)`, parts and reader of a `RawData`. Clips have one or two bodies
       [M, T, 25, 3]. A file that is damaged or shows no usable body is read as a `BadClip`, and so
       are the samples with missing or incomplete skeletons that publications leave out (302 and
-      535), if the list that comes with the data set (…missing_skeletons….txt) is in the folder.
+      535, `ntu_missing.NAMES`), and those in further lists (…missing_skeletons….txt) in the folder.
 
     Raises:
       InputError: no such folder or archive, a damaged archive, no clip in it, or an unknown step.
@@ -136,13 +136,14 @@ def _find(paths: Sequence[pathlib.Path]) -> Iterator[File]:
 
 
 def _missing(paths: Sequence[pathlib.Path]) -> dict[str, str]:
-    """The names that the lists among the paths have, and in which list."""
-    return {
-        match[0]: path.name
+    """The names in the official list and in the lists among the paths, and what is said of them."""
+    further = {
+        match[0]: f"is listed in {path.name}"
         for path in paths
         if path.match("*missing_skeletons*.txt")
         for match in _NAME.finditer(path.read_text(encoding="latin-1"))
     }
+    return further | dict.fromkeys(ntu_missing.NAMES, _OFFICIAL)
 
 
 def _open(path: pathlib.Path) -> zipfile.ZipFile:
@@ -165,7 +166,7 @@ def _archive(path: pathlib.Path, size: int, mtime_ns: int) -> zipfile.ZipFile:
 
 def _read_file(steps: Sequence[str], file: File) -> list[Clip | BadClip]:
     if file.listed is not None:
-        return [BadClip(file.name, f"is listed in {file.listed}")]
+        return [BadClip(file.name, file.listed, published=True)]
     try:
         text = file.read()
     except _UNREADABLE as error:
