@@ -21,7 +21,6 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Iterator
-from typing import IO
 
 import numpy as np
 
@@ -133,7 +132,7 @@ def _read_npz(content: bytes, layout: Layout) -> np.ndarray:
         raise _Unreadable(f"is damaged ({error!r})") from error
 
 
-def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
     """An array in NumPy's format; unlike `np.load` it trusts neither a pickle nor the header."""
     try:
         version = np.lib.format.read_magic(file)
