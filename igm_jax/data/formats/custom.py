@@ -55,7 +55,7 @@ class _Unreadable(Exception):
 
 
 def read(source: str | pathlib.Path) -> RawData:
-    """Finds all clips, in the order of their names.
+    """Finds all clips, in the order of their paths.
 
     Args:
       source: the folder.
