@@ -42,8 +42,8 @@ def get_config() -> ConfigDict:
 
     e = m.encoder = ConfigDict()
     e.frames = 120  # T after resizing [MAMP]
-    e.joints = 25  # V
-    e.channels = 6  # C, of all streams together: 3 for each in space
+    e.joints = 25  # V; 0 = those of the store
+    e.channels = 6  # C, of all streams together: 3 for each in space; 0 = those of the store
     e.patch_frames = 4  # frames in a token of one joint [MAMP]
     e.width = 256  # D [MAMP]
     e.depth = 8  # blocks [MAMP]

@@ -28,7 +28,7 @@ def get_config(variant: str | None = None):
     c = importlib.import_module(f"configs.{dataset}").get_config(rest or None)
     c.name = f"paper-literal-{c.name}"
     c.data.update(view="centred", streams=("joint",), crops=1, mirror=0.0, rotation=(0.3, 0.3, 0.3))
-    c.model.encoder.update(channels=3, patch_frames=4)
+    c.model.encoder.update(channels=min(3, c.model.encoder.channels), patch_frames=4)  # 0 stays 0
     c.objective.update(
         mask_ratio=0.9,
         reencode_mask_ratio=0.9,

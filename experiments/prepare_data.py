@@ -3,6 +3,7 @@
 python experiments/prepare_data.py --dataset=synthetic
 python experiments/prepare_data.py --dataset=nw_ucla --source=FOLDER
 python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP
+python experiments/prepare_data.py --dataset=custom --source=FOLDER --out=data/mine
 
 What was killed goes on with the same command. Damaged clips are left out and named.
 """

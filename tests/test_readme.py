@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its commands run in their smoke variants."""
+"""The code of README and docs/own_data.md runs as it stands, commands in their smoke variants."""
 
 import os
 import pathlib
@@ -10,14 +10,25 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands_of(text):
+    return [
+        line.split()
+        for block in blocks("bash", text)
+        for line in block.splitlines()
+        if line.startswith("python experiments/")
+    ]
 
 
 def run(arguments, cwd):
     env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    env |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # most of the time is compilation
     done = subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -27,12 +38,7 @@ def run(arguments, cwd):
 def folder(tmp_path_factory):
     """A folder in which the README's commands were run, the training ones as smoke tests."""
     folder = tmp_path_factory.mktemp("readme")
-    commands = [
-        line.split()
-        for block in blocks("bash")
-        for line in block.splitlines()
-        if line.startswith("python experiments/")
-    ]
+    commands = commands_of(README)
     assert [c[1] for c in commands] == [
         f"experiments/{name}.py" for name in ("prepare_data", "pretrain", "linear_probe", "knn")
     ]
@@ -64,5 +70,18 @@ def test_there_are_blocks_to_run():
 
 
 def test_named_files_exist():
-    for path in re.findall(r"`((?:igm_jax|configs|experiments)/[\w./]*)`", README):
+    for path in re.findall(r"`((?:igm_jax|configs|experiments)/[\w./]*)`", README + OWN_DATA):
         assert (ROOT / path).exists(), path
+
+
+def test_own_data_from_the_first_line_to_the_tables(tmp_path):
+    (code,) = blocks("python", OWN_DATA)
+    assert run([sys.executable, "-c", code], tmp_path) == "my_clips: 60 clips\n"
+    scripts = []
+    for _, script, *flags in commands_of(OWN_DATA):
+        flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
+        run([sys.executable, str(ROOT / script), *flags], tmp_path)
+        scripts.append(pathlib.Path(script).stem)
+    assert scripts == ["prepare_data", "pretrain", "linear_probe", "knn"]
+    made = {p.name for p in (tmp_path / "runs" / "custom-xsub-smoke").iterdir()}
+    assert made >= {"checkpoints", "linear_probe.json", "knn.json"}

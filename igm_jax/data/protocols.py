@@ -26,7 +26,7 @@ class Protocol:
     """One way to cut a data set.
 
     Attributes:
-      column: of the clip table: `"subject"`, `"camera"` or `"setup"`.
+      column: of the clip table: `"subject"`, `"camera"`, `"setup"` or `"split"`.
       train: the values trained on, or `"odd"` or `"even"`; all other values are tested on.
     """
 
@@ -63,6 +63,11 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "synthetic": {
         "xsub": Protocol("subject", "odd"),
         "xview": Protocol("camera", frozenset((2, 3))),
+    },
+    # Whatever columns one's own labels.csv has.
+    "custom": {
+        "xsub": Protocol("subject", "odd"),
+        "split": Protocol("split", frozenset((1,))),
     },
 }
 

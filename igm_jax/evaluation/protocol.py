@@ -131,13 +131,14 @@ def evaluate_linear(
 def evaluate_knn(
     features: FeatureSet, run: Run, store: SkeletonStore, ks: Sequence[int] = (1, 20)
 ) -> dict[str, Any]:
-    """Cosine KNN from the training split to the test split, for each K."""
+    """Cosine KNN from the training split to the test split, for each K or all clips if fewer."""
     data = _parts(features, run, store)
     row: dict[str, Any] = {"features": features.name}
     for name, reference, queries in (("validation", "fit", "val"), ("test", "train", "test")):
+        known = data(reference)
         for k in ks:
             accuracy = metrics.knn_accuracy(
-                *data(queries), *data(reference), k=k, num_classes=len(store.class_names)
+                *data(queries), *known, k=min(k, len(known[1])), num_classes=len(store.class_names)
             )
             row[f"{name} K={k} %"] = _percent(accuracy)
     return row
@@ -151,6 +152,12 @@ def _parts(
         if labels != "all":
             chosen = few_labels(store, chosen, labels, run.config.seed)
         label = store.clips["label"][chosen].astype(np.int32)
+        chosen, label = chosen[label >= 0], label[label >= 0]
+        if not len(chosen):
+            raise InputError(
+                f"{store.path}: no clip of part {name!r} of protocol "
+                f"{run.config.data.protocol!r} has a label: features are judged by labels, add some"
+            )
         return jnp.asarray(features.values[chosen]), jnp.asarray(label)
 
     return part

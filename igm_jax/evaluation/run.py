@@ -56,10 +56,11 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
         raise InputError(f"run {str(folder)!r} does not exist{_others(folder.parent)}")
     step = checkpoint.select_step(folder, which)
     meta = checkpoint.restore_meta(folder, step)
+    inputs = Inputs.from_dict(meta["inputs"])
     config = from_mapping(ExperimentConfig, meta["config"])
+    config = config.fitted(inputs.layout.num_joints, len(inputs.mean))
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
-    inputs = Inputs.from_dict(meta["inputs"])
     return Run(folder, step, config, inputs, meta["data"], params)
 
 

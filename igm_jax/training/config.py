@@ -205,8 +205,21 @@ class ExperimentConfig:
                 f"{max(1, queue // batch) * batch}"
             )
 
+    def fitted(self, joints: int, channels: int) -> "ExperimentConfig":
+        """This with the joints and channels of the data where model.encoder says 0.
+
+        Args:
+          joints: V.
+          channels: of all streams together.
+        """
+        encoder = self.model.encoder
+        encoder = dataclasses.replace(
+            encoder, joints=encoder.joints or joints, channels=encoder.channels or channels
+        )
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, encoder=encoder))
+
     def _check_objective(self) -> None:
-        """What the objective cannot do without."""
+        """What the objective cannot do without; what depends on the data, once it is `fitted`."""
         o, tokens = self.objective, self.model.encoder.num_tokens
         hidden = tokens - augment.num_visible(tokens, o.mask_ratio)
         masked = {
@@ -214,7 +227,7 @@ class ExperimentConfig:
             "data.streams=('joint',)": self.data.streams == ("joint",),
             "data.crops=1": self.data.crops == 1,
             "model.projector_width=0": self.model.projector_width == 0,
-            "objective.mask_ratio that hides a token": hidden > 0,
+            "objective.mask_ratio that hides a token": hidden > 0 or not self.model.encoder.joints,
         }
         views = {"data.crops=2": self.data.crops == 2}
         negatives = {"train.batch_size above 1": self.train.batch_size > 1}

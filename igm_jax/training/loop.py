@@ -51,10 +51,14 @@ def pretrain(
       InputError: the data does not fit the config, or the run folder belongs to another config.
       DivergedError: a loss that is not finite; names step, clips and config.
     """
+    stated = to_mapping(config)  # with its zeros, so that the same command knows its run again
+    config = config.fitted(
+        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams)
+    )
     indices, inputs = _prepare_data(config, store)
     program = build_program(config, inputs, len(indices), devices)
     meta = {
-        "config": to_mapping(config),
+        "config": stated,
         "inputs": inputs.to_dict(),
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
@@ -158,7 +162,7 @@ class _Loop:
             if knn_due:
                 evaluated = self._evaluate(state)
                 self.log.report(step, evaluated)
-                knn = evaluated["val_knn_1"]
+                knn = evaluated.get("val_knn_1")
                 window.restart_clock()
             if save_due or stop:
                 meta = {**self.meta, "window": window.values}
@@ -191,7 +195,10 @@ class _Loop:
         window.add(host, features_, self.config.objective.distortion)
 
     def _evaluate(self, state: TrainState) -> dict[str, float]:
-        """KNN from the fitting part of the training split to its validation part."""
+        """KNN from the fitting part of the training split to its validation part.
+
+        Clips without a label say nothing here; where a part has no others, there is no KNN.
+        """
         parts = {}
         for part in ("fit", "val"):
             chosen = protocols.split(self.store, self.config.data.protocol, part)
@@ -208,16 +215,20 @@ class _Loop:
                 ),
                 self.store.clips["label"][chosen],
             )
-        fit, labels = parts["fit"]
+        report = {"val_effective_rank": float(metrics.effective_rank(jnp.asarray(parts["fit"][0])))}
+        labelled = {part: labels >= 0 for part, (_, labels) in parts.items()}
+        if not all(chosen.any() for chosen in labelled.values()):
+            return report
         accuracy = functools.partial(
             metrics.knn_accuracy,
-            *(jnp.asarray(x) for x in (*parts["val"], fit, labels)),
+            *(jnp.asarray(x[labelled[part]]) for part in ("val", "fit") for x in parts[part]),
             num_classes=len(self.store.class_names),
         )
+        most = int(labelled["fit"].sum())
         return {
             "val_knn_1": float(accuracy(k=1)),
-            "val_knn_20": float(accuracy(k=min(20, len(fit)))),
-            "val_effective_rank": float(metrics.effective_rank(jnp.asarray(fit))),
+            "val_knn_20": float(accuracy(k=min(20, most))),
+            **report,
         }
 
 

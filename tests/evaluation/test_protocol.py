@@ -109,6 +109,27 @@ def test_knn_against_a_loop(telling, run, store):
     }  # fmt: skip
 
 
+def test_clips_without_a_label_have_no_part(telling, run, store):
+    """Whatever their features are; and K is at most the number of clips with one."""
+    clips, values = np.array(store.clips), telling.values.copy()
+    unlabelled = np.arange(80) % 5 > 0
+    clips["label"][unlabelled] = -1
+    sparse = dataclasses.replace(store, clips=clips)
+    assert (clips["label"][protocols.split(sparse, "xsub", "train")] >= 0).sum() < 20
+    for judge in (evaluate_knn, evaluate_linear):
+        row = judge(telling, run, sparse)
+        values[unlabelled] = 7
+        assert judge(FeatureSet("telling", values), run, sparse) == row
+        assert row["test %" if judge is evaluate_linear else "test K=1 %"] > 40  # of 3 classes
+
+
+def test_judging_without_labels_is_refused(telling, run, store):
+    clips = np.array(store.clips)
+    clips["label"][protocols.split(store, "xsub", "val")] = -1
+    with pytest.raises(InputError, match="no clip of part 'val' of protocol 'xsub' has a label"):
+        evaluate_knn(telling, run, dataclasses.replace(store, clips=clips))
+
+
 def test_feature_sets_and_their_baselines(finished):
     run, store = load_run(finished.folder), finished.store
     (alone,) = feature_sets(run, store, baselines=False)

@@ -79,7 +79,7 @@ def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one()
 @pytest.mark.parametrize(("name", "variant"), list(all_variants()))
 def test_every_variant_parses_and_its_program_builds(name, variant):
     values = load(name, variant)
-    config = from_mapping(ExperimentConfig, values.to_dict())
+    config = from_mapping(ExperimentConfig, values.to_dict()).fitted(17, 4)
     smoke, protocol = "smoke" in (variant or ""), (variant or "").split("-")[0]
     assert config.data.protocol == (
         protocol if protocol in protocols_of(name) else protocols_of(name)[0]
@@ -97,9 +97,9 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
-    config = from_mapping(ExperimentConfig, load(name).to_dict())
+    config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4)
     streams, channels = config.data.streams, config.model.encoder.channels
-    layout = {20: KINECT20, 25: NTU25}[config.model.encoder.joints]
+    layout = {6: tiny.LAYOUT, 20: KINECT20, 25: NTU25}[config.model.encoder.joints]
     inputs = Inputs(layout, streams, mean=(0.0,) * channels, std=(1.0,) * channels)
     program = build_program(config, inputs, num_clips=1000)
     state = jax.eval_shape(program.init, jax.random.key(0))
@@ -145,7 +145,9 @@ def test_paper_literal_is_another_config_with_every_part_in_use(name):
 
 def test_paper_literal_of_nothing_known_is_refused():
     assert load("paper_literal").name == "paper-literal-nw_ucla"
-    with pytest.raises(ValueError, match="variant 'kinetics' is unknown: use one of ntu120, ntu60"):
+    with pytest.raises(
+        ValueError, match="variant 'kinetics' is unknown: use one of custom, ntu120, ntu60"
+    ):
         load("paper_literal", "kinetics")
 
 
@@ -274,6 +276,17 @@ def test_configs_are_frozen_and_hashable():
 def test_objective_that_cannot_be_is_refused(changes, told):
     with pytest.raises(InputError, match=told):
         tiny.config({f"objective.{key}": value for key, value in changes.items()})
+
+
+def test_what_is_left_to_the_data_is_taken_from_it():
+    changes = {"objective.name": "masked_autoencoding"}
+    stated = tiny.config({**changes, "model.encoder.joints": 0, "model.encoder.channels": 0})
+    assert stated.fitted(6, 3) == tiny.config({**changes, "model.encoder.channels": 3})
+    assert tiny.config().fitted(17, 4) == tiny.config()
+    with pytest.raises(InputError, match="mask_ratio that hides a token"):
+        tiny.config({**changes, "model.encoder.joints": 0, "objective.mask_ratio": 0.1}).fitted(
+            1, 3
+        )
 
 
 def test_masked_prediction_reads_the_joints_of_one_view():

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import tiny
 
+from igm_jax.data import protocols
 from igm_jax.errors import DivergedError, InputError
+from igm_jax.evaluation.run import load_run
 from igm_jax.training import loop
 from igm_jax.training import program as programs
 from igm_jax.training.checkpoint import Checkpoints
@@ -369,3 +371,32 @@ def test_run_that_was_copied_goes_on_elsewhere(whole, store, tmp_path):
     shutil.rmtree(folder / "checkpoints" / "15")
     assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
     assert_same_run(folder, whole, store)
+
+
+# Data of its own kind
+
+
+def test_labels_are_not_needed_and_sizes_are_those_of_the_data(store, tmp_path):
+    encoder = {"model.encoder.joints": 0, "model.encoder.channels": 0}
+    config = tiny.config({**encoder, "train.epochs": 1})
+    clips = np.array(store.clips)
+    clips["label"] = -1
+    unlabelled = dataclasses.replace(store, clips=clips)
+    folder = tmp_path / "run"
+    assert pretrain(config, unlabelled, folder, devices=ONE) == "finished"
+    assert {"val_knn_1", "val_effective_rank"} & lines(folder)[-1].keys() == {"val_effective_rank"}
+    run = load_run(folder)
+    assert (run.config.model.encoder.joints, run.config.model.encoder.channels) == (6, 3)
+    # The same command knows its own run again.
+    assert pretrain(config, unlabelled, folder, devices=ONE) == "finished"
+
+
+def test_clips_without_a_label_do_not_count_in_validation(store, tmp_path):
+    """Some of every part: an accuracy of 0 to 1 over the others."""
+    clips = np.array(store.clips)
+    clips["label"][::3] = -1
+    config = tiny.config({"train.epochs": 1})
+    pretrain(config, dataclasses.replace(store, clips=clips), tmp_path / "run", devices=ONE)
+    count = (clips["label"][protocols.split(store, "xsub", "val")] >= 0).sum()
+    accuracy = lines(tmp_path / "run")[-1]["val_knn_1"]
+    assert accuracy * count == pytest.approx(round(accuracy * count), abs=1e-4)

@@ -1,0 +1,23 @@
+"""One's own skeletons, of any number of joints, in the plane or in space. For two CPU cores.
+
+docs/own_data.md leads here. The joints, and whether they have two coordinates or three, are those
+of the store. Joints in space whose layout has axes do better in the posture view, which leaves out
+where the person stands, faces and walks: `--config.data.view=posture`.
+"""
+
+from configs import base
+
+
+def get_config(variant: str | None = None):
+    """`variant` is `xsub` or `split` (the column of labels.csv), with or without `-smoke`."""
+    protocol, smoke = base.variants(variant, ("xsub", "split"))
+    c = base.get_config()
+    c.name = f"custom-{protocol}"
+    c.data.update(
+        dataset="custom", path="data/custom", protocol=protocol, view="centred", min_crop_frames=16
+    )
+    base.small_networks(c)
+    c.model.encoder.update(joints=0, channels=0)
+    c.optimizer.warmup_epochs = 10.0
+    c.train.update(epochs=200, log_every=100)
+    return base.smoke(c) if smoke else c

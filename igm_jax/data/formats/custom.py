@@ -1,0 +1,230 @@
+"""One's own skeletons: a folder of arrays, a table of labels and a description of the joints.
+
+    FOLDER/layout.json  the joints (`custom_layout` says which keys)
+    FOLDER/labels.csv   who does what in which clip (`custom_table` says which columns); optional
+    FOLDER/classes.txt  the class names in their order, one a line; optional
+    FOLDER/**/*.npy     a clip [T, V, C], or [M, T, V, C] of M bodies; C is 2 or 3
+    FOLDER/**/*.npz     the same, as the only array or under the key `frames`
+    FOLDER/**/*.csv     a row a frame, V · C columns: joint 0's x, y (and z), joint 1's x, …; the
+                        first row may name the columns
+
+A clip is named by its path below FOLDER without the suffix. Coordinates are kept as they are, but a
+body whose coordinates are all zero is absent. Without labels.csv all clips are unlabelled, which is
+enough to pre-train on; with it, a clip that it does not list is left out and named: a data set does
+not grow by a forgotten file. Files and folders whose names begin with a dot are not looked at.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+import pathlib
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from igm_jax.data.formats import custom_layout, custom_table
+from igm_jax.data.raw import RawData, one_clip
+from igm_jax.data.store import BadClip, Clip
+from igm_jax.errors import InputError
+from igm_jax.skeleton import Layout
+
+DATASET = "custom"
+HOW_TO_GET = (
+    "put clips (.npy, .npz or .csv) and a layout.json into FOLDER, as docs/own_data.md says, and "
+    "run: python experiments/prepare_data.py --dataset=custom --source=FOLDER"
+)
+
+LAYOUT_FILE, TABLE_FILE, CLASSES_FILE = "layout.json", "labels.csv", "classes.txt"
+_SUFFIXES = (".npy", ".npz", ".csv")
+_MAX_BYTES = 1 << 28  # of a clip, hours of one: what promises more is damaged
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A clip to be read; its repr says all of it, as `RawData.parts` wants."""
+
+    path: pathlib.Path
+    name: str
+    row: custom_table.Row
+
+
+class _Unreadable(Exception):
+    """Why a file holds no clip."""
+
+
+def read(source: str | pathlib.Path) -> RawData:
+    """Finds all clips, in the order of their paths.
+
+    Args:
+      source: the folder.
+
+    Returns:
+      Clips [M, T, V, C]; a damaged file, a file without a row in labels.csv and a row without a
+      file come as a `BadClip`.
+
+    Raises:
+      InputError: no such folder, no clip in it, or a layout.json, labels.csv or classes.txt that
+        cannot be understood; names the file and the key or line.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: {HOW_TO_GET}")
+    files = dict(sorted(_clip_files(folder)))
+    if not files:
+        raise InputError(f"{folder}: no .npy, .npz or .csv clip in it: {HOW_TO_GET}")
+    layout, units = custom_layout.read_layout(folder / LAYOUT_FILE)
+    table = custom_table.read_table(folder / TABLE_FILE, folder / CLASSES_FILE, list(files))
+    parts: list[_File | BadClip] = []
+    for file, path in files.items():
+        row = table.rows.get(file) or BadClip(file, f"has no row in {TABLE_FILE}: add one")
+        name = pathlib.PurePosixPath(file).with_suffix("").as_posix()
+        parts.append(row if isinstance(row, BadClip) else _File(path, name, row))
+    read_part = functools.partial(one_clip, functools.partial(_read_file, layout))
+    return RawData(
+        [*parts, *table.without_file], read_part, DATASET, layout, table.class_names, units=units
+    )
+
+
+def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """(path below the folder with /, path) of every clip."""
+    for path in folder.rglob("*"):
+        below = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if path.suffix.lower() in _SUFFIXES and not hidden and path.is_file():
+            if below.as_posix() != TABLE_FILE:
+                yield below.as_posix(), path
+
+
+def _read_file(layout: Layout, part: _File | BadClip) -> Clip | BadClip:
+    if isinstance(part, BadClip):
+        return part
+    if part.path.stat().st_size > _MAX_BYTES:
+        return BadClip(part.name, f"is larger than {_MAX_BYTES} bytes: cut it into clips")
+    content = part.path.read_bytes()  # an OSError of the disk is none of the format
+    try:
+        frames = _READERS[part.path.suffix.lower()](content, layout)
+        return Clip(part.name, _checked(frames, layout), *dataclasses.astuple(part.row))
+    except _Unreadable as error:
+        return BadClip(part.name, f"{part.path.name} {error}")
+
+
+def _read_npy(content: bytes, layout: Layout) -> np.ndarray:
+    return _read_array(io.BytesIO(content), len(content))
+
+
+def _read_npz(content: bytes, layout: Layout) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if "frames" not in members and len(members) != 1:
+                names = ", ".join(sorted(members)) or "nothing"
+                raise _Unreadable(f"holds {names}: it needs one array, or one named frames")
+            member = members.get("frames") or next(iter(members.values()))
+            if member.file_size > _MAX_BYTES:
+                raise _Unreadable(f"is larger than {_MAX_BYTES} bytes unpacked: cut it into clips")
+            with archive.open(member) as file:
+                return _read_array(file, member.file_size)
+    except _Unreadable:
+        raise
+    except Exception as error:  # zipfile and zlib raise whatever a damaged file makes them meet
+        raise _Unreadable(f"is damaged ({error!r})") from error
+
+
+def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
+    """An array in NumPy's format; unlike `np.load` it trusts neither a pickle nor the header."""
+    try:
+        version = np.lib.format.read_magic(file)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = header(file)
+        start = file.tell()
+    except Exception as error:  # a broken header surfaces as whatever Python's tokenizer raises
+        raise _Unreadable(f"is damaged, or no NumPy array ({error!r})") from error
+    if dtype.kind not in "fiu":
+        raise _Unreadable(f"holds {dtype}, not real numbers")
+    promised = dtype.itemsize
+    for length in shape:  # Python's integers do not overflow
+        promised *= length
+    if start + promised != size:
+        raise _Unreadable(f"has {size} bytes where its header promises {start + promised}")
+    return np.ndarray(shape, dtype, file.read(promised), order="F" if fortran else "C")
+
+
+def _read_csv(content: bytes, layout: Layout) -> np.ndarray:
+    joints, columns, rows = layout.num_joints, 0, []
+    try:
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            first, columns = not columns, columns or len(cells)
+            if len(cells) != columns:
+                raise _Unreadable(
+                    f"line {lines.line_num} has {len(cells)} columns, the first has {columns}"
+                )
+            numbers = [_number(cell) for cell in cells]
+            if first and numbers.count(None) == columns:
+                _check_header(cells, layout)
+            elif None in numbers:
+                at = numbers.index(None)
+                raise _Unreadable(
+                    f"line {lines.line_num}, column {at + 1}: {cells[at][:40]!r} is no number"
+                )
+            else:
+                rows.append(np.array(numbers))
+    except (UnicodeError, csv.Error) as error:
+        raise _Unreadable(f"is no table in UTF-8 ({error})") from error
+    if columns not in (2 * joints, 3 * joints):
+        raise _Unreadable(
+            f"has {columns} columns: {joints} joints need {2 * joints} or {3 * joints}"
+        )
+    return np.array(rows).reshape(len(rows), joints, columns // joints)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _check_header(cells: list[str], layout: Layout) -> None:
+    """Any header will do, but for one that names the joints in an order that is not theirs."""
+    found = [cell.strip().lower() for cell in cells]
+    for axes in ("xy", "xyz"):
+        expected = [f"{joint}_{axis}".lower() for joint in layout.joints for axis in axes]
+        if sorted(found) == sorted(expected) and found != expected:
+            at = next(i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1])
+            raise _Unreadable(
+                f"column {at + 1} is {found[at]!r} where {LAYOUT_FILE} has {expected[at]!r}"
+            )
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+
+
+def _checked(frames: np.ndarray, layout: Layout) -> np.ndarray:
+    """[M, T, V, C] float32 without the absent bodies."""
+    joints = layout.num_joints
+    if frames.ndim not in (3, 4) or frames.shape[-2] != joints or frames.shape[-1] not in (2, 3):
+        raise _Unreadable(
+            f"has shape {list(frames.shape)}, not [frames, {joints}, 2 or 3] or "
+            f"[bodies, frames, {joints}, 2 or 3]"
+        )
+    frames = frames[None] if frames.ndim == 3 else frames
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        frames = frames.astype(np.float32, order="C")
+    wrong = np.argwhere(~np.isfinite(frames))
+    if len(wrong):
+        body, frame, joint, axis = wrong[0].tolist()
+        raise _Unreadable(
+            f"has {frames[body, frame, joint, axis]} for joint {layout.joints[joint]!r} in frame "
+            f"{frame}, counted from 0{f', of body {body}' if len(frames) > 1 else ''}: fill the "
+            "gaps, or cut such frames off"
+        )
+    # A clip of no frames keeps its bodies: that it has no frame is what the store shall say.
+    return frames[frames.any(axis=(1, 2, 3))] if frames.size else frames

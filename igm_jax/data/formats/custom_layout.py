@@ -1,0 +1,136 @@
+"""layout.json of one's own skeletons: what the joints are, by their names.
+
+name     short identifier, stored with the data
+joints   the V names, in the order of the arrays
+parents  for each joint the one its bone comes from, by name or index; null for a root
+pairs    [[left, right], …] that mirroring exchanges; optional
+origin   the joint that every view but "camera" moves to zero; optional, else the first root
+axes     [hip centre, shoulder centre, left hip, right hip], for the views "body" and "posture"
+         of 3-D joints; optional
+units    of the coordinates, in words; optional
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from igm_jax.errors import InputError
+from igm_jax.skeleton import Layout
+
+_NEEDED, _OPTIONAL = ("name", "joints", "parents"), ("pairs", "origin", "axes", "units")
+_UNITS = "unknown"
+
+
+class _Wrong(Exception):
+    """What is wrong, and where."""
+
+
+def read_layout(file: pathlib.Path) -> tuple[Layout, str]:
+    """The layout and the units.
+
+    Raises:
+      InputError: the file is missing or not understood; names the key, its value and what it needs.
+    """
+    if not file.is_file():
+        raise InputError(
+            f"{file}: no such file: write one with the keys {', '.join(_NEEDED)}, as "
+            "docs/own_data.md shows"
+        )
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is no JSON ({error}): correct it") from error
+    try:
+        return _layout(values)
+    except _Wrong as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def _layout(values: Any) -> tuple[Layout, str]:
+    if not isinstance(values, dict):
+        raise _Wrong("is no JSON object: write {...} with the keys " + ", ".join(_NEEDED))
+    for key in _NEEDED:
+        if key not in values:
+            raise _Wrong(f"has no key {key!r}: add it")
+    for key in values:
+        if key not in _NEEDED + _OPTIONAL:
+            raise _Wrong(f"key {key!r} is unknown: use {', '.join(_NEEDED + _OPTIONAL)}")
+    name, units = values["name"], values.get("units", _UNITS)
+    for key, text in (("name", name), ("units", units)):
+        if not isinstance(text, str) or not text.strip() or not text.isprintable():
+            raise _Wrong(f"{key} {text!r}: give a word or two")
+    joints = _listed(values, "joints")
+    for joint in joints:
+        if not isinstance(joint, str) or not joint.strip() or not joint.isprintable():
+            raise _Wrong(f"joints: {joint!r} is no name")
+        if joints.count(joint) > 1:
+            raise _Wrong(f"joints: {joint!r} is there twice: give each its own name")
+    parents = [
+        -1 if parent in (None, -1) else _index(joints, parent, "parents")
+        for parent in _listed(values, "parents", len(joints))
+    ]
+    _check_tree(joints, parents)
+    origin = values.get("origin")
+    if origin is None:
+        roots = (j for j, parent in enumerate(parents) if parent in (-1, j))
+        origin = next(roots)  # without a cycle there is one
+    axes = values.get("axes")
+    if axes is not None:
+        axes = tuple(_index(joints, j, "axes") for j in _listed(values, "axes", 4))
+        if axes[0] == axes[1] or axes[2] == axes[3]:
+            raise _Wrong(
+                f"axes {values['axes']}: hip and shoulder centre, and the two hips, must differ"
+            )
+    layout = Layout(
+        name,
+        tuple(joints),
+        tuple(parents),
+        _pairs(values, joints),
+        _index(joints, origin, "origin"),
+        axes,
+    )
+    return layout, units
+
+
+def _listed(values: dict[str, Any], key: str, length: int | None = None) -> list:
+    value = values[key]
+    if not isinstance(value, list) or not value:
+        raise _Wrong(f"{key} {value!r}: give a list")
+    if length is not None and len(value) != length:
+        raise _Wrong(f"{key} has {len(value)} entries, not {length}")
+    return value
+
+
+def _index(joints: list[str], joint: Any, key: str) -> int:
+    """A joint by its name or index."""
+    if isinstance(joint, str):
+        if joint not in joints:
+            raise _Wrong(f"{key}: {joint!r} is none of the joints: {', '.join(joints)}")
+        return joints.index(joint)
+    if type(joint) is not int or not 0 <= joint < len(joints):
+        raise _Wrong(f"{key}: {joint!r} is no joint: give its name, or 0 to {len(joints) - 1}")
+    return joint
+
+
+def _check_tree(joints: list[str], parents: list[int]) -> None:
+    """Raises unless every joint's way up ends at a root."""
+    for joint in range(len(joints)):
+        at, way = joint, []
+        while parents[at] not in (-1, at):
+            if at in way:
+                circle = " → ".join(joints[j] for j in [*way[way.index(at) :], at])
+                raise _Wrong(f"parents lead in a circle: {circle}: give one of them null")
+            way.append(at)
+            at = parents[at]
+
+
+def _pairs(values: dict[str, Any], joints: list[str]) -> tuple[tuple[int, int], ...]:
+    pairs = values.get("pairs") or []
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise _Wrong(f"pairs {pairs!r}: give a list of [left, right]")
+    indices = tuple((_index(joints, a, "pairs"), _index(joints, b, "pairs")) for a, b in pairs)
+    used = [joint for pair in indices for joint in pair]
+    for joint in used:
+        if used.count(joint) > 1:
+            raise _Wrong(f"pairs: {joints[joint]!r} is there twice: a joint has one partner")
+    return indices
