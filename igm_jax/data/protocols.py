@@ -7,7 +7,8 @@ ever on two sides:
     fit   | val     "train" cut again: choose everything (learning rates, epochs, ideas) on these
 
 `val` is the last fifth (rounded up) of the training values that occur in the store, `fit` the
-others. Choices are made on `val`; `test` is looked at once.
+others; by the column `split`, which the publisher of the clips has filled, it is every fifth
+training clip of each class. Choices are made on `val`; `test` is looked at once.
 """
 
 import dataclasses
@@ -112,15 +113,30 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
         )
     train = [int(value) for value in values if rule.trains_on(int(value))]
     num_val = -(-len(train) // 5)
-    chosen = {
+    side = {
         "train": train,
         "test": [int(value) for value in values if not rule.trains_on(int(value))],
         "fit": train[: len(train) - num_val],
         "val": train[len(train) - num_val :],
-    }[part]
-    if not chosen:
+    }
+    if rule.column == "split" and part in ("fit", "val"):
+        positions = _cut_by_class(store, np.flatnonzero(np.isin(column, train)), part)
+    else:
+        positions = np.flatnonzero(np.isin(column, side[part]))
+    if not len(positions):
         raise InputError(
             f"{store.path}: part {part!r} of protocol {protocol!r} is empty, for the store's "
             f"{rule.column}s are {values.tolist()}: prepare more of the data set"
         )
-    return np.flatnonzero(np.isin(column, chosen)).astype(np.int64)
+    return positions.astype(np.int64)
+
+
+def _cut_by_class(
+    store: SkeletonStore, train: Int[np.ndarray, " train"], part: str
+) -> Int[np.ndarray, " clips"]:
+    """`val` is every fifth clip of each class, for a published split has no values to go by."""
+    label = store.clips["label"][train]
+    in_val = np.zeros(len(train), bool)
+    for c in np.unique(label):
+        in_val[np.flatnonzero(label == c)[4::5]] = True
+    return train[in_val if part == "val" else ~in_val]

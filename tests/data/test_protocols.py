@@ -16,7 +16,7 @@ def people(subjects, cameras=(1,), setups=(1,)):
     for s in subjects:
         for c in cameras:
             for p in setups:
-                yield Clip(f"s{s} c{c} p{p}", frames, 0, s, c, p)
+                yield Clip(f"s{s} c{c} p{p}", frames, 0, s, c, p, split=1 + s % 2)
 
 
 def values(store, column, protocol, part):
@@ -65,15 +65,33 @@ def test_ntu_has_the_published_sizes(dataset, setups, everything, published, tmp
 def test_parts_partition_the_store_and_keep_values_together(dataset, write):
     store = write(people(range(1, 41), (1, 2, 3), (1, 2, 3, 4)), dataset=dataset)
     for name, protocol in PROTOCOLS[dataset].items():
-        if protocol.column == "split":
-            continue  # these clips have none
         part = {p: split(store, name, p) for p in ("train", "test", "fit", "val")}
         assert all(chosen.dtype == np.int64 for chosen in part.values())
         everything = np.concatenate([part["train"], part["test"]])
         assert np.array_equal(np.sort(everything), np.arange(len(store)))
         assert np.array_equal(np.union1d(part["fit"], part["val"]), part["train"])
+        if protocol.column == "split":
+            continue  # which has one value for all training clips
         sides = [set(values(store, protocol.column, name, p)) for p in ("fit", "val", "test")]
         assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+def test_a_published_split_is_cut_by_class(write):
+    """Every fifth training clip of each class is for validation, unlabelled ones too."""
+    frames = np.ones((1, 1, 20, 3), np.float32)
+    facts = [(label, part) for part in (1, 2, 1) for label in (0, 1, 1, 3, -1) for _ in range(5)]
+    store = write(
+        Clip(f"{i:03d}", frames, label, split=part) for i, (label, part) in enumerate(facts)
+    )
+    rule = Protocol("split", frozenset((1,)))
+    part = {p: split(store, rule, p) for p in ("train", "test", "fit", "val")}
+    assert np.array_equal(store.clips["split"][part["test"]], [2] * 25)
+    assert np.array_equal(np.union1d(part["fit"], part["val"]), part["train"])
+    label = store.clips["label"]
+    for c in (0, 1, 3, -1):
+        of_class = part["train"][label[part["train"]] == c]
+        assert np.array_equal(part["val"][label[part["val"]] == c], of_class[4::5])
+    assert len(part["val"]) == 10 and len(part["fit"]) == 40
 
 
 def test_ntu60(write):
