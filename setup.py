@@ -35,11 +35,11 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "viz": ["matplotlib", "scikit-learn", "openTSNE", "tensorboardX"],
+        "viz": ["matplotlib", "pillow", "scikit-learn", "openTSNE", "tensorboardX"],
         "export": ["flatbuffers"],
         "test": [
             "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
-            "ruff==0.17.*",
+            "matplotlib", "pillow", "ruff==0.17.*",
         ],
     },
 )  # fmt: skip

@@ -16,14 +16,16 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], argument: str | None = None) -> None:
     """Parses the flags and calls `main`; bad input ends in one line and exit code 1.
+
+    `argument` is the flag whose value may also be given without its name.
 
     Anything else that goes wrong is a fault of the program and keeps its traceback.
     """
     app.define_help_flags()
     try:
-        _parse(sys.argv)
+        _parse(sys.argv, argument)
         _quiet_libraries()
         main()
     except (InputError, DivergedError, OSError, flags.Error) as error:
@@ -89,7 +91,9 @@ def define_run_flags() -> Callable[[], Any]:
     return selected
 
 
-def _parse(argv: list[str]) -> None:
+def _parse(argv: list[str], argument: str | None = None) -> None:
+    if argument and len(argv) > 1 and not argv[1].startswith("-"):
+        argv[1] = f"--{argument}={argv[1]}"
     if _default_config:
         _check_config_file(argv)
     try:

@@ -1,0 +1,94 @@
+"""Looks at a store: `python experiments/inspect_data.py data/NAME`.
+
+Verifies its checksums, says what is in it, and draws clips: a contact sheet with one clip of each
+class, or of `--clips=NAME,NAME`, which also become moving pictures (GIF).
+"""
+
+import pathlib
+import random
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+
+import rich.console
+import rich.table
+from absl import flags
+
+from igm_jax import cli
+from igm_jax.data import Clip, SkeletonStore, summary
+from igm_jax.errors import InputError
+from igm_jax.training.config import nearest
+
+_DATA = flags.DEFINE_string("data", None, "The store; may be given without --data=, too.")
+_CLIPS = flags.DEFINE_list("clips", None, "Clips to draw, by name; default: one of each class.")
+_OUT = flags.DEFINE_string("out", None, "Folder for the pictures; default: runs/inspect/NAME.")
+_SEED = flags.DEFINE_integer("seed", 0, "Which clip of each class.")
+
+
+def chosen(store: SkeletonStore) -> list[Clip]:
+    """The clips to draw.
+
+    Raises:
+      InputError: there is no clip of such a name; says which is near.
+    """
+    names = store.clips["name"]
+    if _CLIPS.value is None:
+        draw = random.Random(_SEED.value)
+        labels = store.clips["label"].tolist()
+        some = [i for i in range(len(store)) if labels[i] < 0][:12]
+        of_class = (
+            [i for i, c in enumerate(labels) if c == label] for label in range(max(labels) + 1)
+        )
+        return [store[i] for i in [draw.choice(rows) for rows in of_class if rows] or some]
+    known = {str(name): i for i, name in enumerate(names)}
+    for name in _CLIPS.value:
+        if name not in known:
+            raise InputError(f"--clips: no clip {name!r} in {store.path}{nearest(name, known)}")
+    return [store[known[name]] for name in _CLIPS.value]
+
+
+def draw(store: SkeletonStore, clips: list[Clip], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the pictures; returns their paths."""
+    from igm_jax.data import drawing  # which needs the extra viz
+
+    folder.mkdir(parents=True, exist_ok=True)
+    units, layout = store.meta["units"], store.layout
+    titles = [store.class_names[clip.label] if clip.label >= 0 else "unlabelled" for clip in clips]
+    sheet = drawing.contact_sheet(clips, titles, layout, units, heading=store.dataset)
+    paths = [folder / "contact_sheet.png"]
+    sheet.savefig(paths[0])
+    for clip, title in zip(clips, titles) if _CLIPS.value else ():
+        # A name may hold anything that can be printed, a folder's separator too.
+        paths.append(folder / f"{clip.name.replace('/', '_')}.gif")
+        pictures = list(drawing.moving_picture(clip, layout, units, title=title))
+        drawing.save_gif(paths[-1], pictures)
+    return paths
+
+
+def main() -> None:
+    """Flags, tables, pictures."""
+    if _DATA.value is None:
+        raise InputError("which store? python experiments/inspect_data.py data/NAME")
+    SkeletonStore.verify(_DATA.value)
+    store = SkeletonStore.open(_DATA.value)
+    clips = chosen(store)
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    facts = rich.table.Table(show_header=False, title=f"{store.path}: checksums are right")
+    for name, value in summary.overview(store).items():
+        facts.add_row(name, value)
+    console.print(facts)
+    for rows in (summary.left_out(store), summary.classes(store), summary.parts(store)):
+        if rows:
+            table = rich.table.Table(*rows[0])
+            for row in rows:
+                table.add_row(*map(str, row.values()))
+            console.print(table)
+    try:
+        paths = draw(store, clips, pathlib.Path(_OUT.value or f"runs/inspect/{store.path.name}"))
+    except ModuleNotFoundError as error:
+        raise InputError(f"no pictures without {error.name}: pip install 'igm_jax[viz]'") from error
+    console.print("drawn:", *map(str, paths), sep="\n")
+
+
+if __name__ == "__main__":
+    cli.run(main, argument="data")
