@@ -33,7 +33,9 @@ _STRICT = flags.DEFINE_bool("strict", False, "Stop at a damaged clip instead of 
 _CLEANING = flags.DEFINE_list(
     "cleaning", None, "Cleaning steps in their order, or none; default: those of the data set."
 )
-_LIMIT = flags.DEFINE_integer("limit", None, "For a trial: read so many files, evenly spread.")
+_LIMIT = flags.DEFINE_integer(
+    "limit", None, "For a trial: read so many files, from all over the source."
+)
 _WORKERS = flags.DEFINE_integer(
     "workers", None, "Processes that read; default: by CPUs and files.", lower_bound=1
 )

@@ -63,7 +63,7 @@ class RawData:
         }
 
     def limited(self, count: int) -> "RawData":
-        """At most `count` parts, spread evenly, so that a trial meets all people and classes.
+        """At most `count` parts, drawn always alike, so that a trial meets all people and classes.
 
         Raises:
           InputError: fewer than one part is asked for.
@@ -72,7 +72,8 @@ class RawData:
             raise InputError(f"a limit of {count} leaves nothing to read: give 1 or more")
         if count >= len(self):
             return self
-        chosen = np.linspace(0, len(self) - 1, count).astype(int)
+        # Drawn and not every n-th: classes may come round at a step that has a factor of n.
+        chosen = np.sort(np.random.default_rng(0).choice(len(self), count, replace=False))
         return dataclasses.replace(self, parts=[self.parts[i] for i in chosen])
 
     def fingerprint(self) -> str:
