@@ -6,6 +6,7 @@ definition.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -125,14 +126,14 @@ MHAD20 = Layout(
 
 def view_transform(
     first_frame: Float[Array, "*batch V C"], layout: Layout, view: str
-) -> tuple[Float[Array, "*batch C"], Float[Array, "*batch C C"]]:
+) -> tuple[Float[Array, "*batch 1 C"], Float[Array, "*batch C C"]]:
     """Origin and rotation of the frame of reference that `view` names.
 
     `"camera"` leaves the clip where the camera saw it, `"centred"` moves `layout.origin` of the
     first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
     own axes: y from hip centre to shoulder centre, x from left hip to right hip (orthogonalised),
     z = x × y. The same transform holds for the whole clip and for all its bodies, so motion and the
-    distance between two people survive. `"posture"` is `"body"` followed by `without_path`.
+    distance between two people survive. `"posture"` is `"body"` with a `moving_origin`.
 
     Args:
       first_frame: joints of the first body in the first valid frame.
@@ -153,9 +154,9 @@ def view_transform(
     identity = xp.broadcast_to(
         xp.eye(channels, dtype=first_frame.dtype), (*first_frame.shape[:-2], channels, channels)
     )
+    origin = first_frame[..., layout.origin : layout.origin + 1, :]
     if view == "camera":
-        return xp.zeros_like(first_frame[..., 0, :]), identity
-    origin = first_frame[..., layout.origin, :]
+        return xp.zeros_like(origin), identity
     if view == "centred":
         return origin, identity
     if layout.axes is None or channels != 3:
@@ -172,29 +173,36 @@ def view_transform(
     return origin, xp.where(usable[..., None], rotation, identity)
 
 
+def moving_origin(
+    origin: Float[Array, "*batch 1 C"],
+    first_body: Float[Array, "*batch T V C"],
+    layout: Layout,
+    view: str,
+) -> Float[Array, "*batch #T C"]:
+    """`origin` in each frame: in `"posture"` it goes where the first body goes, else it stays.
+
+    Where a person walks is lost then; how they move, and the distance between two people, are kept.
+    """
+    return first_body[..., layout.origin, :] if view == "posture" else origin
+
+
 def apply_view(
     clip: Float[Array, "*batch T V C"],
-    origin: Float[Array, "*batch C"],
-    rotation: Float[Array, "*batch C C"],
+    origin: Float[Array, "*#batch #T C"],
+    rotation: Float[Array, "*#batch C C"],
 ) -> Float[Array, "*batch T V C"]:
     """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `view_transform`."""
     xp = clip.__array_namespace__()
-    transposed = xp.swapaxes(rotation, -1, -2)[..., None, :, :]
-    moved = clip - origin[..., None, None, :]
-    if isinstance(moved, jax.Array):  # the default precision of GPU and TPU is too low for metres
-        return xp.matmul(moved, transposed, precision=jax.lax.Precision.HIGHEST)
-    return xp.matmul(moved, transposed)
-
-
-def without_path(
-    clip: Float[Array, "*batch M T V C"], layout: Layout
-) -> Float[Array, "*batch M T V C"]:
-    """Moves the origin joint of the first body to zero in every frame.
-
-    Where a person walks is lost; how they move, and the distance between two people, are kept.
-    Bodies that are absent, and so all zero, have to be set to zero again.
-    """
-    return clip - clip[..., :1, :, layout.origin : layout.origin + 1, :]
+    matmul = xp.matmul
+    if isinstance(clip, jax.Array):  # the default precision of GPU and TPU is too low for metres
+        matmul = functools.partial(matmul, precision=jax.lax.Precision.HIGHEST)
+    *batch, frames, joints, channels = clip.shape
+    # The origin once for each joint, by a product: NumPy is slow at broadcasting along three
+    # numbers. All joints of all frames are then turned as one long frame, by one more product.
+    copies = xp.tile(xp.eye(channels, dtype=clip.dtype), (1, joints))
+    moved = clip.reshape(*batch, frames, joints * channels) - matmul(origin, copies)
+    moved = moved.reshape(*batch, frames * joints, channels)
+    return matmul(moved, xp.swapaxes(rotation, -1, -2)).reshape(clip.shape)
 
 
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:

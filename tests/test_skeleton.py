@@ -15,9 +15,9 @@ from igm_jax.skeleton import (
     apply_view,
     bone_stream,
     motion_stream,
+    moving_origin,
     select_stream,
     view_transform,
-    without_path,
 )
 
 LAYOUTS = pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
@@ -106,23 +106,41 @@ def test_views_keep_all_distances(view):
     np.testing.assert_allclose(*steps, atol=1e-12)
 
 
+def whole_view(clip, layout, view):
+    """Of clips [B, M, T, V, C]: all bodies in the frame of reference of the first."""
+    origin, rotation = view_transform(clip[:, 0, 0], layout, view)
+    origin = moving_origin(origin, clip[:, 0], layout, view)
+    return apply_view(clip, origin[:, None], rotation[:, None])
+
+
 @LAYOUTS
-def test_without_path_forgets_where_the_first_body_walks(layout):
+@pytest.mark.parametrize("view", VIEWS)
+def test_all_bodies_are_seen_from_the_first(layout, view):
     clip = clips(layout)  # [5, 2, 4, V, 3]
-    still = without_path(clip, layout)
+    seen = whole_view(clip, layout, view)
+    for b in range(5):
+        alone = naive_view(clip[b, 0], layout, view)
+        apart = [naive_view(np.stack([clip[b, 0, 0], *x]), layout, view)[1:] for x in clip[b]]
+        path = alone[:, [layout.origin]] if view == "posture" else 0
+        np.testing.assert_allclose(seen[b], np.stack(apart) - path, atol=1e-12)
+
+
+@LAYOUTS
+def test_posture_forgets_where_the_first_body_walks(layout):
+    clip = clips(layout)
+    still = whole_view(clip, layout, "posture")
     assert not still[:, 0, :, layout.origin].any()
     walk = np.random.default_rng(1).normal(size=(5, 1, 4, 1, 3))
-    np.testing.assert_allclose(without_path(clip + walk, layout), still, atol=1e-12)
-    np.testing.assert_allclose(still[:, 1] - still[:, 0], clip[:, 1] - clip[:, 0], atol=1e-12)
+    np.testing.assert_allclose(whole_view(clip + walk, layout, "posture"), still, atol=1e-12)
+    apart = np.linalg.norm(still[:, 1] - still[:, 0], axis=-1)
+    np.testing.assert_allclose(apart, np.linalg.norm(clip[:, 1] - clip[:, 0], axis=-1), atol=1e-12)
 
 
 @LAYOUTS
 @pytest.mark.parametrize("view", VIEWS)
 def test_jax_and_numpy_agree_and_keep_float32(layout, view):
     clip = clips(layout, dtype=np.float32)
-    here = apply_view(clip, *view_transform(clip[..., 0, :, :], layout, view))
-    there = jnp.asarray(clip)
-    there = apply_view(there, *view_transform(there[..., 0, :, :], layout, view))
+    here, there = (whole_view(x, layout, view) for x in (clip, jnp.asarray(clip)))
     assert isinstance(here, np.ndarray) and not isinstance(there, np.ndarray)
     assert here.dtype == there.dtype == np.float32
     np.testing.assert_allclose(here, there, atol=1e-5)

@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.skeleton import apply_view, concat_streams, view_transform, without_path
+from igm_jax.skeleton import apply_view, concat_streams, moving_origin, view_transform
 
 # "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store);
 # with two crops also "other", like "clip".
 Batch = dict[str, np.ndarray]
 
-_BLOCK = 16  # tracks gathered together: their frames fit into the cache, three times as fast
+_BLOCK = 16  # clips gathered together: their frames fit into the cache, three times as fast
 
 
 def frame_positions(length: Int[np.ndarray, " B"], frames: int) -> Float[np.ndarray, "B T"]:
@@ -80,26 +80,22 @@ def gather(
     weight = (position - low).astype(np.float32)[..., None]
 
     present = np.arange(bodies) < table["bodies"][:, None]
-    clip_of, body_of = np.nonzero(present)  # one entry a track: a body of a clip
-    first = (table["offset"] + start)[clip_of] + body_of * table["length"][clip_of].astype(np.int64)
     out = np.zeros((*present.shape, frames, joints, channels), np.float32)
-    at_low, at_high = np.empty((2, min(_BLOCK, len(first)), frames, rows.shape[1]), np.float32)
-    for block in np.split(np.arange(len(first)), range(_BLOCK, len(first), _BLOCK)):
-        clip = clip_of[block]
-        a, b = at_low[: len(block)], at_high[: len(block)]
+    at_low, at_high = np.empty((2, _BLOCK * bodies, frames, rows.shape[1]), np.float32)
+    for block in np.split(np.arange(len(table)), range(_BLOCK, len(table), _BLOCK)):
+        of, body = np.nonzero(present[block])  # one entry a track: a body of a clip
+        clip = block[of]
+        first = (table["offset"] + start)[clip] + body * table["length"][clip].astype(np.int64)
+        a, b = at_low[: len(clip)], at_high[: len(clip)]
         # mode="clip" never clips here; it lets take write into `out` without a copy of its own.
-        np.take(rows, first[block, None] + low[clip], axis=0, out=a, mode="clip")
-        np.take(rows, first[block, None] + high[clip], axis=0, out=b, mode="clip")
+        np.take(rows, first[:, None] + low[clip], axis=0, out=a, mode="clip")
+        np.take(rows, first[:, None] + high[clip], axis=0, out=b, mode="clip")
         b -= a
         b *= weight[clip]
         a += b
-        if view != "camera":
-            # All joints of all frames as one long frame: one matrix product a track.
-            seen = apply_view(a.reshape(len(block), 1, -1, channels), origin[clip], rotation[clip])
-            a = seen.reshape(a.shape)
-        out[clip, body_of[block]] = a.reshape(len(block), frames, joints, channels)
-    if view == "posture":
-        out = without_path(out, store.layout) * present[..., None, None, None]
+        tracks = a.reshape(-1, frames, joints, channels)
+        path = moving_origin(origin[block], tracks[body == 0], store.layout, view)
+        out[clip, body] = apply_view(tracks, path[of], rotation[clip])
     return out, present
 
 

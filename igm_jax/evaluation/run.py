@@ -139,14 +139,10 @@ def _encode_raw(
     run: Run, params: Any, clips: Float[Array, "B M T V C"], present: Bool[Array, "B M"]
 ) -> Float[Array, "B D"]:
     """The device's twin of `pipeline.full_clips`, followed by the encoder."""
-    origin, rotation = skeleton.view_transform(
-        clips[:, 0, 0], run.inputs.layout, run.config.data.view
-    )
-    bodies = clips.shape[1]
-    origin, rotation = (jnp.repeat(x[:, None], bodies, axis=1) for x in (origin, rotation))
-    clips = skeleton.apply_view(clips, origin, rotation)
-    if run.config.data.view == "posture":
-        clips = skeleton.without_path(clips, run.inputs.layout)
+    layout, view = run.inputs.layout, run.config.data.view
+    origin, rotation = skeleton.view_transform(clips[:, 0, 0], layout, view)
+    origin = skeleton.moving_origin(origin, clips[:, 0], layout, view)
+    clips = skeleton.apply_view(clips, origin[:, None], rotation[:, None])
     clips = jnp.where(present[:, :, None, None, None], clips, 0)
     config = run.config.model.encoder
     length = clips.shape[2]
