@@ -1,0 +1,174 @@
+"""Measures what the data side promises: `python benchmarks/data.py`.
+
+    open      a store of the size of NTU RGB+D 120, in a fresh process
+    pipeline  training batches at the size of configs/ntu120.py, on two cores
+    parse     raw `.skeleton` text, against a line-by-line reader of the usual kind
+
+Prints a Markdown table. Its store, 3.4 GB, is written once and stays in `--work`. Speeds depend on
+the machine and on what else it does; `--check` judges only what does not: memory and ratios.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+
+import numpy as np
+from absl import flags
+
+from benchmarks import large_store, line_reader, machine
+from igm_jax import cli
+from igm_jax.data import SkeletonStore, pipeline, synthetic
+from igm_jax.data.formats import ntu_text, ntu_writer
+from igm_jax.errors import InputError
+
+_ONLY = flags.DEFINE_list("only", ["open", "pipeline", "parse"], "What to measure.")
+_WORK = flags.DEFINE_string("work", "runs/benchmarks", "Folder for the made-up data; it stays.")
+_JSON = flags.DEFINE_string("json", None, "Also write the figures here, with the machine's.")
+_CHECK = flags.DEFINE_bool("check", False, "Exit 1 if memory or a ratio breaks its promise.")
+_CLIPS = flags.DEFINE_integer("clips", large_store.NTU120_CLIPS, "Of the store.", lower_bound=128)
+_BATCHES = flags.DEFINE_integer("batches", 40, "In a window of the pipeline.", lower_bound=1)
+_FILES = flags.DEFINE_integer("files", 24, "That are parsed.", lower_bound=1)
+
+_WINDOWS, _REPEATS = 7, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure.
+
+    Attributes:
+      what: was measured.
+      value: of it.
+      unit: of the value.
+      below: what it is promised to stay below, if anything.
+      at_least: what it is promised to reach, if anything.
+      portable: whether the machine does not matter much, so that `--check` may judge it.
+    """
+
+    what: str
+    value: float
+    unit: str
+    below: float | None = None
+    at_least: float | None = None
+    portable: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the promise is kept; None where there is none."""
+        if self.below is not None:
+            return self.value < self.below
+        return None if self.at_least is None else self.value >= self.at_least
+
+    def cells(self) -> tuple[str, ...]:
+        """Of the table."""
+        sign, limit = ("<", self.below) if self.below is not None else ("≥", self.at_least)
+        promised = "" if limit is None else f"{sign} {limit:,g} {self.unit}"
+        digits = 0 if isinstance(self.value, int) or abs(self.value) >= 100 else 2
+        holds = {True: "yes", False: "no", None: ""}[self.holds]
+        return self.what, f"{self.value:,.{digits}f} {self.unit}", promised, holds
+
+
+def measure_open() -> Iterator[Row]:
+    """A fresh process that opens the store and reads one batch."""
+    store = large_store.made(pathlib.Path(_WORK.value), _CLIPS.value)
+    command = [sys.executable, str(pathlib.Path(__file__).parent / "opening.py"), str(store)]
+    facts = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    before = facts["import_mb"]
+    yield Row("importing igm_jax.data and its pipeline", facts["import_s"], "s")
+    yield Row("… resident memory, with Python and JAX", before, "MB")
+    yield Row(f"opening a store of {_CLIPS.value:,} clips", facts["open_s"], "s", below=1)
+    for what, key in (("opening it", "open_mb"), ("reading 128 clips, too", "batch_mb")):
+        memory = facts[key] - before
+        yield Row(f"… memory on top: {what}", memory, "MB", below=300, portable=True)
+
+
+def measure_pipeline() -> Iterator[Row]:
+    """The median speed of a few windows of batches, the first of them left out."""
+    store = SkeletonStore.open(large_store.made(pathlib.Path(_WORK.value), _CLIPS.value))
+    everywhere = os.sched_getaffinity(0)
+    cores = sorted(everywhere)[:2]
+    os.sched_setaffinity(0, cores)  # and so all threads that are started from here on
+    try:
+        for crops in (1, 2):
+            batches = iter(
+                pipeline.train_batches(
+                    store, np.arange(len(store)), batch_size=128, frames=120, bodies=2,
+                    view="posture", min_crop_frames=64, crops=crops, seed=0,
+                )
+            )  # fmt: skip
+            speeds = []
+            for _ in range(1 + _WINDOWS):
+                started = time.perf_counter()
+                count = sum(len(next(batches)["index"]) for _ in range(_BATCHES.value))
+                speeds.append(count / (time.perf_counter() - started))
+            what = f"batches of 128 clips, {crops} crop{'s' * (crops > 1)}, {len(cores)} cores"
+            yield Row(what, statistics.median(speeds[1:]), "clips/s", at_least=5000)
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+def measure_parse() -> Iterator[Row]:
+    """Both readers from the same bytes to the same arrays, in turn; the best of a few rounds."""
+    folder = pathlib.Path(_WORK.value) / f"skeletons-{_FILES.value}"
+    if not folder.exists():
+        ntu_writer.write(folder, synthetic.generate(_FILES.value))
+    texts = [path.read_bytes() for path in sorted(folder.iterdir())]
+    readers = (ntu_text.parse, lambda text: line_reader.recording(line_reader.read(text)))
+    agreeing = sum(line_reader.same(*(read(text) for read in readers)) for text in texts)
+    rounds = [[_seconds(read, texts) for read in readers] for _ in range(_REPEATS)]
+    ours, theirs = map(min, zip(*rounds))
+    megabytes = sum(map(len, texts)) / 1e6
+    yield Row("parsing `.skeleton` text, a core", megabytes / ours, "MB/s")
+    yield Row("… line by line", megabytes / theirs, "MB/s")
+    yield Row("… how much faster", theirs / ours, "times", at_least=10, portable=True)
+    yield Row(
+        f"… files of {len(texts)} that both read alike", agreeing, "files",
+        at_least=len(texts), portable=True,
+    )  # fmt: skip
+
+
+def _seconds(read: Callable[[bytes], ntu_text.Recording], texts: list[bytes]) -> float:
+    started = time.thread_time()  # of a core, whatever else is running
+    for text in texts:
+        read(text)
+    return time.thread_time() - started
+
+
+MEASURES = {"open": measure_open, "pipeline": measure_pipeline, "parse": measure_parse}
+
+
+def main() -> None:
+    """Flags, measures, one table."""
+    for name in _ONLY.value:
+        if name not in MEASURES:
+            raise InputError(f"--only={name} is unknown: choose from {', '.join(MEASURES)}")
+    rows = [row for name in _ONLY.value for row in MEASURES[name]()]
+    print("| what | measured | promised | holds |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(row.cells())} |")
+    if _JSON.value is not None:
+        content = {
+            "command": shlex.join(["python", "benchmarks/data.py", *sys.argv[1:]]),
+            "machine": machine.facts(),
+            "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
+        }
+        pathlib.Path(_JSON.value).write_text(json.dumps(content, indent=1) + "\n")
+    broken = [row.what for row in rows if row.portable and row.holds is False]
+    if _CHECK.value and broken:
+        raise InputError(f"broken: {'; '.join(broken)}")
+
+
+flags.adopt_module_key_flags(cli)  # for --help
+
+
+if __name__ == "__main__":
+    cli.run(main)
