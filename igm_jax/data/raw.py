@@ -7,7 +7,9 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -97,7 +99,7 @@ class RawData:
         blocks = [self.parts[i : i + _TOGETHER] for i in range(start, len(self), _TOGETHER)]
         # Not forked: a child of a process that runs threads, as JAX does, can hang.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             ahead: collections.deque[concurrent.futures.Future] = collections.deque()
             try:
                 for block in blocks:
@@ -126,6 +128,15 @@ def _clips_of(read_part: Callable) -> Callable[[Any], list[Clip | BadClip]]:
 
 def _read_block(read_part: Callable, parts: Sequence[Any]) -> list[list[Clip | BadClip]]:
     return list(map(_clips_of(read_part), parts))
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that it reads for is killed; by itself it would wait forever.
+
+    Its end of the queue stays open, for it holds the other end, too.
+    """
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _stamped(part: Any) -> tuple:

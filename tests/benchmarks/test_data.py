@@ -77,11 +77,6 @@ def test_the_large_store_is_the_same_every_time(tmp_path):
     assert 0.18 < (store.clips["bodies"] == 2).mean() < 0.26
 
 
-def test_at_full_size_all_names_differ():
-    names = {clip.name for clip in large_store.clips(large_store.NTU120_CLIPS)}
-    assert len(names) == large_store.NTU120_CLIPS
-
-
 def both(text):
     return ntu_text.parse(text), line_reader.recording(line_reader.read(text))
 

@@ -1,10 +1,16 @@
+import dataclasses
 import json
 import pathlib
+import random
 import subprocess
 import sys
+import time
 
 import pytest
 
+from igm_jax.data import synthetic
+from igm_jax.data.formats import ntu60, ntu_writer
+from igm_jax.data.prepare import prepare_store
 from igm_jax.data.store import SkeletonStore
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -83,3 +89,46 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
 )
 def test_bad_input_is_one_line(flags, told, prepare):
     assert refused(prepare(*flags), *told)
+
+
+# The command, but for committing after each clip instead of every two seconds.
+EAGER = """
+import runpy
+import sys
+
+if __name__ == "__main__":
+    from igm_jax.data import prepare
+
+    prepare._COMMIT_EVERY = -1.0
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
+    clips = [dataclasses.replace(c, frames=c.frames[:, :30]) for c in synthetic.generate(96)]
+    source = ntu_writer.write(tmp_path / "ntu.zip", clips)
+    prepare_store(tmp_path / "whole", ntu60.read(source), source=str(source))
+    (tmp_path / "eager.py").write_text(EAGER)
+    script, out = ROOT / "experiments" / "prepare_data.py", tmp_path / "out"
+    flags = ["--dataset=ntu60", f"--source={source}", f"--out={out}", "--workers=2"]
+    command = [sys.executable, str(tmp_path / "eager.py"), str(script), *flags]
+    journal, moment, lines = tmp_path / ".out.partial" / "journal.jsonl", random.Random(0), 1
+    for _ in range(2):
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        wanted = lines + moment.randint(1, 30)
+        while not journal.exists() or journal.read_bytes().count(b"\n") < wanted:
+            assert process.poll() is None, process.stdout.read().decode()
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=60)  # which waits for the workers, too: they hold the pipe
+        assert process.returncode == -9 and not out.exists()
+        lines = journal.read_bytes().count(b"\n")
+        assert wanted <= lines < 97
+    result = subprocess.run([sys.executable, str(script), *flags], cwd=ROOT, timeout=120)
+    assert result.returncode == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["eager.py", "ntu.zip", "out", "whole"]
+    for name in ("frames.npy", "clips.npy", "meta.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
