@@ -35,6 +35,7 @@ _FLOOR, _QUIET = "#DDDDDD", "#777777"
 _CELL, _STRIP = (3.8, 1.72), (3.5, 1.22)  # inches: with the title, without
 _GHOSTS = (0.10, 0.18, 0.30)  # opacity of what came before a moment, earliest first
 _MOMENTS = (6, 5, 4, 3, 2)
+_DOT = np.array([[-0.004, 0.0], [0.004, 0.0]])  # inches: Agg draws no line of length zero
 _PANEL_HEIGHT, _PANEL_WIDTHS = 2.4, (1.3, 4.2)  # inches
 _DPI = 110
 
@@ -128,7 +129,7 @@ class Strokes:
     widths: list[float] = dataclasses.field(default_factory=list)  # points
 
     def add(self, line: np.ndarray, colour: str, width: float, opacity: float = 1.0) -> None:
-        """Appends a line; one of length zero is a dot."""
+        """Appends a line; a dot is a joint plus `_DOT`."""
         self.lines.append(line)
         self.colours.append(_rgba(colour, opacity))
         self.widths.append(width)
@@ -142,6 +143,7 @@ class Strokes:
             colors=self.colours or "none",
             linewidths=self.widths or 1,
             capstyle="round",
+            snap=False,  # to whole pixels, where both ends of a dot may be one
             zorder=2,
         )
 
@@ -177,11 +179,13 @@ def add_pose(
                 parts.append((depth, joints[[j, p], :2], COLOURS[side][min(m, 1)], width))
         for head in (j for j, name in enumerate(layout.joints) if name.lower() == "head"):
             if np.isfinite(joints[head]).all():
-                dot = joints[[head, head], :2]
-                parts.append((joints[head, 2], dot, COLOURS["trunk"][min(m, 1)], 3.2 * width))
+                # In front of the neck, whose light edge would bite a piece out of it.
+                necks = [joints[[j, p], 2].mean() for j, p in bones if head in (j, p)]
+                depth, dot = np.nanmin([joints[head, 2], *necks]), joints[head, :2] + _DOT
+                parts.append((depth, dot, COLOURS["trunk"][min(m, 1)], 3.2 * width))
         if not bones:
             for joint in joints[np.isfinite(joints).all(axis=-1)]:
-                parts.append((joint[2], joint[[[0, 1]] * 2], COLOURS["trunk"][min(m, 1)], width))
+                parts.append((joint[2], joint[:2] + _DOT, COLOURS["trunk"][min(m, 1)], width))
     for _, line, colour, thickness in sorted(parts, key=lambda part: -part[0]):
         if opacity == 1.0:
             strokes.add(_shortened(line, thickness), "#FFFFFF", thickness + 1.4)
@@ -189,7 +193,10 @@ def add_pose(
 
 
 def _shortened(line: np.ndarray, points: float) -> np.ndarray:
-    """The line less its ends, so that its light edge does not cut it off its neighbours."""
+    """The line less its ends, so that its light edge does not cut it off its neighbours.
+
+    Of a short one, and of a dot, nothing is left.
+    """
     length = np.hypot(*(line[1] - line[0]))
     cut = min(0.5, points / 72 / length) if length else 0.0
     return line + cut * (line[::-1] - line)

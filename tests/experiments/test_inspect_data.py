@@ -98,6 +98,26 @@ def test_anything_can_be_drawn(layout, shape, units):
     drawing.contact_sheet([clip] * 4, ["t"] * 4, layout, units)
 
 
+@pytest.mark.parametrize("layout", [BARE, Layout("head", ("head",), (-1,))])
+@pytest.mark.parametrize("opacity", [0.3, 1.0])
+def test_dots_are_round_wherever_they_are(layout, opacity):
+    """Matplotlib draws no line of length zero, and moves lines to whole pixels."""
+    sizes = []
+    for place in np.random.default_rng(0).uniform(0.4, 0.6, size=(20, 2)):
+        figure, axes = drawing._paper(1.0, 1.0)
+        strokes = drawing.Strokes()
+        pose = np.full((1, layout.num_joints, 3), np.nan)
+        pose[0, 0] = [*place, 0]
+        drawing.add_pose(strokes, pose, layout, width=5.0, opacity=opacity)
+        axes.add_collection(strokes.collection())
+        figure.canvas.draw()
+        ink = 255.0 - np.asarray(figure.canvas.buffer_rgba())[..., 0]
+        rows, columns = (np.ptp(np.flatnonzero(ink.any(axis=i))) for i in (0, 1))
+        assert abs(rows - columns) <= 2
+        sizes.append(ink.sum())
+    assert min(sizes) > 0.9 * max(sizes) > 0
+
+
 def test_a_point_on_a_line_cannot_be_drawn():
     clip = Clip("x", np.zeros((1, 2, 3, 1), np.float32))
     with pytest.raises(InputError, match="1 coordinate cannot be drawn"):
