@@ -1,7 +1,7 @@
 """The mesh, and who holds what: the batch is split over all devices, the state over some of them.
 
 Data parallel and FSDP are the two axes of one mesh. A clip lies on one device; a large array of the
-state is cut into as many parts as the "fsdp" axis is long, and every group along "data" has it all.
+state is cut into as many parts as the "fsdp" axis is long, and gathered where a network needs it.
 The compiler puts the collectives in: what a loss computes over the batch, it computes over all of
 it, wherever the clips lie.
 """

@@ -90,6 +90,7 @@ def build_program(
             ),
             inputs=inputs,
             steps_per_epoch=steps_per_epoch,
+            whole=everywhere if mesh.shape["fsdp"] > 1 else None,
         ),
         in_shardings=(shardings, split, everywhere),
         out_shardings=(shardings, everywhere),
