@@ -154,6 +154,16 @@ def test_processes_that_were_started_on_different_things(folder):
     assert not (folder / "runs/differ").exists()
 
 
+def test_divergence_ends_all_at_the_same_step_with_the_same_line(folder):
+    flags = ("--config.optimizer.learning_rate=1e38", "--config.optimizer.warmup_epochs=0.0")
+    first, second = ends(start(folder, "--run=runs/nan", *flags, devices=1, processes=2))
+    assert first[0] == second[0] == 1
+    (line,) = second[2].splitlines()
+    assert first[2].splitlines()[-1] == line
+    assert line.startswith("error: ") and " not finite at step " in line
+    assert len(line.split("clips of the batch: ")[1].split(", ")) == 16  # of both processes
+
+
 # Without other processes
 
 
