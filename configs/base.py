@@ -116,6 +116,13 @@ def get_config() -> ConfigDict:
     t.keep_checkpoints = 2  # the last few; the best by KNN stays besides
     t.tensorboard = False  # also write TensorBoard events (needs tensorboardX)
 
+    # Where a step is computed (docs/scaling.md): changes no number beyond its rounding, so a run
+    # may go on with other values.
+    r = c.parallel = ConfigDict()
+    r.data = 0  # groups of devices that each hold the whole state; 0 = all devices that remain
+    r.fsdp = 1  # devices in a group, among which state and clips are split; 0 = all that remain
+    r.accumulate = 1  # micro-batches that go through the networks one by one: less memory
+
     q = c.probe = ConfigDict()
     q.epochs = 100  # [MAMP]
     q.batch_size = 256  # [MAMP]

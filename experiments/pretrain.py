@@ -2,6 +2,9 @@
 
 Any key of the config can be set from the command line: `--config.train.epochs=50`. The run goes to
 runs/<name>; the same command goes on with it if it was interrupted.
+
+On many hosts, one process each: `srun python experiments/pretrain.py …` within Slurm, elsewhere
+with --coordinator, --processes and --process, or --distributed (docs/scaling.md).
 """
 
 import pathlib
@@ -14,6 +17,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.data import open_dataset
+from igm_jax.training import distributed
 from igm_jax.training.loop import pretrain
 
 CONFIG = cli.define_config("configs/synthetic.py")
@@ -21,17 +25,33 @@ RUN = flags.DEFINE_string("run", None, "run folder; default: runs/<config.name>"
 RESUME = flags.DEFINE_enum(
     "resume", "auto", ["auto", "never"], "auto goes on with a run of the same config"
 )
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of many processes")
+PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are")
+PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "ask JAX which processes there are (TPU pod, Kubernetes, Slurm, Open MPI)"
+)
+HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat", distributed.HEARTBEAT_SECONDS, "seconds of silence before a process counts as dead"
+)
 
 
 def main() -> None:
     """Flags, config, one call."""
+    distributed.join(
+        COORDINATOR.value,
+        PROCESSES.value,
+        PROCESS.value,
+        detect=DISTRIBUTED.value,
+        heartbeat_seconds=HEARTBEAT.value,
+    )
     config = cli.experiment_config(CONFIG)
     run_folder = pathlib.Path(RUN.value or pathlib.Path("runs") / config.name)
     store = open_dataset(config.data.dataset, config.data.path)
     # Compiled programs are kept beside the runs: the second start takes seconds.
     jax.config.update("jax_compilation_cache_dir", str(run_folder.parent.absolute() / ".jax_cache"))
     result = pretrain(config, store, run_folder, resume=RESUME.value)
-    if result == "finished":
+    if result == "finished" and distributed.leader():
         print(
             f"{run_folder}: finished. Next: python experiments/linear_probe.py --run={run_folder}"
         )

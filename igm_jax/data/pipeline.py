@@ -15,8 +15,8 @@ from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import apply_view, concat_streams, moving_origin, view_transform
 
-# "clip" float32 [B, M, T, V, C], "present" bool [B, M], "index" int32 [B] (position in the store);
-# with two crops also "other", like "clip".
+# "clip" float32 [b, M, T, V, C], "present" bool [b, M], with two crops also "other", like "clip":
+# b of the B rows of a batch, or all. "index" int32 [B], positions in the store, is always of all.
 Batch = dict[str, np.ndarray]
 
 _BLOCK = 16  # clips gathered together: their frames fit into the cache, three times as fast
@@ -161,17 +161,17 @@ class _CropAndGather(grain.transforms.RandomMap):
     crop: tuple[float, float]
     min_crop_frames: int
     crops: int
-    process_index: int
-    process_count: int
+    rows: np.ndarray
 
     def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
         """Crops each clip to a random share of its frames, at a random place, once or twice."""
-        chosen = self.indices[element]
+        index = self.indices[element]
+        chosen = index[self.rows]
         length = self.store.clips["length"][chosen].astype(np.int64)
-        # Drawn for all processes, so that no two of them crop by the same numbers.
-        draws = rng.random((self.crops, 2, self.process_count, len(chosen)))
+        # Drawn for the whole batch: a clip is cropped alike, whichever process reads it.
+        draws = rng.random((self.crops, 2, len(index)))
         clips = []
-        for share, place in draws[:, :, self.process_index]:
+        for share, place in draws[:, :, self.rows]:
             low, high = self.crop
             size = np.rint((low + share * (high - low)) * length).astype(np.int64)
             size = np.clip(size, np.minimum(max(self.min_crop_frames, 1), length), length)
@@ -181,7 +181,7 @@ class _CropAndGather(grain.transforms.RandomMap):
                 frames=self.frames, bodies=self.bodies, view=self.view,
             )  # fmt: skip
             clips.append(clip)
-        batch = {"clip": clips[0], "present": present, "index": chosen.astype(np.int32)}
+        batch = {"clip": clips[0], "present": present, "index": index.astype(np.int32)}
         return batch | ({"other": clips[1]} if self.crops == 2 else {})
 
 
@@ -197,18 +197,20 @@ def train_batches(
     min_crop_frames: int,
     crops: int = 1,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Int[np.ndarray, " b"] | None = None,
 ) -> grain.IterDataset:
-    """Endless training batches: every epoch is a new permutation of this process's share.
+    """Endless training batches: every epoch is a new permutation of the clips.
 
     Batches cross the border between epochs, so none is short and none is dropped. The iterator's
     `get_state()` is small JSON, and `set_state()` continues bit for bit.
 
+    Of many processes each reads its rows of every batch. Which clips a batch has, and how they are
+    cropped, does not depend on who reads them, and neither does the state of the iterator.
+
     Args:
       store: an open store.
       indices: positions of the training clips.
-      batch_size: clips of all processes together.
+      batch_size: B, clips of all processes together.
       frames: T, after the crop.
       bodies: M.
       view: one of `igm_jax.skeleton.VIEWS`.
@@ -216,36 +218,27 @@ def train_batches(
       min_crop_frames: no crop is shorter, unless its clip is.
       crops: 1, or 2 for a second, independent crop of each clip (`other`).
       seed: of order and crops.
-      process_index: which of the processes this is.
-      process_count: how many there are; process p gets clips p, p + count, …
+      rows: which rows of each batch to read; all by default.
 
     Returns:
-      A grain dataset of `Batch`es of batch_size / process_count clips.
+      A grain dataset of `Batch`es.
 
     Raises:
-      InputError: a batch larger than the number of clips or not divisible among the processes, a
-        process that is not among them, a crop that is no range within (0, 1].
+      InputError: a batch larger than the number of clips, a crop that is no range within (0, 1].
     """
     if batch_size < 1 or batch_size > len(indices):
         raise InputError(
             f"batch_size {batch_size} does not fit {len(indices)} training clips: "
             f"choose 1 to {len(indices)}"
         )
-    if batch_size % process_count:
-        raise InputError(
-            f"batch_size {batch_size} is not divisible by {process_count} processes: "
-            f"choose a multiple of {process_count}"
-        )
-    if not 0 <= process_index < process_count:
-        raise InputError(f"process_index {process_index} is not one of {process_count} processes")
     if not 0 < crop[0] <= crop[1] <= 1:
         raise InputError(f"crop {crop} is no range of shares: choose 0 < low <= high <= 1")
     transform = _CropAndGather(
-        store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames,
-        crops, process_index, process_count,
+        store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames, crops,
+        np.arange(batch_size) if rows is None else rows,
     )  # fmt: skip
-    dataset = grain.MapDataset.range(process_index, len(indices), process_count).seed(seed)
-    dataset = dataset.shuffle().repeat().batch(batch_size // process_count, drop_remainder=True)
+    dataset = grain.MapDataset.range(len(indices)).seed(seed)
+    dataset = dataset.shuffle().repeat().batch(batch_size, drop_remainder=True)
     # grain's defaults, 16 threads and 500 batches ahead, are slower and fill the memory.
     return dataset.random_map(transform).to_iter_dataset(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=6)

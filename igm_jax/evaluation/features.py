@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool_bodies
+from igm_jax.training import parallel
 
 
 def pooled_features(
@@ -36,8 +38,11 @@ def pooled_features(
 
 
 @functools.cache
-def _jitted(config: EncoderConfig, inputs: Inputs) -> Callable[..., Array]:
-    return jax.jit(functools.partial(pooled_features, config=config, inputs=inputs))
+def _jitted(config: EncoderConfig, inputs: Inputs, mesh: Mesh | None) -> Callable[..., Array]:
+    return jax.jit(
+        functools.partial(pooled_features, config=config, inputs=inputs),
+        out_shardings=None if mesh is None else parallel.replicated(mesh),
+    )
 
 
 def extract_features(
@@ -45,6 +50,7 @@ def extract_features(
     params: Any,
     inputs: Inputs,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """Features of many clips.
 
@@ -54,15 +60,20 @@ def extract_features(
       inputs: what the encoder sees of a clip.
       batches: (clip [b, M, T, V, C], present [b, M]) pairs, equal b but for a smaller last one,
         which is padded so that everything is compiled once.
+      mesh: splits every batch over these devices, those of `params`; all their processes call
+        this alike. By default the one device of `params` reads the clips.
 
     Returns:
       [number of clips, D] float32.
     """
-    encode, size, features = _jitted(config, inputs), None, []
+    encode, size, features = _jitted(config, inputs, mesh), None, []
+    parts = 1 if mesh is None else mesh.size
     for clip, present in batches:
         count = len(clip)
-        size = size or count
+        size = size or -(-count // parts) * parts
         clip, present = (_pad(x, size) for x in (clip, present))
+        if mesh is not None:
+            clip, present = (parallel.from_whole(mesh, x) for x in (clip, present))
         features.append(np.asarray(encode(params, clip, present))[:count])
     return np.concatenate(features)
 

@@ -54,9 +54,10 @@ class Decoder(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder and decoder: `{"encoder": …, "decoder": …}`."""
+    """Encoder and decoder: `{"encoder": …, "decoder": …}`; attributes are those of `IGM`."""
 
     config: IGMConfig
+    micro_batches: int = 1
 
     def setup(self):
         """Creates the parts; linen calls it."""
@@ -76,13 +77,13 @@ class MaskedAutoencoder(nn.Module):
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
         """f; see `Encoder`."""
-        return self.encoder(clip, keep, aux)
+        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
 
     def decode(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
     ) -> Float[Array, "B N P"]:
         """See `Decoder`."""
-        return self.decoder(tokens, order)
+        return layers.in_micro_batches(self.decoder, self.micro_batches, tokens, order)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
         """Touches every parameter; used to initialise them."""
@@ -92,9 +93,13 @@ class MaskedAutoencoder(nn.Module):
 
 
 class Contrastive(nn.Module):
-    """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`."""
+    """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`.
+
+    Attributes are those of `IGM`.
+    """
 
     config: IGMConfig
+    micro_batches: int = 1
 
     def setup(self):
         """Creates the parts; linen calls it."""
@@ -109,7 +114,7 @@ class Contrastive(nn.Module):
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
         """f; see `Encoder`."""
-        return self.encoder(clip, keep, aux)
+        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Pooled features as the loss sees them."""

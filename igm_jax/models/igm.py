@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax.errors import InputError
+from igm_jax.models import layers
 from igm_jax.models.adapter import AdapterConfig, adapt
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
@@ -56,9 +57,15 @@ class Projector(nn.Module):
 
 
 class IGM(nn.Module):
-    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`."""
+    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`.
+
+    Attributes:
+      config: sizes.
+      micro_batches: into how many parts f and g cut their rows; see `layers.in_micro_batches`.
+    """
 
     config: IGMConfig
+    micro_batches: int = 1
 
     def setup(self):
         """Creates the parts; linen calls it."""
@@ -74,7 +81,7 @@ class IGM(nn.Module):
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
         """f; see `Encoder`."""
-        return self.encoder(clip, keep, aux)
+        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
 
     def condition(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None
@@ -98,7 +105,8 @@ class IGM(nn.Module):
         dropped: Bool[Array, " B"] | None = None,
     ) -> Float[Array, "B T V C"]:
         """g; see `Generator`."""
-        return self.generator(noisy_clip, condition, t, dropped)
+        rows = noisy_clip, condition, t, dropped
+        return layers.in_micro_batches(self.generator, self.micro_batches, *rows)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Pooled features as the idempotency losses see them."""

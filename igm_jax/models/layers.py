@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -124,6 +125,40 @@ class PositionEmbedding(nn.Module):
         temporal = self.param("temporal", position_init, (self.steps, self.width))
         spatial = self.param("spatial", position_init, (self.joints, self.width))
         return (temporal[:, None] + spatial[None]).reshape(-1, self.width)
+
+
+def in_micro_batches(module: nn.Module, count: int, *rows: Any) -> Any:
+    """`module(*rows)`, computed for `count` equal parts of the rows, one after the other.
+
+    The backward pass computes each part anew, so activations of one part at a time are in memory.
+    What comes out is that of all rows at once: a loss that compares clips compares all of them.
+
+    Args:
+      module: a network whose every output row depends on the same row of its inputs alone.
+      count: number of parts.
+      *rows: trees of arrays [R, …] with R a multiple of `count`, or None.
+
+    Returns:
+      What the module returns, [R, …].
+    """
+    if count == 1 or module.is_initializing():
+        return module(*rows)
+
+    # Part i is rows i, i + count, …: of a batch that is split over devices, each device computes
+    # its own rows of every part, and none travels.
+    def split(x: Array) -> Array:
+        return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def join(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+    parts = nn.scan(
+        nn.remat(lambda module, _, part: (None, module(*part)), prevent_cse=False),
+        variable_broadcast="params",
+        split_rngs={"params": False},
+        length=count,
+    )
+    return jax.tree.map(join, parts(module, None, jax.tree.map(split, rows))[1])
 
 
 def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat: bool = False):

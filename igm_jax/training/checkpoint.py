@@ -55,6 +55,9 @@ class Checkpoints:
     ) -> None:
         """Starts to save; returns before it is done unless another save is in flight.
 
+        All processes call it, for each writes its part of the state. The place in the data is the
+        same in all of them, whatever their number.
+
         Args:
           step: name of the checkpoint.
           state: tree of arrays.
@@ -76,7 +79,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    data=grain.checkpoint.CheckpointSave(iterator),
+                    data=ocp.args.JsonSave(iterator.get_state()),
                     meta=ocp.args.JsonSave(meta),
                 ),
                 metrics=None if knn is None else {"knn": knn},
@@ -91,16 +94,27 @@ class Checkpoints:
           target: tree of `jax.ShapeDtypeStruct` with shardings; the device count may differ from
             that of the saving run.
           iterator: a fresh iterator of the same data; it is moved to the saved place.
+
+        Raises:
+          InputError: it was written by a version that kept something else in it.
         """
-        restored = self._manager.restore(
-            self.latest_step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target),
-                data=grain.checkpoint.CheckpointRestore(iterator),
-                meta=ocp.args.JsonRestore(),
-            ),
-        )
-        return restored["state"], restored["data"], restored["meta"]
+        step = self.latest_step
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target),
+                    data=ocp.args.JsonRestore(),
+                    meta=ocp.args.JsonRestore(),
+                ),
+            )
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{self._folder / str(step)} is no checkpoint that this version can go on from "
+                f"({' '.join(str(error).split())[:100]}): choose another --run"
+            ) from error
+        iterator.set_state(restored["data"])
+        return restored["state"], iterator, restored["meta"]
 
     def wait(self) -> None:
         """Returns when the save in flight is on disk.

@@ -167,6 +167,21 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Where and how a step is computed. Comments on every key: configs/base.py."""
+
+    data: int = 0
+    fsdp: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self):
+        _at_least("parallel", self, 0, "data", "fsdp")
+        _at_least("parallel", self, 1, "accumulate")
+        if self.data == self.fsdp == 0:
+            raise InputError("parallel.data=0 and parallel.fsdp=0: only one can take what remains")
+
+
+@dataclasses.dataclass(frozen=True)
 class ProbeConfig:
     """Linear probe (MAMP's recipe). Comments on every key: configs/base.py."""
 
@@ -180,7 +195,10 @@ class ProbeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything a run depends on; with the data it determines the result."""
+    """Everything a run depends on; with the data it determines the result.
+
+    `parallel` alone changes no number beyond its rounding, so it is not a part of what a run is.
+    """
 
     name: str = "base"
     seed: int = 0
@@ -189,6 +207,7 @@ class ExperimentConfig:
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    parallel: ParallelConfig = ParallelConfig()
     probe: ProbeConfig = ProbeConfig()
 
     def __post_init__(self):
@@ -305,9 +324,12 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`"key: old → new"` for every leaf in which two mappings differ."""
+    """`"key: old → new"` for every leaf in which two configs differ as experiments.
+
+    Not for those of `parallel`: a run is the same run on other devices.
+    """
     lines = []
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted((old.keys() | new.keys()) - {"parallel"}):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{key}.")

@@ -21,6 +21,7 @@ class RunLog:
       start_step: the step a resumed run starts after; later lines of the file, written after the
         last checkpoint by a run that was then killed, are cut off.
       tensorboard: also write TensorBoard events.
+      silent: write and show nothing, as all processes of a run but the first.
 
     Raises:
       InputError: TensorBoard is asked for and its writer is not installed.
@@ -32,7 +33,11 @@ class RunLog:
         total_steps: int,
         start_step: int = 0,
         tensorboard: bool = False,
+        silent: bool = False,
     ):
+        self._silent, self._bar, self._events, self._file = silent, None, None, None
+        if silent:
+            return
         path = run_folder / "metrics.jsonl"
         if path.exists():
             lines = path.read_text().splitlines(keepends=True)
@@ -43,7 +48,6 @@ class RunLog:
                 temporary.write_text("".join(kept))
                 os.replace(temporary, path)
         self._path, self._file = path, path.open("a", buffering=1)
-        self._events = None
         if tensorboard:
             try:
                 import tensorboardX
@@ -52,7 +56,6 @@ class RunLog:
                     "train.tensorboard=True needs tensorboardX: pip install tensorboardX"
                 ) from e
             self._events = tensorboardX.SummaryWriter(str(run_folder / "tensorboard"))
-        self._bar = None
         if sys.stderr.isatty():
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
@@ -71,6 +74,8 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line for people."""
+        if self._silent:
+            return
         if self._bar:
             self._bar.console.print(text, highlight=False)
         else:
@@ -78,6 +83,8 @@ class RunLog:
 
     def report(self, step: int, values: Mapping[str, float], text: str | None = None) -> None:
         """Writes `{"step": step, **values}` and shows it, or `text` instead."""
+        if self._silent:
+            return
         with self._naming_the_file():
             self._file.write(json.dumps({"step": step, **values}) + "\n")
         if self._events:
@@ -91,8 +98,9 @@ class RunLog:
             self._bar.stop()
         if self._events:
             self._events.close()
-        with self._naming_the_file():
-            self._file.close()
+        if self._file:
+            with self._naming_the_file():
+                self._file.close()
 
     @contextlib.contextmanager
     def _naming_the_file(self) -> Iterator[None]:

@@ -1,30 +1,27 @@
 """Pre-training from a config and a store to a finished run folder."""
 
 import dataclasses
-import functools
 import pathlib
-import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from igm_jax import metrics
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
-from igm_jax.evaluation import features
 from igm_jax.inputs import Inputs
-from igm_jax.training import parallel
+from igm_jax.training import distributed, parallel
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
-from igm_jax.training.objectives import feature_diagnostics
 from igm_jax.training.program import Program, build_program
+from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState
+from igm_jax.training.stopping import Stopping
 
 
 def pretrain(
@@ -37,6 +34,10 @@ def pretrain(
 ) -> str:
     """Trains, or goes on training, until the last epoch or a signal.
 
+    Of many processes (`distributed.join`) all call this with the same arguments; data and run
+    folder lie where all can reach them. The first writes all but the checkpoints, which are written
+    by all.
+
     Args:
       config: the experiment.
       store: its data.
@@ -48,8 +49,10 @@ def pretrain(
       "finished", or the name of the signal that stopped the run after it was saved.
 
     Raises:
-      InputError: the data does not fit the config, or the run folder belongs to another config.
+      InputError: the data does not fit the config, the run folder belongs to another config, or
+        processes differ in one of them.
       DivergedError: a loss that is not finite; names step, clips and config.
+      ConnectionError: another process is gone.
     """
     stated = to_mapping(config)  # with its zeros, so that the same command knows its run again
     config = config.fitted(
@@ -63,31 +66,17 @@ def pretrain(
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
     }
-    if jax.process_count() > 1:
-        raise InputError(
-            f"{jax.process_count()} processes: pre-training runs in one process so far"
-        )
+    distributed.check_same(config=stated, data=meta["data"], statistics=meta["inputs"])
     run_folders.claim(run_folder, meta["config"], resume)
+    iterator = iter(_batches(config, store, indices, program))
+    init_key, step_key = _keys(config.seed, program.mesh)
 
-    def batches() -> Any:
-        return pipeline.train_batches(
-            store,
-            indices,
-            batch_size=config.train.batch_size,
-            frames=config.model.encoder.frames,
-            bodies=config.data.bodies,
-            view=config.data.view,
-            crop=config.data.crop,
-            min_crop_frames=config.data.min_crop_frames,
-            crops=config.data.crops,
-            seed=config.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-
-    with Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints:
-        iterator = iter(batches())
-        start, window = checkpoints.latest_step or 0, _Window(config.train.batch_size)
+    with (
+        distributed.one_line_for_a_lost_process(),
+        Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints,
+    ):
+        start, window = checkpoints.latest_step or 0, Window(config.train.batch_size)
+        distributed.check_same(checkpoints=start)
         if start:
             state, iterator, saved = checkpoints.restore(program.restore_target, iterator)
             if saved["data"] != meta["data"]:
@@ -97,15 +86,21 @@ def pretrain(
                 )
             window.values = saved.get("window", [])
         else:
-            state = program.init(_keys(config.seed)[0])
+            state = program.init(init_key)
         with (
-            RunLog(run_folder, program.total_steps, start, config.train.tensorboard) as log,
-            _Signals() as signals,
+            RunLog(
+                run_folder,
+                program.total_steps,
+                start,
+                tensorboard=config.train.tensorboard,
+                silent=not distributed.leader(),
+            ) as log,
+            Stopping(program.mesh) as stopping,
         ):
-            log.say(_headline(config, program, len(indices), start))
+            log.say(headline(config, program, len(indices), start))
             return _Loop(
-                config, program, store, inputs, meta, checkpoints, log, signals, run_folder
-            ).run(state, iterator, start, window)
+                config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
+            ).run(state, step_key, iterator, start, window)
 
 
 @dataclasses.dataclass
@@ -119,21 +114,18 @@ class _Loop:
     meta: dict[str, Any]
     checkpoints: Checkpoints
     log: RunLog
-    signals: "_Signals"
+    stopping: Stopping
     run_folder: pathlib.Path
 
     def run(
         self,
         state: TrainState,
+        key: jax.Array,
         iterator: Iterator[dict[str, np.ndarray]],
         start: int,
-        window: "_Window",
+        window: Window,
     ) -> str:
         train, program = self.config.train, self.program
-        key = jax.device_put(
-            _keys(self.config.seed)[1],
-            parallel.replicated(program.mesh),
-        )
         pending = None  # the step whose metrics are still on the device
         for step in range(start + 1, program.total_steps + 1):
             raw = next(iterator)
@@ -148,7 +140,7 @@ class _Loop:
             knn_due = last or (rest == 0 and epoch % train.knn_every == 0)
             save_due = knn_due or (rest == 0 and epoch % train.checkpoint_every == 0)
             log_due = last or step % train.log_every == 0
-            stop = self.signals.received
+            stop = self.stopping.agreed()
             if knn_due or save_due or log_due or stop:
                 self._collect(*pending, window)  # nothing is saved before it is known to be finite
                 pending = None
@@ -157,10 +149,13 @@ class _Loop:
                 seconds_left = (
                     (program.total_steps - step) * train.batch_size / report["clips_per_second"]
                 )
-                self.log.report(step, report, _progress_line(step, report, seconds_left))
+                self.log.report(step, report, progress_line(step, report, seconds_left))
             knn = None
             if knn_due:
-                evaluated = self._evaluate(state)
+                evaluated = evaluate(
+                    state.params["encoder"],
+                    config=self.config, store=self.store, inputs=self.inputs, mesh=program.mesh,
+                )  # fmt: skip
                 self.log.report(step, evaluated)
                 knn = evaluated.get("val_knn_1")
                 window.restart_clock()
@@ -179,7 +174,7 @@ class _Loop:
         return "finished"
 
     def _collect(
-        self, step: int, values: dict[str, jax.Array], clip_index: np.ndarray, window: "_Window"
+        self, step: int, values: dict[str, jax.Array], clip_index: np.ndarray, window: Window
     ) -> None:
         """Fetches a step's metrics, and stops the run if they are not finite."""
         features_ = values.pop("features")
@@ -194,110 +189,11 @@ class _Loop:
             )
         window.add(host, features_, self.config.objective.distortion)
 
-    def _evaluate(self, state: TrainState) -> dict[str, float]:
-        """KNN from the fitting part of the training split to its validation part.
 
-        Clips without a label say nothing here; where a part has no others, there is no KNN.
-        """
-        parts = {}
-        for part in ("fit", "val"):
-            chosen = protocols.split(self.store, self.config.data.protocol, part)
-            clips = features.clip_batches(
-                self.store,
-                chosen,
-                frames=self.config.model.encoder.frames,
-                bodies=self.config.data.bodies,
-                view=self.config.data.view,
-            )
-            parts[part] = (
-                features.extract_features(
-                    self.config.model.encoder, state.params["encoder"], self.inputs, clips
-                ),
-                self.store.clips["label"][chosen],
-            )
-        report = {"val_effective_rank": float(metrics.effective_rank(jnp.asarray(parts["fit"][0])))}
-        labelled = {part: labels >= 0 for part, (_, labels) in parts.items()}
-        if not all(chosen.any() for chosen in labelled.values()):
-            return report
-        accuracy = functools.partial(
-            metrics.knn_accuracy,
-            *(jnp.asarray(x[labelled[part]]) for part in ("val", "fit") for x in parts[part]),
-            num_classes=len(self.store.class_names),
-        )
-        most = int(labelled["fit"].sum())
-        return {
-            "val_knn_1": float(accuracy(k=1)),
-            "val_knn_20": float(accuracy(k=min(20, most))),
-            **report,
-        }
-
-
-class _Window:
-    """Averages the metrics between two reports.
-
-    Attributes:
-      values: of the steps since the last report; a checkpoint in between keeps them.
-    """
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self.values: list[dict[str, float]] = []
-        self._diagnostics = jax.jit(feature_diagnostics, static_argnames="distortion")
-        self._latest = None
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leaves what happened between steps out of the throughput."""
-        self._start, self._timed = time.perf_counter(), 0
-
-    def add(self, values: dict[str, float], features_: jax.Array, distortion: float) -> None:
-        self.values.append(values)
-        self._timed += 1
-        self._latest = (features_, distortion)
-
-    def flush(self, epoch: float) -> dict[str, float]:
-        """Means since the last report, diagnostics of the last batch, clips per second."""
-        seconds = time.perf_counter() - self._start
-        report = {"epoch": round(epoch, 3)}
-        names = sorted(self.values[0], key=lambda k: (not k.startswith("loss"), k))
-        report |= {k: float(np.mean([v[k] for v in self.values])) for k in names}
-        report["learning_rate"] = self.values[-1]["learning_rate"]
-        features_, distortion = self._latest
-        report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
-        report["clips_per_second"] = self._batch_size * self._timed / seconds
-        self.values = []
-        self.restart_clock()
-        return report
-
-
-class _Signals:
-    """SIGTERM (preemption) and Ctrl-C end the step in flight, save, and leave."""
-
-    def __init__(self):
-        self.received: str | None = None
-
-    def __enter__(self) -> "_Signals":
-        def note(number, _):
-            if self.received and number == signal.SIGINT:
-                raise KeyboardInterrupt  # the second Ctrl-C means now
-            self.received = signal.Signals(number).name
-
-        self._old = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, note)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            pass
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-
-def _keys(seed: int) -> jax.Array:
-    """Two keys that share no randomness: of the initial state, and of all steps."""
-    return jax.random.split(jax.random.key(seed))
+def _keys(seed: int, mesh: Mesh) -> jax.Array:
+    """Two keys that share no randomness, on all devices: of the initial state, and of all steps."""
+    split = jax.jit(jax.random.split, out_shardings=parallel.replicated(mesh))
+    return split(jax.random.key(seed))
 
 
 def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.ndarray, Inputs]:
@@ -328,25 +224,20 @@ def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.nd
     return indices, inputs
 
 
-def _progress_line(step: int, report: dict[str, float], seconds_left: float) -> str:
-    """What a person wants to see of a report; metrics.jsonl has all of it."""
-    losses = "  ".join(
-        f"{k.removeprefix('loss_')} {v:.3f}" for k, v in report.items() if k.startswith("loss")
-    )
-    return (
-        f"step {step:,}  epoch {report['epoch']:.1f}  {losses}  "
-        f"rank {report['effective_rank']:.1f}  cosine {report['mean_cosine']:.2f}  "
-        f"{report['clips_per_second']:.0f} clips/s  {seconds_left / 60:.1f} min left"
-    )
-
-
-def _headline(config: ExperimentConfig, program: Program, clips: int, start: int) -> str:
-    target = program.restore_target
-    count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}
-    parts = ", ".join(f"{k} {v:,}" for k, v in count.items())
-    return (
-        f"{config.name}: {clips:,} clips, {program.total_steps:,} steps of "
-        f"{config.train.batch_size} ({config.train.epochs} epochs) on {program.mesh.size} "
-        f"{jax.devices()[0].platform} device(s); parameters: {parts}"
-        + (f"; resumed after step {start:,}" if start else "; compiling …")
+def _batches(
+    config: ExperimentConfig, store: SkeletonStore, indices: np.ndarray, program: Program
+) -> Any:
+    """The training batches, of which this process reads the rows that its devices get."""
+    return pipeline.train_batches(
+        store,
+        indices,
+        batch_size=config.train.batch_size,
+        frames=config.model.encoder.frames,
+        bodies=config.data.bodies,
+        view=config.data.view,
+        crop=config.data.crop,
+        min_crop_frames=config.data.min_crop_frames,
+        crops=config.data.crops,
+        seed=config.seed,
+        rows=parallel.local_rows(program.mesh, config.train.batch_size),
     )

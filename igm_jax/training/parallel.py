@@ -1,29 +1,54 @@
-"""The mesh, and who holds what: the batch is split over devices, everything else is on each."""
+"""The mesh, and who holds what: the batch is split over all devices, the state over some of them.
+
+Data parallel and FSDP are the two axes of one mesh. A clip lies on one device; a large array of the
+state is cut into as many parts as the "fsdp" axis is long, and gathered where a network needs it.
+The compiler puts the collectives in: what a loss computes over the batch, it computes over all of
+it, wherever the clips lie.
+"""
+
+import math
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from igm_jax.errors import InputError
+from igm_jax.training.config import ParallelConfig
+
+# Numbers in an array; to fetch the parts of a smaller one costs more than it saves.
+SMALL = 2**14
 
 
-def data_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis, "data", over all devices of all processes.
+def make_mesh(
+    config: ParallelConfig, batch_size: int, devices: list[jax.Device] | None = None
+) -> Mesh:
+    """The axes "data" and "fsdp" over all devices of all processes, neighbours along "fsdp".
 
     Args:
-      batch_size: global batch; must be divisible by the number of devices.
+      config: length of the two axes.
+      batch_size: global batch; each device gets an equal part of each of its micro-batches.
       devices: the devices to use; all by default.
 
     Raises:
-      InputError: the batch cannot be split evenly.
+      InputError: the axes are not those of so many devices, or the batch cannot be split evenly.
     """
     devices = jax.devices() if devices is None else devices
-    if batch_size % len(devices):
+    count, data, fsdp = len(devices), config.data, config.fsdp
+    data, fsdp = data or count // (fsdp or 1), fsdp or count // (data or 1)
+    if data * fsdp != count:
         raise InputError(
-            f"train.batch_size={batch_size} is not a multiple of the {len(devices)} devices"
+            f"parallel.data={config.data} and parallel.fsdp={config.fsdp} do not fit {count} "
+            f"devices: their product has to be {count}, and 0 takes all that remain"
+        )
+    if batch_size % (count * config.accumulate):
+        parts = f" times parallel.accumulate={config.accumulate}" if config.accumulate > 1 else ""
+        raise InputError(
+            f"train.batch_size={batch_size} is not a multiple of the {count} devices{parts}"
         )
     # Auto: the compiler places the collectives; make_mesh alone would default to Explicit.
-    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+    return jax.make_mesh((data, fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -32,11 +57,84 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The first axis is split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """How an array of the state is cut: along its largest dimension that `parts` divides.
+
+    Arrays of fewer than `SMALL` numbers, and those that have no such dimension, stay whole.
+
+    >>> split_rule((8, 256, 1024), 4)
+    PartitionSpec(None, None, 'fsdp')
+    >>> split_rule((8, 256), 4)
+    PartitionSpec()
+    """
+    divisible = [i for i, size in enumerate(shape) if size % parts == 0]
+    if parts == 1 or math.prod(shape) < SMALL or not divisible:
+        return PartitionSpec()
+    largest = max(divisible, key=lambda i: shape[i])
+    return PartitionSpec(*[None] * largest, "fsdp")
+
+
+def state_shardings(mesh: Mesh, state: Any) -> Any:
+    """`split_rule` for parameters, teacher and optimiser state; the rest is on every device.
+
+    The queue is not split: every clip is compared with all of it.
+
+    Args:
+      mesh: the devices.
+      state: `TrainState` of `jax.ShapeDtypeStruct`.
+
+    Returns:
+      `TrainState` of `NamedSharding`.
+    """
+
+    def split(tree: Any) -> Any:
+        parts = mesh.shape["fsdp"]
+        return jax.tree.map(lambda x: NamedSharding(mesh, split_rule(x.shape, parts)), tree)
+
+    return state.replace(
+        step=replicated(mesh),
+        queue=replicated(mesh),
+        params=split(state.params),
+        teacher=split(state.teacher),
+        opt_state=split(state.opt_state),
+    )
+
+
+def describe(target: Any) -> str:
+    """One line: which part of the state is split.
+
+    Args:
+      target: tree of `jax.ShapeDtypeStruct` with shardings.
+    """
+    leaves = jax.tree.leaves(target)
+    mesh = leaves[0].sharding.mesh
+    split = [x for x in leaves if not x.sharding.is_fully_replicated]
+    share = sum(x.size for x in split) / sum(x.size for x in leaves)
+    cut = "; the state is whole on each"
+    if split:
+        cut = (
+            f"; {len(split)} of {len(leaves)} arrays of the state, {share:.1%} of its numbers, are "
+            f"cut into {mesh.shape['fsdp']}"
+        )
+    return f"mesh: data {mesh.shape['data']}, fsdp {mesh.shape['fsdp']}{cut}"
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " b"]:
+    """Which rows of a global batch lie on this process's devices, ascending."""
+    places = split_batch(mesh).addressable_devices_indices_map((batch_size,))
+    return np.sort(np.concatenate([np.arange(batch_size)[rows] for (rows,) in places.values()]))
 
 
 def to_devices(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's part of a batch → global arrays, for one process or many."""
+    """This process's rows (`local_rows`) of a batch → global arrays, for one process or many."""
     sharding = split_batch(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in local.items()}
+
+
+def from_whole(mesh: Mesh, batch: np.ndarray) -> jax.Array:
+    """A batch that every process has the whole of → a global array, split over the devices."""
+    return jax.make_array_from_callback(batch.shape, split_batch(mesh), lambda rows: batch[rows])

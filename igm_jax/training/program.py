@@ -27,6 +27,7 @@ class Program:
       init: key → TrainState, jitted.
       step: (state, batch, key) → (state, metrics), jitted; donates the state.
       mesh: the devices.
+      shardings: TrainState of `NamedSharding`, how the state lies on them.
       total_steps: length of the run.
       steps_per_epoch: whole batches in the data.
     """
@@ -35,16 +36,17 @@ class Program:
     init: Callable[[jax.Array], TrainState]
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     mesh: Mesh
+    shardings: TrainState
     total_steps: int
     steps_per_epoch: int
 
     @property
     def restore_target(self) -> TrainState:
         """Shapes, dtypes and shardings of the state, for a checkpoint to be read into."""
-        sharding = parallel.replicated(self.mesh)
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             jax.eval_shape(self.init, jax.random.key(0)),
+            self.shardings,
         )
 
 
@@ -61,19 +63,21 @@ def build_program(
       inputs: streams and statistics of the training split.
       num_clips: clips in the pre-training split, for the length of an epoch.
       devices: devices to train on; all by default.
+
+    Raises:
+      InputError: `config.parallel` does not fit the devices, or the batch does not.
     """
     batch_size = config.train.batch_size
-    mesh = parallel.data_mesh(batch_size, devices)
+    mesh = parallel.make_mesh(config.parallel, batch_size, devices)
     steps_per_epoch = max(1, num_clips // batch_size)
     total_steps = config.train.epochs * steps_per_epoch
     model = build_model(config)
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)
-    init = jax.jit(
-        functools.partial(init_state, model=model, optimizer=optimizer, config=config),
-        out_shardings=everywhere,
-    )
+    fresh = functools.partial(init_state, model=model, optimizer=optimizer, config=config)
+    shardings = parallel.state_shardings(mesh, jax.eval_shape(fresh, jax.random.key(0)))
+    init = jax.jit(fresh, out_shardings=shardings)
     step = jax.jit(
         functools.partial(
             train_step,
@@ -86,9 +90,10 @@ def build_program(
             ),
             inputs=inputs,
             steps_per_epoch=steps_per_epoch,
+            whole=everywhere if mesh.shape["fsdp"] > 1 else None,
         ),
-        in_shardings=(everywhere, split, everywhere),
-        out_shardings=(everywhere, everywhere),
+        in_shardings=(shardings, split, everywhere),
+        out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
-    return Program(model, init, step, mesh, total_steps, steps_per_epoch)
+    return Program(model, init, step, mesh, shardings, total_steps, steps_per_epoch)

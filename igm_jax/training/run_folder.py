@@ -11,11 +11,14 @@ from typing import Any
 import jax
 
 from igm_jax.errors import InputError
+from igm_jax.training import distributed
 from igm_jax.training.config import differences
 
 
 def claim(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
     """Writes config.json and environment.json, or checks that the run there is the same.
+
+    Of many processes all check and the first writes.
 
     Args:
       run_folder: made if it does not exist.
@@ -38,6 +41,8 @@ def claim(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None
                 f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"
                 f"{' …' if len(changed) > 4 else ''}): choose another --run"
             )
+        return
+    if not distributed.leader():
         return
     run_folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("environment.json", _environment()), ("config.json", config)):

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Key
 
 from igm_jax import augment
@@ -59,6 +60,7 @@ def train_step(
     alpha_bar: Float[Array, " K"],
     inputs: Inputs,
     steps_per_epoch: int,
+    whole: NamedSharding | None = None,
 ) -> tuple[TrainState, Metrics]:
     """state, batch, seed key → next state, metrics.
 
@@ -73,6 +75,7 @@ def train_step(
       alpha_bar: [K] noise schedule.
       inputs: streams and statistics.
       steps_per_epoch: turns the ramp's epochs into steps.
+      whole: how the networks want parameters that are split at rest; None leaves them as they are.
 
     Returns:
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
@@ -81,10 +84,14 @@ def train_step(
     batch = prepare_batch(raw, k_augment, config=config.data, inputs=inputs)
     objective = config.objective
 
+    def gathered(params: Any) -> Any:
+        # Left to itself, the compiler would split activations as the parameters are, not as clips.
+        return params if whole is None else jax.lax.with_sharding_constraint(params, whole)
+
     def loss_fn(params: Any):
         return OBJECTIVES[objective.name](
-            params,
-            state.teacher,
+            gathered(params),
+            gathered(state.teacher),
             state.queue,
             batch,
             k_objective,

@@ -30,8 +30,8 @@ def finished(tmp_path_factory):
         }
     )
     accuracy = iter([0.9, 0.5])
-    evaluated = lambda *_: {"val_knn_1": next(accuracy)}  # noqa: E731
+    evaluated = lambda *_, **__: {"val_knn_1": next(accuracy)}  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Loop, "_evaluate", evaluated)
+        patch.setattr(loop, "evaluate", evaluated)
         loop.pretrain(config, store, root / "runs" / "tiny", devices=jax.devices()[:1])
     return Finished(root / "runs" / "tiny", store, config)

@@ -9,11 +9,12 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import tiny
 
 from igm_jax.errors import InputError
-from igm_jax.training import checkpoint
+from igm_jax.training import checkpoint, parallel
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.program import build_program
 
@@ -23,8 +24,8 @@ def iterator():
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
-def program(devices):
-    config = tiny.config({"objective.ema_decay": 0.5})
+def program(devices, fsdp=1):
+    config = tiny.config({"objective.ema_decay": 0.5, "parallel.fsdp": fsdp})
     return build_program(config, tiny.INPUTS, num_clips=40, devices=jax.devices()[:devices])
 
 
@@ -89,21 +90,56 @@ def test_parts_are_read_without_the_rest(tmp_path):
     assert checkpoint.restore_meta(folder, 2) == {"step": 2}
 
 
-def test_state_of_eight_devices_is_read_on_eight_four_and_one(tmp_path):
-    state = random_state(program(8).restore_target)
+@pytest.mark.parametrize("fsdp", [1, 4])
+def test_state_of_eight_devices_is_read_on_eight_four_and_one(tmp_path, monkeypatch, fsdp):
+    """However either mesh cuts it."""
+    monkeypatch.setattr(parallel, "SMALL", 64)
+    state = random_state(program(8, fsdp).restore_target)
+    assert jax.tree.leaves(state.params)[0].sharding.mesh.shape["fsdp"] == fsdp
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(7, state, iterator(), {})
         checkpoints.wait()
-        for devices in (8, 4, 1):
-            target = program(devices).restore_target
+        for devices, parts in ((8, 2), (4, 4), (1, 1)):
+            target = program(devices, parts).restore_target
             restored, _, _ = checkpoints.restore(target, iterator())
             assert jax.tree.structure(restored) == jax.tree.structure(state)
             jax.tree.map(np.testing.assert_array_equal, restored, state)
             assert {x.dtype for x in jax.tree.leaves(restored)} == {
                 x.dtype for x in jax.tree.leaves(state)
             }
+            assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(
+                lambda x: x.sharding, target
+            )
             for x in jax.tree.leaves(restored):
                 assert x.devices() == set(jax.devices()[:devices])
+
+
+def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
+    """Before, the place in the data lay in a file for each process; and a state can be another."""
+    sharding = jnp.ones(1).sharding
+    fits = {
+        "params": {
+            "encoder": {"a": jax.ShapeDtypeStruct((3,), jnp.int32, sharding=sharding)},
+            "rest": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=sharding),
+        }
+    }
+    with ocp.CheckpointManager((tmp_path / "old" / "checkpoints").absolute()) as manager:
+        state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), fits)
+        manager.save(
+            1,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                data=grain.checkpoint.CheckpointSave(iterator()),
+                meta=ocp.args.JsonSave({}),
+            ),
+        )
+    other = {"weights": jax.ShapeDtypeStruct((3,), jnp.int32, sharding=sharding)}
+    for folder, target in ((tmp_path / "old", fits), (save(tmp_path / "new", {1: None}), other)):
+        with Checkpoints(folder) as checkpoints, pytest.raises(InputError) as caught:
+            checkpoints.restore(target, iterator())
+        (line,) = str(caught.value).splitlines()
+        assert "checkpoints/1 is no checkpoint that this version can go on from" in line
+        assert line.endswith("choose another --run")
 
 
 def test_data_goes_on_and_meta_comes_back_exactly(tmp_path):

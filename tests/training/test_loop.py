@@ -21,6 +21,7 @@ from igm_jax.training import program as programs
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
 from igm_jax.training.loop import pretrain
+from igm_jax.training.stopping import Stopping
 
 # 5 steps an epoch; reports, checkpoints and KNN do not fall on the same steps.
 CONFIG = tiny.config(
@@ -112,12 +113,10 @@ def lines(folder):
 def saved(folder, store):
     """The newest state, and the place in the data."""
     indices, inputs = loop._prepare_data(CONFIG, store)
-    target = loop.build_program(CONFIG, inputs, len(indices), ONE).restore_target
-    batches = loop.pipeline.train_batches(
-        store, indices, batch_size=8, frames=8, bodies=2, view="body", min_crop_frames=4, seed=0
-    )
+    program = loop.build_program(CONFIG, inputs, len(indices), ONE)
+    batches = loop._batches(CONFIG, store, indices, program)
     with Checkpoints(folder) as checkpoints:
-        state, iterator, _ = checkpoints.restore(target, iter(batches))
+        state, iterator, _ = checkpoints.restore(program.restore_target, iter(batches))
         return checkpoints.latest_step, jax.device_get(state), iterator.get_state()
 
 
@@ -197,10 +196,10 @@ def test_signal_in_the_last_step_is_too_late(store, tmp_path, monkeypatch):
     assert pretrain(CONFIG, store, tmp_path / "run", devices=ONE) == "finished"
 
 
-def test_second_ctrl_c_means_now():
-    with loop._Signals() as signals:
+def test_second_ctrl_c_means_now(store):
+    with Stopping(loop.build_program(CONFIG, *_inputs(store), ONE).mesh) as stopping:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.received == "SIGTERM"
+        assert stopping.agreed() == "SIGTERM"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -245,8 +244,8 @@ def test_killed_before_the_first_checkpoint_starts_anew(whole, store, tmp_path, 
 
 def test_best_checkpoint_by_knn_is_kept(store, tmp_path, monkeypatch):
     accuracy = iter([0.2, 0.9, 0.5, 0.4, 0.3])
-    evaluated = lambda *_: {"val_knn_1": next(accuracy), "val_knn_20": 1.0}  # noqa: E731
-    monkeypatch.setattr(loop._Loop, "_evaluate", evaluated)
+    evaluated = lambda *_, **__: {"val_knn_1": next(accuracy), "val_knn_20": 1.0}  # noqa: E731
+    monkeypatch.setattr(loop, "evaluate", evaluated)
     train = dataclasses.replace(CONFIG.train, epochs=5, knn_every=1, keep_checkpoints=1)
     config = dataclasses.replace(CONFIG, train=train)
     # The step itself is of no interest here, and another number of epochs another program.

@@ -52,7 +52,8 @@ class Runner:
 
     def put(self, state, raw, key=KEY):
         """The three inputs of a step, where it wants them."""
-        state, key = (jax.device_put(x, self.everywhere) for x in (state, key))
+        state = jax.device_put(state, self.program.shardings)
+        key = jax.device_put(key, self.everywhere)
         return state, parallel.to_devices(self.program.mesh, raw), key
 
     def step(self, state, raw, key=KEY):

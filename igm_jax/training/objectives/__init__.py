@@ -30,4 +30,5 @@ OBJECTIVES = {name: function for name, (function, _) in _TABLE.items()}
 
 def build_model(config: ExperimentConfig) -> nn.Module:
     """The encoder with what the objective needs besides: generator, decoder or projector."""
-    return _TABLE[config.objective.name][1](config.model)
+    model = _TABLE[config.objective.name][1]
+    return model(config.model, micro_batches=config.parallel.accumulate)

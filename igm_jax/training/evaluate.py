@@ -1,0 +1,62 @@
+"""What a run measures of its encoder while it trains: KNN on the validation clips."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from igm_jax import metrics
+from igm_jax.data import SkeletonStore, protocols
+from igm_jax.evaluation import features
+from igm_jax.inputs import Inputs
+from igm_jax.training.config import ExperimentConfig
+
+
+def evaluate(
+    params: Any, *, config: ExperimentConfig, store: SkeletonStore, inputs: Inputs, mesh: Mesh
+) -> dict[str, float]:
+    """KNN from the fitting part of the training split to its validation part.
+
+    The clips are split over the mesh, so all processes have to call this; all get the same.
+
+    Args:
+      params: parameters of the encoder, on the mesh.
+      config: the experiment.
+      store: its data.
+      inputs: what the encoder sees of a clip.
+      mesh: the devices.
+
+    Returns:
+      `val_knn_1`, `val_knn_20` in [0, 1], and `val_effective_rank` of the features. Clips without a
+      label say nothing here; where a part has no others, there is no KNN.
+    """
+    parts = {}
+    for part in ("fit", "val"):
+        chosen = protocols.split(store, config.data.protocol, part)
+        clips = features.clip_batches(
+            store,
+            chosen,
+            frames=config.model.encoder.frames,
+            bodies=config.data.bodies,
+            view=config.data.view,
+        )
+        parts[part] = (
+            features.extract_features(config.model.encoder, params, inputs, clips, mesh),
+            store.clips["label"][chosen],
+        )
+    report = {"val_effective_rank": float(metrics.effective_rank(jnp.asarray(parts["fit"][0])))}
+    labelled = {part: labels >= 0 for part, (_, labels) in parts.items()}
+    if not all(chosen.any() for chosen in labelled.values()):
+        return report
+    accuracy = functools.partial(
+        metrics.knn_accuracy,
+        *(jnp.asarray(x[labelled[part]]) for part in ("val", "fit") for x in parts[part]),
+        num_classes=len(store.class_names),
+    )
+    most = int(labelled["fit"].sum())
+    return {
+        "val_knn_1": float(accuracy(k=1)),
+        "val_knn_20": float(accuracy(k=min(20, most))),
+        **report,
+    }

@@ -1,0 +1,77 @@
+"""What a run says of itself: its first lines, and the averages between two reports."""
+
+import time
+
+import jax
+import numpy as np
+
+from igm_jax.training import parallel
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objectives import feature_diagnostics
+from igm_jax.training.program import Program
+
+
+class Window:
+    """Averages the metrics between two reports.
+
+    Attributes:
+      values: of the steps since the last report; a checkpoint in between keeps them.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self.values: list[dict[str, float]] = []
+        self._diagnostics = jax.jit(feature_diagnostics, static_argnames="distortion")
+        self._latest = None
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves what happened between steps out of the throughput."""
+        self._start, self._timed = time.perf_counter(), 0
+
+    def add(self, values: dict[str, float], features_: jax.Array, distortion: float) -> None:
+        """Takes a step's metrics, and its features [B, D] for the diagnostics."""
+        self.values.append(values)
+        self._timed += 1
+        self._latest = (features_, distortion)
+
+    def flush(self, epoch: float) -> dict[str, float]:
+        """Means since the last report, diagnostics of the last batch, clips per second."""
+        seconds = time.perf_counter() - self._start
+        report = {"epoch": round(epoch, 3)}
+        names = sorted(self.values[0], key=lambda k: (not k.startswith("loss"), k))
+        report |= {k: float(np.mean([v[k] for v in self.values])) for k in names}
+        report["learning_rate"] = self.values[-1]["learning_rate"]
+        features_, distortion = self._latest
+        report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
+        report["clips_per_second"] = self._batch_size * self._timed / seconds
+        self.values = []
+        self.restart_clock()
+        return report
+
+
+def progress_line(step: int, report: dict[str, float], seconds_left: float) -> str:
+    """What a person wants to see of a report; metrics.jsonl has all of it."""
+    losses = "  ".join(
+        f"{k.removeprefix('loss_')} {v:.3f}" for k, v in report.items() if k.startswith("loss")
+    )
+    return (
+        f"step {step:,}  epoch {report['epoch']:.1f}  {losses}  "
+        f"rank {report['effective_rank']:.1f}  cosine {report['mean_cosine']:.2f}  "
+        f"{report['clips_per_second']:.0f} clips/s  {seconds_left / 60:.1f} min left"
+    )
+
+
+def headline(config: ExperimentConfig, program: Program, clips: int, start: int) -> str:
+    """What is trained on what; on more than one device, a second line says who holds what."""
+    target = program.restore_target
+    count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}
+    parts = ", ".join(f"{k} {v:,}" for k, v in count.items())
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    line = (
+        f"{config.name}: {clips:,} clips, {program.total_steps:,} steps of "
+        f"{config.train.batch_size} ({config.train.epochs} epochs) on {program.mesh.size} "
+        f"{jax.devices()[0].platform} device(s){processes}; parameters: {parts}"
+        + (f"; resumed after step {start:,}" if start else "; compiling …")
+    )
+    return line if program.mesh.size == 1 else f"{line}\n{parallel.describe(target)}"
