@@ -3,6 +3,7 @@
 python experiments/prepare_data.py --dataset=synthetic
 python experiments/prepare_data.py --dataset=nw_ucla --source=FOLDER
 python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP
+python experiments/prepare_data.py --dataset=pyskl_pkl --source=FILE.pkl --split=train1
 python experiments/prepare_data.py --dataset=custom --source=FOLDER --out=data/mine
 
 What was killed goes on with the same command. Damaged clips are left out and named.
@@ -19,7 +20,8 @@ import rich.progress
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.data import BadClip, SkeletonStore, synthetic
+from igm_jax.data import BadClip, SkeletonStore, summary, synthetic
+from igm_jax.data.formats import pyskl_pkl
 from igm_jax.data.prepare import prepare_store
 from igm_jax.data.raw import RawData
 from igm_jax.data.sources import FORMATS
@@ -32,6 +34,9 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a store that is ther
 _STRICT = flags.DEFINE_bool("strict", False, "Stop at a damaged clip instead of leaving it out.")
 _CLEANING = flags.DEFINE_list(
     "cleaning", None, "Cleaning steps in their order, or none; default: those of the data set."
+)
+_SPLIT = flags.DEFINE_string(
+    "split", None, "pyskl_pkl: the list to train on, of a file with several, such as xsub_train."
 )
 _LIMIT = flags.DEFINE_integer(
     "limit", None, "For a trial: read so many files, from all over the source."
@@ -58,8 +63,12 @@ def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
     module, options = FORMATS[dataset], {}
     if _CLEANING.value is not None:
         if not hasattr(module, "CLEANING"):
-            raise InputError(f"--cleaning: {dataset} is kept as it is: leave the flag out")
+            raise InputError(f"--cleaning: {dataset} has no steps to choose: leave the flag out")
         options["cleaning"] = [step for step in _CLEANING.value if step != "none"]
+    if _SPLIT.value is not None:
+        if module is not pyskl_pkl:
+            raise InputError(f"--split: {dataset} has no lists to choose from: leave the flag out")
+        options["split"] = _SPLIT.value
     if module is synthetic:
         if source is not None:
             raise InputError(f"--source={source}: the synthetic data has none: leave the flag out")
@@ -87,6 +96,13 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
     return "\n".join(lines)
 
 
+def variant(store: SkeletonStore) -> str:
+    """What to put behind the config so that its protocol is one that can cut the store."""
+    rows = summary.parts(store)
+    usable = [row["protocol"] for row in rows if row["train"] != "-"]
+    return f":{usable[0]}" if usable and usable[0] != rows[0]["protocol"] else ""
+
+
 def main() -> None:
     """Flags, one store, one report."""
     started = time.perf_counter()
@@ -106,8 +122,10 @@ def main() -> None:
             workers=_WORKERS.value or min(os.cpu_count(), 1 + len(raw) // _PARTS_A_WORKER),
             progress=lambda parts: bar.update(task, completed=parts),
         )
-    config = f"configs/{raw.dataset}.py" + (f" --config.data.path={out}" if _OUT.value else "")
-    print(report(SkeletonStore.open(out), skipped, time.perf_counter() - started, config))
+    store = SkeletonStore.open(out)
+    config = f"configs/{raw.dataset}.py{variant(store)}"
+    config += f" --config.data.path={out}" if _OUT.value else ""
+    print(report(store, skipped, time.perf_counter() - started, config))
 
 
 if __name__ == "__main__":

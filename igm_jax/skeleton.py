@@ -123,6 +123,20 @@ MHAD20 = Layout(
     axes=(3, 1, 12, 16),
 )  # fmt: skip
 
+# COCO, the layout of 2-D pose estimators. The origin is the nose: it alone lies on the body's
+# midline, so mirroring leaves it in place.
+COCO17 = Layout(
+    name="coco17",
+    joints=(
+        "nose", "left eye", "right eye", "left ear", "right ear",
+        "left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
+    ),
+    parents=(-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    origin=0,
+)  # fmt: skip
+
 
 def view_transform(
     first_frame: Float[Array, "*batch V C"], layout: Layout, view: str

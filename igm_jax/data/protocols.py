@@ -59,11 +59,24 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
         "xsub": Protocol("subject", _NTU120_SUBJECTS),
         "xset": Protocol("setup", "even"),
     },
+    # Both phases: the split file says who trains, the middle and the right camera do.
+    "pku_mmd": {
+        "xsub": Protocol("split", frozenset((1,))),
+        "xview": Protocol("camera", frozenset((2, 3))),
+    },
     "nw_ucla": {"xview": Protocol("camera", frozenset((1, 2)))},
     "utd_mhad": {"xsub": Protocol("subject", "odd")},
     "synthetic": {
         "xsub": Protocol("subject", "odd"),
         "xview": Protocol("camera", frozenset((2, 3))),
+    },
+    "mamp_npz": {"split": Protocol("split", frozenset((1,)))},
+    # Of NTU RGB+D 60 or 120, for none of 120's further subjects are in 60; or the file's own cut.
+    "pyskl_pkl": {
+        "xsub": Protocol("subject", _NTU120_SUBJECTS),
+        "xview": Protocol("camera", frozenset((2, 3))),
+        "xset": Protocol("setup", "even"),
+        "split": Protocol("split", frozenset((1,))),
     },
     # Whatever columns one's own labels.csv has.
     "custom": {

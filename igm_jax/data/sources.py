@@ -3,14 +3,34 @@
 import pathlib
 
 from igm_jax.data import synthetic
-from igm_jax.data.formats import custom, ntu60, ntu120, nw_ucla, utd_mhad
+from igm_jax.data.formats import (
+    custom,
+    mamp_npz,
+    ntu60,
+    ntu120,
+    nw_ucla,
+    pku_mmd,
+    pyskl_pkl,
+    utd_mhad,
+)
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
 # One module a source: its DATASET and HOW_TO_GET, and `read(source)`, which finds the clips; where
-# it cleans them, `read` takes the steps as `cleaning`, and CLEANING names the usual ones.
+# it cleans them by choice, `read` takes the steps as `cleaning`, and CLEANING names the usual ones.
 FORMATS = {
-    module.DATASET: module for module in (synthetic, ntu60, ntu120, nw_ucla, utd_mhad, custom)
+    module.DATASET: module
+    for module in (
+        synthetic,
+        ntu60,
+        ntu120,
+        pku_mmd,
+        nw_ucla,
+        utd_mhad,
+        mamp_npz,
+        pyskl_pkl,
+        custom,
+    )
 }
 
 

@@ -23,8 +23,8 @@ _L_GEN_ALONE = {
     "objective.distribution_weight": 0.0,
     "objective.entropy_weight": 0.0,
 }
-# The baselines that hide tokens read one view of the joints.
-_ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 3}
+# The baselines that hide tokens read one view of the joints, in the plane or in space.
+_ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 0}
 
 # The first row of a grid is the one that the others are compared to.
 GRIDS: dict[str, dict[str, dict[str, Any]]] = {

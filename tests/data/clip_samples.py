@@ -19,3 +19,8 @@ def random_clips(count, joints=20, seed=0, max_bodies=3, max_length=30):
         yield Clip(
             f"clip{i:04d}", frames.astype(np.float32), i % 4, 1 + i % 5, 1 + i % 3, 1 + i % 2
         )
+
+
+def content(path):
+    """The bytes of each file of a store."""
+    return {file.name: file.read_bytes() for file in path.iterdir()}

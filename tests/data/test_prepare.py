@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from clip_samples import random_clips
+from clip_samples import content, random_clips
 
 from igm_jax.data import prepare, synthetic
 from igm_jax.data.prepare import prepare_store
@@ -18,10 +18,6 @@ from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def content(path):
-    return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 def read_three(part):

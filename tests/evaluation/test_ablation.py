@@ -116,6 +116,16 @@ def test_named_grid_fits_the_config(name, tmp_path):
     assert len({job.config for job in jobs}) == len(jobs)
 
 
+@pytest.mark.parametrize("coordinates", [2, 3])
+def test_objectives_are_compared_in_the_plane_and_in_space(coordinates, tmp_path):
+    """A config that leaves joints and channels to the store stays so in every row."""
+    given = {"model.encoder.joints": 0, "model.encoder.channels": 0}
+    for job in plan(tmp_path, ablation.parse_grid("objectives"), given=given):
+        channels = coordinates * len(job.config.data.streams)
+        encoder = job.config.fitted(17, channels).model.encoder
+        assert (encoder.joints, encoder.channels) == (17, channels), job.row
+
+
 def test_every_row_has_every_seed_and_early_tables_have_all_rows(tmp_path):
     jobs = plan(tmp_path, given={"train.epochs": 3})
     assert [(job.row, job.seed) for job in jobs] == [

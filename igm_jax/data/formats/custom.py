@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from igm_jax.data.formats import custom_layout, custom_table
+from igm_jax.data.formats import custom_layout, custom_table, npy
 from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
@@ -133,25 +133,12 @@ def _read_npz(content: bytes, layout: Layout) -> np.ndarray:
 
 
 def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
-    """An array in NumPy's format; unlike `np.load` it trusts neither a pickle nor the header."""
+    """An array in NumPy's format."""
     try:
-        version = np.lib.format.read_magic(file)
-        header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = header(file)
-        start = file.tell()
-    except Exception as error:  # a broken header surfaces as whatever Python's tokenizer raises
-        raise _Unreadable(f"is damaged, or no NumPy array ({error!r})") from error
-    if dtype.kind not in "fiu":
-        raise _Unreadable(f"holds {dtype}, not real numbers")
-    promised = dtype.itemsize
-    for length in shape:  # Python's integers do not overflow
-        promised *= length
-    if start + promised != size:
-        raise _Unreadable(f"has {size} bytes where its header promises {start + promised}")
-    return np.ndarray(shape, dtype, file.read(promised), order="F" if fortran else "C")
+        shape, fortran, dtype = npy.read_header(file, size)
+    except InputError as error:
+        raise _Unreadable(str(error)) from error
+    return np.ndarray(shape, dtype, file.read(), order="F" if fortran else "C")
 
 
 def _read_csv(content: bytes, layout: Layout) -> np.ndarray:
