@@ -12,7 +12,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
 
-import jax
 from absl import flags
 
 from igm_jax import cli
@@ -48,8 +47,7 @@ def main() -> None:
     config = cli.experiment_config(CONFIG)
     run_folder = pathlib.Path(RUN.value or pathlib.Path("runs") / config.name)
     store = open_dataset(config.data.dataset, config.data.path)
-    # Compiled programs are kept beside the runs: the second start takes seconds.
-    jax.config.update("jax_compilation_cache_dir", str(run_folder.parent.absolute() / ".jax_cache"))
+    cli.keep_compiled_programs(run_folder)
     result = pretrain(config, store, run_folder, resume=RESUME.value)
     if result == "finished" and distributed.leader():
         print(

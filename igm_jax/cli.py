@@ -67,6 +67,14 @@ def experiment_config(flag: flags.FlagHolder) -> Any:
     return from_mapping(ExperimentConfig, flag.value.to_dict())
 
 
+def keep_compiled_programs(run_folder: pathlib.Path) -> None:
+    """Compiled programs are kept beside the runs: the second start takes seconds."""
+    import jax
+
+    folder = str(run_folder.absolute().parent / ".jax_cache")
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
 def define_run_flags() -> Callable[[], Any]:
     """Defines `--run`, `--checkpoint` and `--baselines`.
 
@@ -85,7 +93,9 @@ def define_run_flags() -> Callable[[], Any]:
         which = checkpoint.value
         if which not in ("last", "best") and not which.isdigit():
             raise InputError(f"--checkpoint={which} is unknown: give last, best or a step number")
-        folder = newest_run() if run_flag.value is None else run_flag.value
+        folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
+        if folder.is_dir():
+            keep_compiled_programs(folder)
         return load_run(folder, int(which) if which.isdigit() else which), baselines.value
 
     return selected
