@@ -1,11 +1,13 @@
 """Parameters of the linen modules as a state dict of these."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from benchmarks.worker import leaves
 
 # linen's name → ours; `in` is a keyword.
 RENAMED = {"kernel": "weight", "scale": "weight", "in": "hidden"}
@@ -21,7 +23,7 @@ def state_dict(params: Mapping[str, Any]) -> dict[str, Tensor]:
       params: nested dict of arrays, such as `{"encoder": …, "generator": …}`.
     """
     result = {}
-    for path, array in _leaves(params):
+    for path, array in leaves(params):
         name = ".".join(RENAMED.get(part, part) for part in path)
         tensor = torch.from_numpy(np.array(array, np.float32))
         if path[-1] == "kernel":
@@ -32,11 +34,3 @@ def state_dict(params: Mapping[str, Any]) -> dict[str, Tensor]:
         else:
             result[name] = tensor.contiguous()
     return result
-
-
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*path, name))
-        else:
-            yield (*path, name), value

@@ -13,18 +13,18 @@ import tiny
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
 
-from benchmarks.torch_reference import draws as torch_draws  # noqa: E402
-from benchmarks.torch_reference import layers as torch_layers  # noqa: E402
-from benchmarks.torch_reference import model as torch_model  # noqa: E402
-from benchmarks.torch_reference import objective as torch_objective  # noqa: E402
-from benchmarks.torch_reference import training  # noqa: E402
-from benchmarks.torch_reference.jax_draws import step_draws  # noqa: E402
-from benchmarks.torch_reference.parity import (  # noqa: E402
+from benchmarks.jax_draws import step_draws  # noqa: E402
+from benchmarks.parity import (  # noqa: E402
     batch_tensors,
     compare,
     relative,
     visible_part,
 )
+from benchmarks.torch_reference import draws as torch_draws  # noqa: E402
+from benchmarks.torch_reference import layers as torch_layers  # noqa: E402
+from benchmarks.torch_reference import model as torch_model  # noqa: E402
+from benchmarks.torch_reference import objective as torch_objective  # noqa: E402
+from benchmarks.torch_reference import training  # noqa: E402
 from benchmarks.torch_reference.weights import state_dict  # noqa: E402
 from igm_jax import augment, diffusion, losses  # noqa: E402
 from igm_jax.inputs import Inputs  # noqa: E402

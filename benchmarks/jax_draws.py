@@ -1,4 +1,4 @@
-"""The draws of our train step at some key, for the PyTorch step: the only room that knows both."""
+"""The draws of our train step at some key, for the PyTorch step."""
 
 from typing import Any
 

@@ -1,20 +1,37 @@
-"""Both implementations on the same numbers: how far apart the loss and its gradients are."""
+"""Both implementations on the same numbers: `python benchmarks/parity.py`.
 
+Says how far apart the loss, its terms and every parameter's gradient are; exit code 1 if too far.
+"""
+
+import pathlib
+import sys
 from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
 
 import jax
 import numpy as np
 import torch
+from absl import flags
 
-from benchmarks.torch_reference.jax_draws import step_draws
+from benchmarks import sizes
+from benchmarks.jax_draws import step_draws
 from benchmarks.torch_reference.training import Trainer
 from benchmarks.torch_reference.weights import state_dict
-from igm_jax import diffusion
+from benchmarks.worker import random_batch
+from igm_jax import cli, diffusion
+from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import OBJECTIVES, build_model
+from igm_jax.training.program import build_program
 from igm_jax.training.state import TrainState
 from igm_jax.training.step import prepare_batch
+
+_SIZE = flags.DEFINE_string("size", "smoke", f"One of {', '.join(sizes.SIZES)}.")
+_BATCH = flags.DEFINE_integer("batch", 4, "Clips.", lower_bound=2)
+_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where both run.")
+_TOLERANCE = flags.DEFINE_float("tolerance", 1e-4, "Largest relative difference.")
 
 
 def jax_gradients(
@@ -99,3 +116,40 @@ def compare(
         pair = (visible_part(name, x[name]) for x in (ours, theirs))
         differences["gradient of " + name] = relative(*pair)
     return differences
+
+
+def random_params(params: Any, seed: int = 0) -> Any:
+    """Parameters of the same shapes of which none is zero, as fresh ones are in part."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), params)
+
+
+def main() -> None:
+    """Compares one batch; prints the largest differences."""
+    if _PLATFORM.value == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_default_matmul_precision", "highest")  # not TF32
+    config = sizes.size(_SIZE.value, batch=_BATCH.value)
+    inputs = sizes.inputs(config)
+    program = build_program(config, inputs, 100, jax.devices()[:1])
+    state = jax.device_get(program.init(jax.random.key(0)))
+    state = state.replace(params=random_params(state.params))
+    trainer = Trainer(
+        config, inputs, state.params, state.queue,
+        total_steps=program.total_steps, steps_per_epoch=program.steps_per_epoch,
+        device="cpu" if _PLATFORM.value == "cpu" else "cuda",
+    )  # fmt: skip
+    trainer.step_count = program.total_steps - 1  # the ramp is over
+    raw = jax.tree.map(jax.numpy.asarray, random_batch(config))
+    differences = compare(trainer, state, raw, jax.random.key(1), config, inputs)
+    worst = sorted(differences.items(), key=lambda item: item[1], reverse=True)
+    device = jax.devices()[0].device_kind
+    print(f"{config.name}, {_BATCH.value} clips on {device}: {len(worst)} numbers compared")
+    for name, difference in worst[:5]:
+        print(f"{difference:.1e}  {name}")
+    if not worst[0][1] <= _TOLERANCE.value:
+        raise InputError(f"{worst[0][0]} differs by {worst[0][1]:.1e}, more than --tolerance")
+
+
+if __name__ == "__main__":
+    cli.run(main)
