@@ -1,6 +1,5 @@
 """What the encoder and the generator share: patches, attention, MLP, positions."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from igm_jax.errors import InputError
+from igm_jax.models.attention import attention
 
 # Transformers without a class token are trained with Xavier-uniform matrices since MAE.
 kernel_init = nn.initializers.xavier_uniform()
@@ -58,19 +58,6 @@ def unpatchify(
     b, n, width = patches.shape
     x = patches.reshape(b, n // joints, joints, patch_frames, width // patch_frames)
     return x.swapaxes(2, 3).reshape(b, -1, joints, width // patch_frames)
-
-
-def attention(
-    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
-) -> Float[Array, "B N H K"]:
-    """Full attention among the tokens of a clip; the one place that chooses how to compute it."""
-    if jax.default_backend() != "cpu":
-        return jax.nn.dot_product_attention(query, key, value)
-    # Heads in front of the tokens: half the time of the above in XLA's CPU backend.
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    logits = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
-    weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(value.dtype)
-    return (weights @ value).swapaxes(1, 2)
 
 
 def flat(layer: Callable[[Array], Array], x: Float[Array, "B N D"]) -> Float[Array, "B N E"]:

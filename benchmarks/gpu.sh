@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Everything that is to be known on a GPU, in less than eight minutes: bash benchmarks/gpu.sh OUT
+# Needs jax, flax, optax, jaxtyping, NumPy and PyTorch. Where jaxtyping is missing and nothing can
+# be downloaded, carry it along: pip install --no-deps --target build/carried jaxtyping wadler_lindig
+# With --smoke it runs on CPU, at a tiny size, only to show that it works.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+smoke=""
+if [ "${1:-}" = --smoke ]; then smoke=1; shift; fi
+out=${1:-runs/benchmarks}
+mkdir -p "$out"
+budget=${BUDGET:-470}  # seconds
+export PYTHONPATH="$PWD:$PWD/build/carried${PYTHONPATH:+:$PYTHONPATH}"
+export XLA_PYTHON_CLIENT_PREALLOCATE=false  # two frameworks share the memory
+python=${PYTHON:-python3}
+failed=0
+
+left() { echo $((budget - SECONDS)); }
+
+# What is tried, with what is left of the time; a failure is told and does not stop the rest.
+try() {
+  local name=$1
+  shift
+  if [ "$(left)" -lt 20 ]; then
+    echo "== $name: left out, no time"
+    failed=1
+    return
+  fi
+  echo "== $name (after $SECONDS s)"
+  timeout --kill-after=5 "$(left)" "$@" 2>&1 | tee "$out/$name.log"
+  [ "${PIPESTATUS[0]}" = 0 ] || { echo "== $name: failed"; failed=1; }
+}
+
+timed() {
+  local name=$1
+  shift
+  try "$name" "$python" benchmarks/train_step.py --against=torch --out="$out/$name.json" "$@"
+}
+
+try device "$python" -c '
+import jax, flax, optax, jaxtyping, torch
+print("jax", jax.__version__, jax.devices(), "torch", torch.__version__, torch.cuda.is_available())'
+
+if [ "$smoke" ]; then
+  try parity "$python" benchmarks/parity.py
+  timed smoke --sizes=smoke --rounds=1 --seconds=0.1
+  try attention "$python" benchmarks/attention.py --tokens=8 --batch=1 --rounds=1
+  try roofline "$python" benchmarks/roofline.py --sizes=smoke
+else
+  nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv || true
+  gpu="--platform=gpu --peak_flops=${PEAK:-989e12} --dtype=bfloat16 --seconds=1"
+  try parity "$python" benchmarks/parity.py --platform=gpu --tolerance=1e-3
+  timed ntu_masked $gpu --sizes=ntu_masked
+  timed ntu_masked_compiled $gpu --sizes=ntu_masked --compile
+  timed ntu_unmasked $gpu --sizes=ntu_unmasked --batch=32
+  timed nw_ucla $gpu --sizes=nw_ucla
+  try attention "$python" benchmarks/attention.py --dtype=bfloat16 --batch=64 --tokens=75,750 --rounds=3
+  timed ntu_unmasked_compiled $gpu --sizes=ntu_unmasked --batch=32 --compile
+  timed nw_ucla_compiled $gpu --sizes=nw_ucla --compile
+  try roofline env JAX_PLATFORMS=cpu "$python" benchmarks/roofline.py --measured="$out/ntu_masked.json"
+fi
+echo "== done after $SECONDS s; results lie in $out"
+exit $failed

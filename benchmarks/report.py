@@ -1,0 +1,85 @@
+"""What was measured: as JSON, as a table, and against an earlier result."""
+
+import os
+import pathlib
+import platform
+from typing import Any
+
+from igm_jax.errors import InputError
+
+# The ratio is PyTorch's time over ours, the median of the rounds.
+COLUMNS = (
+    "size", "clips a step", "ours, ms", "ours, clips/s", "GFLOP/s", "MFU", "GiB", "compile, s",
+    "PyTorch, ms", "clips/s", "GFLOP/s", "GiB", "ratio",
+)  # fmt: skip
+
+SAME = ("size", "batch", "dtype", "compiled", "platform")  # in results that can be compared
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD = _line(*COLUMNS) + "\n" + _line(*["---"] * len(COLUMNS))
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores that this process may use, and system."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
+    flags = next((x.partition(":")[2].split() for x in lines if x.startswith("flags")), [])
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "vector": [x for x in ("avx2", "avx512f", "amx_tile") if x in flags],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def row(r: dict[str, Any]) -> str:
+    """One size as a line of Markdown under `HEAD`."""
+
+    def side(x: dict[str, Any] | None, ours: bool) -> list[str]:
+        if x is None:
+            return ["-"] * 4
+        mfu = [f"{100 * x['mfu']:.1f} %" if x["mfu"] else "-"]
+        return [
+            f"{x['ms_per_step']:.1f}", f"{x['clips_per_second']:.1f}",
+            f"{x['flops_per_second'] / 1e9:.0f}", *(mfu if ours else []),
+            f"{x['peak_bytes'] / 2**30:.2f}",
+            *([f"{x['compile_seconds']:.0f}"] if ours else []),
+        ]  # fmt: skip
+
+    ratio = f"{r['ratio']:.2f}" if r["ratio"] else "-"
+    cells = (r["size"], str(r["batch"]), *side(r["ours"], True), *side(r.get("torch"), False))
+    return _line(*cells, ratio)
+
+
+def fallen(now: list[dict[str, Any]], before: list[dict[str, Any]], margin: float) -> list[str]:
+    """Which ratios fell by more than `margin` (0.1 is a tenth) since an earlier result.
+
+    Args:
+      now: results of this run.
+      before: results to hold them against.
+      margin: share of the earlier ratio that may be lost.
+
+    Returns:
+      One line for each size that fell.
+
+    Raises:
+      InputError: they have no size in common, so that nothing would be compared.
+    """
+    key = lambda r: tuple(r[x] for x in SAME)  # noqa: E731
+    old = {key(r): r["ratio"] for r in before if r.get("ratio")}
+    pairs = [(r, old[key(r)]) for r in now if r.get("ratio") and key(r) in old]
+    if not pairs:
+        raise InputError(
+            "--check: that file has no size, batch, precision and platform in common with this"
+        )
+    return [
+        f"{r['size']}: {r['ratio']:.2f} times as fast as PyTorch, was {ratio:.2f}"
+        for r, ratio in pairs
+        if r["ratio"] < (1 - margin) * ratio
+    ]

@@ -1,0 +1,164 @@
+"""Times the whole IGM training step: `python benchmarks/train_step.py --against=torch`.
+
+Ours is the program that `experiments/pretrain.py` runs; the other is the same step in PyTorch, of
+`benchmarks/torch_reference`. Each has a process of its own; their rounds alternate, and the median
+counts. Needs jax, flax, optax, jaxtyping, NumPy and PyTorch, no data.
+"""
+
+import importlib
+import json
+import math
+import pathlib
+import statistics
+import sys
+import tempfile
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+
+from absl import flags
+
+from benchmarks import flops, report, sizes
+from benchmarks.worker import Worker
+from igm_jax import cli
+from igm_jax.errors import InputError
+from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+
+_SIZES = flags.DEFINE_list(
+    "sizes", ["nw_ucla", "ntu_masked", "ntu_unmasked"], f"of {', '.join(sizes.SIZES)}"
+)
+_CONFIG = flags.DEFINE_string(
+    "config", None, "configs/NAME.py[:VARIANT] in place of the sizes (needs ml_collections)"
+)
+_AGAINST = flags.DEFINE_enum("against", None, ["torch"], "What ours is compared with.")
+_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where both run.")
+_BATCH = flags.DEFINE_integer("batch", 0, "Clips a step; 0: the size's own.", lower_bound=0)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the networks.")
+_THREADS = flags.DEFINE_integer("threads", 0, "Cores of each side; 0: all.", lower_bound=0)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each side.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "Steps are repeated for so long in a round.")
+_COMPILE = flags.DEFINE_bool("compile", False, "torch.compile the reference.")
+_PEAK = flags.DEFINE_float("peak_flops", 0.0, "FLOP/s of the hardware, for MFU.")
+_PROFILE = flags.DEFINE_string("profile", None, "Folder for a jax trace of three steps.")
+_OUT = flags.DEFINE_string("out", None, "File for the results, JSON.")
+_CHECK = flags.DEFINE_string("check", None, "Earlier results; exit code 1 if a ratio fell.")
+_MARGIN = flags.DEFINE_float("margin", 0.1, "Share of a ratio that --check lets go.")
+
+
+def experiment(file: str) -> ExperimentConfig:
+    """The config of `configs/NAME.py[:VARIANT]`.
+
+    Raises:
+      InputError: there is no such file.
+    """
+    path, _, variant = file.partition(":")
+    if not (pathlib.Path(__file__).parent.parent / path).is_file():
+        raise InputError(f"--config={file}: no such file; --sizes needs none")
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    return from_mapping(ExperimentConfig, module.get_config(variant or None).to_dict())
+
+
+def start(config: ExperimentConfig, folder: str) -> dict[str, Worker]:
+    """The workers, each compiled and warm."""
+    job = {
+        "config": to_mapping(config),
+        "threads": _THREADS.value,
+        "platform": _PLATFORM.value,
+        "weights": f"{folder}/weights.npz",
+        "queue": f"{folder}/queue.npy",
+        "profile": _PROFILE.value,
+    }
+    workers = {"ours": Worker("benchmarks.ours", job)}
+    if _AGAINST.value:
+        ready = workers["ours"].ready
+        job |= {
+            "inputs": sizes.inputs(config).to_dict(),
+            "torch_device": "cpu" if _PLATFORM.value == "cpu" else "cuda",
+            "compiled": _COMPILE.value,
+            **{name: ready[name] for name in ("total_steps", "steps_per_epoch")},
+        }
+        workers["torch"] = Worker("benchmarks.torch_reference", job)
+    return workers
+
+
+def measure(workers: dict[str, Worker]) -> dict[str, list[dict[str, float]]]:
+    """Milliseconds a step of each side, by the clock and of all threads: one entry a round."""
+    steps = {}
+    for name, worker in workers.items():
+        worker.run(2)
+        seconds = worker.run(1)["seconds"]
+        steps[name] = max(1, math.ceil(_SECONDS.value / seconds))
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
+    for _ in range(_ROUNDS.value):
+        for name, worker in workers.items():  # A B A B, and so on
+            done = worker.run(steps[name])
+            if not math.isfinite(done["loss"]):
+                raise RuntimeError(f"{name}: the loss is {done['loss']}")
+            rounds[name].append({x: 1e3 * done[f"{x}seconds"] / steps[name] for x in ("", "cpu_")})
+    return rounds
+
+
+def result(config: ExperimentConfig) -> dict[str, Any]:
+    """Measures one size."""
+    with tempfile.TemporaryDirectory() as folder:
+        workers = start(config, folder)
+        try:
+            rounds = measure(workers)
+            ends = {name: worker.close() for name, worker in workers.items()}
+        finally:
+            for worker in workers.values():
+                worker.kill()
+    count, batch = flops.train_step(config), config.train.batch_size
+    sides = {}
+    for name, worker in workers.items():
+        by_clock, of_threads = ([r[x] for r in rounds[name]] for x in ("", "cpu_"))
+        milliseconds = statistics.median(by_clock)
+        rate = count / milliseconds * 1e3
+        sides[name] = {
+            "ms_per_step": milliseconds,
+            "cpu_ms_per_step": statistics.median(of_threads),
+            "clips_per_second": batch / milliseconds * 1e3,
+            "flops_per_second": rate,
+            "mfu": rate / _PEAK.value if _PEAK.value else None,
+            "rounds_ms": by_clock,
+            **ends[name],
+            **worker.ready,
+        }
+    ratios = [b[""] / a[""] for a, b in zip(rounds["ours"], rounds.get("torch", []))]
+    return {
+        "size": config.name,
+        "batch": batch,
+        "bodies": config.data.bodies,
+        "dtype": config.model.encoder.dtype,
+        "compiled": _COMPILE.value,
+        "platform": _PLATFORM.value,
+        "flops": count,
+        **sides,
+        "ratio": statistics.median(ratios) if ratios else None,
+    }
+
+
+def main() -> None:
+    """Measures every size; prints a table, writes the results."""
+    options = {"batch": _BATCH.value, "dtype": _DTYPE.value, "on_cpu": _PLATFORM.value == "cpu"}
+    if _CONFIG.value:
+        configs = [experiment(_CONFIG.value)]
+    else:
+        configs = [sizes.size(name, **options) for name in _SIZES.value]
+    before = json.loads(pathlib.Path(_CHECK.value).read_text()) if _CHECK.value else None
+    results = []
+    print(report.HEAD, flush=True)
+    for config in configs:
+        results.append(result(config))
+        print(report.row(results[-1]), flush=True)
+    if _OUT.value:
+        everything = {"hardware": report.hardware(), "results": results}
+        pathlib.Path(_OUT.value).write_text(json.dumps(everything, indent=1) + "\n")
+    if before:
+        lost = report.fallen(results, before["results"], _MARGIN.value)
+        if lost:
+            raise InputError("slower than before: " + "; ".join(lost))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,107 @@
+"""Full attention among the tokens of a clip, and the one place that chooses how to compute it."""
+
+import functools
+import logging
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# On CPU, attention of at least so many tokens goes head by head; benchmarks/attention.py measures
+# both ways over the number of tokens.
+BY_HEAD_FROM = 128
+
+_log = logging.getLogger(__name__)
+
+
+def attention(
+    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
+) -> Float[Array, "B N H K"]:
+    """softmax(q kᵀ / √K) v in every head.
+
+    On CPU `at_once` or, from `BY_HEAD_FROM` tokens on, `by_head`; elsewhere what jax has: cuDNN's
+    fused kernel for bfloat16 where it compiles, or else XLA.
+    """
+    if jax.default_backend() == "cpu":
+        chosen = by_head if query.shape[1] >= BY_HEAD_FROM else at_once
+        return chosen(query, key, value)
+    implementation = "cudnn" if _has_fused(query.shape, query.dtype) else None
+    return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+
+
+def at_once(
+    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
+) -> Float[Array, "B N H K"]:
+    """All heads together, and [B, H, N, N] weights kept for the backward pass."""
+    # Heads in front of the tokens: half the time of jax.nn.dot_product_attention on CPU.
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    logits = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(value.dtype)
+    return (weights @ value).swapaxes(1, 2)
+
+
+def by_head(
+    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
+) -> Float[Array, "B N H K"]:
+    """One head after another: the [N, N] weights of one fit a cache, those of all do not.
+
+    The backward pass computes the weights again, from the normaliser that the forward pass keeps.
+
+    References:
+      Dao et al., FlashAttention (NeurIPS 2022), for the backward pass; without its blocks.
+    """
+    b, n, h, k = query.shape
+    heads = tuple(x.swapaxes(1, 2).reshape(b * h, n, k) for x in (query, key, value))
+    return jax.lax.map(lambda qkv: _head(*qkv), heads).reshape(b, h, n, k).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _head(query: Array, key: Array, value: Array) -> Array:
+    """A single head, three times [N, K] → [N, K]."""
+    return _head_forward(query, key, value)[0]
+
+
+def _head_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
+    logits = (query / math.sqrt(query.shape[-1]) @ key.T).astype(jnp.float32)
+    top = logits.max(axis=-1, keepdims=True)
+    weights = jnp.exp(logits - top)
+    total = weights.sum(axis=-1, keepdims=True)
+    # Divided behind the product: [N, K] instead of [N, N] numbers.
+    mixed = ((weights.astype(value.dtype) @ value) / total).astype(value.dtype)
+    return mixed, (query, key, value, mixed, top + jnp.log(total))
+
+
+def _head_backward(kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
+    query, key, value, mixed, log_total = kept
+    scale = 1 / math.sqrt(query.shape[-1])
+    # All [N, N] matrices are [keys, queries] here: two of the products need no transposition then.
+    weights = jnp.exp(scale * (key @ query.T).astype(jnp.float32) - log_total.T)
+    by_weight = (value @ g.T).astype(jnp.float32)
+    # Σ_keys weight · by_weight, which the softmax subtracts, is g · mixed.
+    mean = (g * mixed).astype(jnp.float32).sum(axis=-1)[None]
+    by_logit = (scale * weights * (by_weight - mean)).astype(query.dtype)
+    return by_logit.T @ key, by_logit @ query, weights.astype(g.dtype) @ g
+
+
+_head.defvjp(_head_forward, _head_backward)
+
+
+@functools.cache
+def _has_fused(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
+    """Whether cuDNN's fused attention and its gradient compile for [B, N, H, K] of this kind.
+
+    What it demands of sizes, card and version changes from release to release: it is tried.
+    """
+    if dtype != jnp.bfloat16:
+        return False
+    heads = jax.ShapeDtypeStruct((1, *shape[1:]), dtype)
+    fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+    gradient = jax.grad(lambda *qkv: fused(*qkv).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    try:
+        jax.jit(gradient).lower(heads, heads, heads).compile()
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        _log.warning("attention %s without cuDNN's fused kernel: %s", list(shape[1:]), reason)
+        return False
+    return True

@@ -1,0 +1,49 @@
+"""All commands, at a tiny size: what `gpu.sh --smoke` runs, and what they refuse."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Compiling is most of the time; and XLA may not take its 8 devices from conftest's process.
+ENV = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+
+
+def run(*arguments):
+    return subprocess.run(
+        arguments, cwd=ROOT, env=ENV | {"PYTHON": sys.executable}, capture_output=True, text=True
+    )
+
+
+def test_everything_that_is_run_on_a_gpu_runs(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
+    done = run("bash", "benchmarks/gpu.sh", "--smoke", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads((tmp_path / "smoke.json").read_text())
+    (result,) = written["results"]
+    assert result["ratio"] > 0 and result["flops"] > 0 and written["hardware"]["cpu"]
+    for side in ("ours", "torch"):
+        # A tenth of a gigabyte at least is what a process with such a library holds.
+        assert 1e8 < result[side]["peak_bytes"] < 1e10 and len(result[side]["rounds_ms"]) == 1
+    tables = {name: (tmp_path / f"{name}.log").read_text() for name in ("attention", "roofline")}
+    assert "| 8 |" in tables["attention"] and "| optimiser |" in tables["roofline"]
+    assert "numbers compared" in (tmp_path / "parity.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--sizes=ntu_maskd", "did you mean 'ntu_masked'?"),
+        ("--config=configs/none.py", "no such file"),
+        ("--check=none.json", "none.json: No such file"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(flag, told):
+    done = run(sys.executable, "benchmarks/train_step.py", flag)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and told in line
