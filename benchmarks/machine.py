@@ -4,20 +4,25 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-import re
 from typing import Any
+
+# Those of them that are installed: a machine for the GPU figures has no grain.
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
 
 
 def facts() -> dict[str, Any]:
     """Hardware and versions, as plain JSON types."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    packages = ("numpy", "jax", "grain")
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
+    flags = next((x.partition(":")[2].split() for x in lines if x.startswith("flags")), [])
+    installed = {x.metadata["Name"] for x in importlib.metadata.distributions()}
     return {
-        "processor": model[1] if model else platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpu": names[0] if names else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "vector": [x for x in ("avx2", "avx512f", "amx_tile") if x in flags],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "platform": platform.platform(),
+        "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "versions": {x: importlib.metadata.version(x) for x in _PACKAGES if x in installed},
     }

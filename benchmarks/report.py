@@ -1,8 +1,5 @@
 """What was measured: as JSON, as a table, and against an earlier result."""
 
-import os
-import pathlib
-import platform
 from typing import Any
 
 from igm_jax.errors import InputError
@@ -21,21 +18,6 @@ def _line(*cells: str) -> str:
 
 
 HEAD = _line(*COLUMNS) + "\n" + _line(*["---"] * len(COLUMNS))
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, cores that this process may use, and system."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
-    flags = next((x.partition(":")[2].split() for x in lines if x.startswith("flags")), [])
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "vector": [x for x in ("avx2", "avx512f", "amx_tile") if x in flags],
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
 
 
 def row(r: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works
 
 from absl import flags
 
-from benchmarks import flops, report, sizes
+from benchmarks import flops, machine, report, sizes
 from benchmarks.worker import Worker
 from igm_jax import cli
 from igm_jax.errors import InputError
@@ -152,7 +152,7 @@ def main() -> None:
         results.append(result(config))
         print(report.row(results[-1]), flush=True)
     if _OUT.value:
-        everything = {"hardware": report.hardware(), "results": results}
+        everything = {"machine": machine.facts(), "results": results}
         pathlib.Path(_OUT.value).write_text(json.dumps(everything, indent=1) + "\n")
     if before:
         lost = report.fallen(results, before["results"], _MARGIN.value)

@@ -25,7 +25,7 @@ def test_everything_that_is_run_on_a_gpu_runs(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((tmp_path / "smoke.json").read_text())
     (result,) = written["results"]
-    assert result["ratio"] > 0 and result["flops"] > 0 and written["hardware"]["cpu"]
+    assert result["ratio"] > 0 and result["flops"] > 0 and written["machine"]["cpu"]
     for side in ("ours", "torch"):
         # A tenth of a gigabyte at least is what a process with such a library holds.
         assert 1e8 < result[side]["peak_bytes"] < 1e10 and len(result[side]["rounds_ms"]) == 1

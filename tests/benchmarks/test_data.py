@@ -42,7 +42,7 @@ def test_every_promise_has_its_row(bench, tmp_path):
     ]  # fmt: skip
     assert [row["measured"] for row in rows if row["promised"] == "≥ 3 files"] == ["3 files"]
     content = json.loads((tmp_path / "figures.json").read_text())
-    assert content["machine"]["cpus"] >= 1 and content["machine"]["versions"]["numpy"]
+    assert content["machine"]["cores"] >= 1 and content["machine"]["versions"]["numpy"]
     assert [row["what"] for row in content["rows"]] == [row["what"] for row in rows]
     for row, told in zip(content["rows"], rows):
         assert row["value"] > 0
