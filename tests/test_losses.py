@@ -276,8 +276,9 @@ def test_coding_length_gradients_with_repeated_eigenvalues(name, distortion, tra
     gram = lam * np.float64(z).T @ z
     inverse = np.linalg.inv(np.eye(d) + gram)
     wanted = 2 * mu * lam * z @ inverse, -2 * mu * lam * z @ gram @ gram @ inverse
+    # I + G has a condition of up to 145, which float32 rounding (1.2e-7) is multiplied by.
     for gradient, expected in zip(_coding_gradients(jnp.asarray(z), distortion), wanted):
-        np.testing.assert_allclose(gradient, expected, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max())
 
 
 @jax.jit
