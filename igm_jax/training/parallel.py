@@ -66,10 +66,10 @@ def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
 
     Arrays of fewer than `SMALL` numbers, and those that have no such dimension, stay whole.
 
-    >>> split_rule((8, 256, 1024), 4)
-    PartitionSpec(None, None, 'fsdp')
-    >>> split_rule((8, 256), 4)
-    PartitionSpec()
+    >>> tuple(split_rule((8, 256, 1024), 4))
+    (None, None, 'fsdp')
+    >>> tuple(split_rule((8, 256), 4))
+    ()
     """
     divisible = [i for i, size in enumerate(shape) if size % parts == 0]
     if parts == 1 or math.prod(shape) < SMALL or not divisible:

@@ -108,8 +108,10 @@ def test_two_processes_of_four_devices_are_one_of_eight(folder):
     assert len(reports(one)) == len(reports(two)) == 7
     for a, b in zip(reports(one), reports(two)):
         assert a.keys() == b.keys()
+        # Sums are added up in another order, and each step of AdamW makes more of the difference.
+        rtol = 1e-4 if a["step"] == 1 else 1e-2
         for key in a.keys() - {"clips_per_second"}:
-            np.testing.assert_allclose(b[key], a[key], rtol=1e-3, atol=1e-5, err_msg=key)
+            np.testing.assert_allclose(b[key], a[key], rtol=rtol, atol=1e-5, err_msg=key)
     # Neither the place in the data nor the files of the state know the number of processes.
     data = [(f / "checkpoints/6/data/metadata").read_text() for f in (one, two)]
     assert data[0] == data[1]
