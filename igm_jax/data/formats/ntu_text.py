@@ -246,7 +246,7 @@ def _single_spaced(text: bytes) -> bytes:
     if b"\r" in text:
         raw = np.frombuffer(text, np.uint8)
         if ((raw[:-1] != ord("\r")) | (raw[1:] == ord("\n"))).all():
-            text = text.translate(None, b"\r")  # three times as fast as replacing pairs
+            text = text.translate(None, b"\r")  # faster than replacing pairs
     solid = np.frombuffer(text, np.uint8) > ord(" ")
     if text.endswith(b"\n") and (solid[1:] | solid[:-1]).all():
         return text
