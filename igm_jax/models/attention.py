@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 # On CPU, attention of at least so many tokens goes head by head; benchmarks/attention.py measures
 # both ways over the number of tokens.
-BY_HEAD_FROM = 128
+BY_HEAD_FROM = 192
 
 _log = logging.getLogger(__name__)
 
