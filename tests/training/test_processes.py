@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,13 @@ SETTINGS = (
     "--config.model.encoder.mlp_width=256",
     "--config.train.log_every=1",
     "--heartbeat=10",
+)
+
+# What gloo, the collectives of the CPU, says of each connection; its threads write a piece at a
+# time, so the pieces of two lines may lie in any order.
+GLOO = re.compile(
+    r"(\[Gloo\] Rank |\d| is connected to | peer ranks\. |"
+    r"Expected number of connected peer ranks is : |\s)*"
 )
 
 
@@ -55,13 +63,16 @@ def start(folder, *flags, devices, processes=1, last=()):
 
 
 def ends(processes, timeout=300):
-    """(exit code, stdout, stderr) of each, without what gloo, the CPU's collectives, says."""
+    """(exit code, stdout, stderr) of each, without what gloo says."""
     try:
         texts = [process.communicate(timeout=timeout) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    ours = lambda text: "".join(x for x in text.splitlines(True) if "[Gloo]" not in x)  # noqa: E731
+
+    def ours(text):
+        return "".join(line for line in text.splitlines(True) if not GLOO.fullmatch(line))
+
     return [(p.returncode, *map(ours, both)) for p, both in zip(processes, texts)]
 
 
