@@ -1,6 +1,9 @@
 """What was measured: as JSON, as a table, and against an earlier result."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from igm_jax.errors import InputError
 
@@ -65,3 +68,12 @@ def fallen(now: list[dict[str, Any]], before: list[dict[str, Any]], margin: floa
         for r, ratio in pairs
         if r["ratio"] < (1 - margin) * ratio
     ]
+
+
+def exponent(values: Sequence[float], costs: Sequence[float]) -> float:
+    """Slope of the line through (log value, log cost), by least squares.
+
+    >>> round(exponent([1, 2, 4], [3, 12, 48]), 6)
+    2.0
+    """
+    return float(np.polyfit(np.log(values), np.log(costs), 1)[0])

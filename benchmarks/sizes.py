@@ -91,6 +91,28 @@ def size(
     )
 
 
+def plain_step(tokens: int, width: int, depth: int, batch: int, dtype: str) -> ExperimentConfig:
+    """IGM on one body, nothing hidden; f and g alike, with four heads and MLPs 4 · width wide.
+
+    Args:
+      tokens: N, a multiple of 25.
+      width: D of both.
+      depth: number of blocks of both.
+      batch: clips in a step.
+      dtype: compute precision.
+    """
+    ntu = size("ntu_unmasked", batch=batch, dtype=dtype)
+    alike = {"width": width, "depth": depth, "heads": 4, "mlp_width": 4 * width}
+    encoder = dataclasses.replace(
+        ntu.model.encoder, frames=tokens // 25 * ntu.model.encoder.patch_frames, **alike
+    )
+    generator = dataclasses.replace(ntu.model.generator, **alike)
+    model = dataclasses.replace(ntu.model, encoder=encoder, generator=generator)
+    return dataclasses.replace(
+        ntu, model=model, data=dataclasses.replace(ntu.data, bodies=1), name="plain"
+    )
+
+
 def with_dtype(model: IGMConfig, dtype: str) -> IGMConfig:
     """The same networks, computed in another precision."""
     return dataclasses.replace(

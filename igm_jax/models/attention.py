@@ -24,7 +24,9 @@ def attention(
     fused kernel for bfloat16 where it compiles, or else XLA.
     """
     if jax.default_backend() == "cpu":
-        chosen = by_head if query.shape[1] >= BY_HEAD_FROM else at_once
+        # A loop over clips and heads would gather the clips of all devices on each of them.
+        alone = jax.device_count() == 1
+        chosen = by_head if alone and query.shape[1] >= BY_HEAD_FROM else at_once
         return chosen(query, key, value)
     implementation = "cudnn" if _has_fused(query.shape, query.dtype) else None
     return jax.nn.dot_product_attention(query, key, value, implementation=implementation)

@@ -52,14 +52,22 @@ def test_bfloat16_stays_bfloat16_and_near():
 
 
 def loops(function, *inputs):
-    text = str(jax.make_jaxpr(function)(*inputs))
+    # A function of its own: what was traced before is not looked up.
+    text = str(jax.make_jaxpr(lambda *x: function(*x))(*inputs))
     return "scan[" in text or "while[" in text
 
 
 def test_cpu_goes_head_by_head_from_the_threshold_on(monkeypatch):
     monkeypatch.setattr(attention, "BY_HEAD_FROM", 10)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     assert not loops(attention.attention, *qkv(9))
     assert loops(attention.attention, *qkv(10))
+
+
+def test_clips_of_several_cpu_devices_are_not_gathered_for_a_loop(monkeypatch):
+    monkeypatch.setattr(attention, "BY_HEAD_FROM", 10)
+    assert jax.device_count() == 8
+    assert not loops(attention.attention, *qkv(10))
 
 
 def test_by_head_keeps_no_weights_for_the_backward_pass():

@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import flops, roofline, sizes
+from benchmarks import bounds, flops, sizes
 from igm_jax.models import IGM
 
 
 @pytest.mark.parametrize("name", sizes.SIZES)
 def test_flops_are_those_of_the_step(name):
     config = sizes.size(name)
-    assert sum(b.flops for b in roofline.bounds(config)) == flops.train_step(config)
+    assert sum(b.flops for b in bounds.bounds(config)) == flops.train_step(config)
 
 
 def test_the_slower_resource_bounds():
-    part = roofline.Bound("any", flops=100, bytes=10)
+    part = bounds.Bound("any", flops=100, bytes=10)
     assert part.seconds(peak_flops=100, bandwidth=1) == 10
     assert part.seconds(peak_flops=10, bandwidth=10) == 10
 
@@ -27,7 +27,7 @@ def test_parameters_are_those_of_the_model():
     e = config.model.encoder
     clip = jnp.zeros((1, e.frames, e.joints, e.channels))
     params = jax.eval_shape(IGM(config.model).init, jax.random.key(0), clip)["params"]
-    count = roofline.parameters(config)
+    count = bounds.parameters(config)
     assert count.keys() == params.keys()
     assert sum(count.values()) == sum(x.size for x in jax.tree.leaves(params))
 
@@ -37,7 +37,7 @@ def test_bytes_of_a_block_counted_by_hand():
     norms = 2 * (4 + 4)
     attention = (4 + 12) + (12 + 4) + (4 + 4 + 4)
     mlp = (4 + 16) + (16 + 4 + 4)
-    assert roofline.block_numbers(10, 4, 16) == 10 * (norms + attention + mlp)
+    assert bounds.block_numbers(10, 4, 16) == 10 * (norms + attention + mlp)
 
 
 def test_half_precision_halves_the_traffic_of_activations_alone():
@@ -45,8 +45,8 @@ def test_half_precision_halves_the_traffic_of_activations_alone():
     twice = dataclasses.replace(half, train=dataclasses.replace(half.train, batch_size=16))
 
     def read(config):
-        return roofline.bounds(config)[0].bytes
+        return bounds.bounds(config)[0].bytes
 
-    weights = 3 * roofline.parameters(whole)["encoder"] * 4
+    weights = 3 * bounds.parameters(whole)["encoder"] * 4
     assert read(whole) - weights == 2 * (read(half) - weights) == read(twice) - weights
-    assert roofline.bounds(whole)[-1] == roofline.bounds(half)[-1]
+    assert bounds.bounds(whole)[-1] == bounds.bounds(half)[-1]

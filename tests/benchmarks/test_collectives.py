@@ -1,0 +1,55 @@
+"""What crosses the network: the formula against the program compiled for eight devices."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks import collectives, sizes
+from igm_jax.training import parallel
+from igm_jax.training.program import build_program
+
+AUXILIARY = {"ema_decay": 0.9, "aux_tokens": True, "entropy_weight": 0.0}
+
+
+@pytest.mark.parametrize(("fsdp", "objective"), [(1, {}), (4, AUXILIARY)])
+def test_formula_is_what_was_compiled(fsdp, objective, monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL", 64)
+    config = sizes.size("smoke", batch=16)
+    config = dataclasses.replace(
+        config,
+        objective=dataclasses.replace(config.objective, **objective),
+        parallel=dataclasses.replace(config.parallel, fsdp=fsdp),
+    )
+    program = build_program(config, sizes.inputs(config), 64)
+    predicted = collectives.collectives(config, program.restore_target)
+    compiled = collectives.compiled_collectives(collectives.compile_step(config, program))
+    assert compiled.keys() == predicted.keys() == {"all-reduce", "all-gather"}
+    for kind, size in predicted.items():
+        assert compiled[kind] == pytest.approx(size, abs=100), kind  # scalars
+
+
+def test_bytes_of_tuples_and_of_every_kind_are_added():
+    text = """
+      %a = f32[] all-reduce(%x), to_apply=%add
+      %b = (f32[2,3]{1,0}, /*index=1*/ pred[5]{0}) all-reduce-start(%x, %y), channel_id=2
+      %c = (f32[2,3]{1,0}, pred[5]{0}) all-reduce-done(%b)
+      %d = bf16[8,4]{1,0} all-gather(%x), dimensions={0}
+      %e = f32[8] add(%x, %y), metadata={op_name="all-reduce(a)"}
+    """
+    assert collectives.compiled_collectives(text) == {"all-reduce": 4 + 24 + 5, "all-gather": 64}
+
+
+def test_a_ring_sends_an_all_reduce_twice():
+    assert collectives.network_bytes({"all-reduce": 80}, 8) == 2 * 70
+    assert collectives.network_bytes({"all-gather": 80, "reduce-scatter": 8}, 8) == 70 + 7
+    assert collectives.network_bytes({"all-reduce": 80}, 1) == 0
+
+
+def test_a_projector_has_no_formula():
+    config = sizes.size("smoke", batch=16)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, projector_width=16)
+    )
+    program = build_program(config, sizes.inputs(config), 64)
+    with pytest.raises(ValueError, match="projector"):
+        collectives.collectives(config, program.restore_target)
