@@ -168,7 +168,7 @@ def one_device():
     ("name", "mesh"),
     [
         ("spectral_contrastive", {"parallel.fsdp": 8}),
-        ("spectral_contrastive", {"parallel.data": 2, "parallel.fsdp": 4}),
+        ("igm", {"parallel.data": 2, "parallel.fsdp": 4}),
         ("momentum_contrast", {"parallel.fsdp": 2, "parallel.accumulate": 2}),
     ],
 )
