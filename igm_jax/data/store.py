@@ -95,7 +95,10 @@ class SkeletonStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "SkeletonStore":
-        """Opens a store after every check that does not read the frames themselves.
+        """Opens a store after every check that neither reads the frames nor compares all names.
+
+        It reads the clip table once and keeps none of it: the memory of a process does not grow
+        with the number of clips.
 
         Raises:
           InputError: the folder is no store of this format version, or its files contradict each
@@ -172,7 +175,7 @@ class SkeletonStore:
 
     @classmethod
     def verify(cls, path: str | os.PathLike, *, chunk_rows: int = 1 << 16) -> dict[str, Any]:
-        """Opens a store and reads all of it: checksums, and that every coordinate is finite.
+        """Opens a store and reads all of it: checksums, unique names, finite coordinates.
 
         Args:
           path: the store.
@@ -188,6 +191,7 @@ class SkeletonStore:
         for name in (FRAMES, CLIPS):
             if files.sha256(store.path / name) != store.meta["sha256"].get(name):
                 raise files.damaged(store.path / name, f"sha256 is not the one in {META}")
+        files.check_names(store.path / CLIPS, store.clips)
         for start in range(0, len(store.frames), chunk_rows):
             finite = np.isfinite(store.frames[start : start + chunk_rows]).all(axis=(1, 2))
             if not finite.all():
