@@ -70,6 +70,7 @@ def gather(
     table = store.clips[indices]
     if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
         raise ValueError("a crop is empty or leaves its clip")
+    store.read_ahead(table)
     joints, channels = store.frames.shape[1:]
     rows = np.asarray(store.frames).reshape(len(store.frames), -1)
     origin, rotation = view_transform(np.asarray(store.frames)[table["offset"]], store.layout, view)

@@ -10,6 +10,7 @@ Checks of the files are in `store_files`, writing is in `store_writer`.
 """
 
 import dataclasses
+import mmap
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -212,6 +213,24 @@ class SkeletonStore:
         columns = ("label", "subject", "camera", "setup", "split")
         numbers = (int(row[column]) for column in columns)
         return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
+
+    def read_ahead(self, clips: np.ndarray) -> None:
+        """Tells the system that the frames of these clips are about to be read; returns at once.
+
+        Frames that are not in memory are then fetched side by side, and nothing else. Otherwise
+        every page that is missing is waited for, and read with as much around it as the system
+        takes for a file that is read from end to end; see docs/scaling.md.
+
+        Args:
+          clips: rows of the clip table.
+        """
+        row = self.frames.strides[0]
+        start = self.frames.offset + clips["offset"] * row
+        stop = start + clips["bodies"].astype(np.int64) * clips["length"] * row
+        start -= start % mmap.PAGESIZE
+        file = self.frames.base  # the map; it begins with the file, for the header is short
+        for first, size in zip(start.tolist(), (stop - start).tolist()):
+            file.madvise(mmap.MADV_WILLNEED, first, size)
 
     def __reduce__(self):
         return SkeletonStore.open, (self.path,)
