@@ -1,8 +1,8 @@
 """A store of the size of NTU RGB+D 120, or larger, whose frames are noise: what costs is its size.
 
-    made    frames and all, 29 kB a clip, streamed to disk
-    hollow  a clip table like that, and frames that are a hole in the file and read as zeros: for
-            what depends on the number of clips alone, when their frames would not fit on the disk
+made    frames and all, 29 kB a clip, streamed to disk
+hollow  a clip table like that, and frames that are a hole in the file and read as zeros: for
+        what depends on the number of clips alone, when their frames would not fit on the disk
 """
 
 import json
@@ -22,10 +22,7 @@ _POOL = 1 << 14  # rows of noise, of which every clip is a part
 
 def clips(count: int) -> Iterator[Clip]:
     """The same clips every time, named as those of NTU RGB+D are."""
-    rng = np.random.default_rng(0)
-    pool = rng.standard_normal((_POOL, 25, 3)).astype(np.float32)
-    bodies, length = _sizes(count, rng)
-    start = rng.integers(0, _POOL - bodies * length)
+    pool, bodies, length, start = _drawn(count)
     for i in range(count):
         rows = pool[start[i] : start[i] + bodies[i] * length[i]]
         frames = rows.reshape(bodies[i], length[i], 25, 3)
@@ -34,10 +31,13 @@ def clips(count: int) -> Iterator[Clip]:
         yield Clip(name, frames, action, performer, camera, setup)
 
 
-def _sizes(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Bodies and frames of each clip."""
+def _drawn(count: int) -> tuple[np.ndarray, ...]:
+    """The pool of rows; of each clip its bodies, its frames, and where in the pool it begins."""
+    rng = np.random.default_rng(0)
+    pool = rng.standard_normal((_POOL, 25, 3)).astype(np.float32)
     length = rng.integers(*_LENGTHS, count)
-    return np.where(rng.random(count) < _TWO_BODIES, 2, 1), length
+    bodies = np.where(rng.random(count) < _TWO_BODIES, 2, 1)
+    return pool, bodies, length, rng.integers(0, _POOL - bodies * length)
 
 
 def _identity(i: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -70,7 +70,7 @@ def hollow(folder: pathlib.Path, count: int) -> pathlib.Path:
         return path
     table = np.zeros(count, store_files.clip_dtype(20))
     table["name"] = np.arange(count).astype("<U20")
-    table["bodies"], table["length"] = _sizes(count, np.random.default_rng(0))
+    _, table["bodies"], table["length"], _ = _drawn(count)
     columns = ("label", "subject", "camera", "setup")
     for column, values in zip(columns, _identity(np.arange(count)), strict=True):
         table[column] = values

@@ -2,8 +2,8 @@
 
 Prints JSON: for each step its seconds and the memory after it, in MB (10⁶ bytes), which is Linux's
 account of it: `own` (RssAnon), `mapped` (RssFile: pages of files, which all processes of a machine
-share and the system takes back when it needs them), and `peak`, the most of both so far. For
-batches also clips a second, and the bytes a clip that came from the disk.
+share and the system takes back when it needs them). For batches also clips a second, and the bytes
+a clip that came from the disk.
 """
 
 import json
@@ -22,15 +22,15 @@ HOW = {"frames": 120, "bodies": 2, "view": "posture"}
 BATCH, WINDOWS = 128, 5
 
 
-def kilobytes(file: str, key: str) -> int:
-    """A number that Linux keeps of this process."""
+def account(file: str, key: str) -> int:
+    """A number that Linux keeps of this process, in its unit."""
     return int(re.search(rf"{key}:\s*(\d+)", pathlib.Path(f"/proc/self/{file}").read_text())[1])
 
 
 def memory() -> dict[str, float]:
     """Resident memory, MB."""
-    keys = {"own": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
-    return {name: kilobytes("status", key) * 1024 / 1e6 for name, key in keys.items()}
+    keys = {"own": "RssAnon", "mapped": "RssFile"}
+    return {name: account("status", key) * 1024 / 1e6 for name, key in keys.items()}
 
 
 def forget(file: pathlib.Path) -> None:
@@ -42,13 +42,13 @@ def forget(file: pathlib.Path) -> None:
 def draw(batches: Iterator[Any], count: int) -> dict[str, float]:
     """Median speed of a few windows of batches, after the first batch, and what the disk gave."""
     next(batches)
-    before, speeds = kilobytes("io", "read_bytes"), []
+    before, speeds = account("io", "read_bytes"), []
     for _ in range(WINDOWS):
         started = time.perf_counter()
         for _ in range(count):
             next(batches)
         speeds.append(count * BATCH / (time.perf_counter() - started))
-    read = kilobytes("io", "read_bytes") - before  # which are bytes
+    read = account("io", "read_bytes") - before
     return {
         "clips_per_second": statistics.median(speeds),
         "bytes_per_clip": read / (WINDOWS * count * BATCH),
@@ -82,10 +82,9 @@ def main(store_path: str, window: int) -> None:
     del store
     forget(pathlib.Path(store_path) / "frames.npy")
     store = SkeletonStore.open(store_path)
-    everything = np.arange(len(store), dtype=np.int32)
     started = time.perf_counter()
     batches = pipeline.train_batches(
-        store, everything, batch_size=BATCH, min_crop_frames=64, seed=0, **HOW
+        store, chosen, batch_size=BATCH, min_crop_frames=64, seed=0, **HOW
     )
     done("draw", **draw(iter(batches), window))
     print(json.dumps(steps))
