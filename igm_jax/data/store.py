@@ -98,8 +98,8 @@ class SkeletonStore:
     def open(cls, path: str | os.PathLike) -> "SkeletonStore":
         """Opens a store after every check that neither reads the frames nor compares all names.
 
-        It reads the clip table once and keeps none of it: the memory of a process does not grow
-        with the number of clips.
+        It reads the clip table once and keeps none of it: a process needs no more memory for more
+        clips, only mapped pages, which it shares with the others of its machine.
 
         Raises:
           InputError: the folder is no store of this format version, or its files contradict each
@@ -215,7 +215,7 @@ class SkeletonStore:
         return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
 
     def read_ahead(self, clips: np.ndarray) -> None:
-        """Tells the system that the frames of these clips are about to be read; returns at once.
+        """Tells the system that the frames of these clips are about to be read, and waits for none.
 
         Frames that are not in memory are then fetched side by side, and nothing else. Otherwise
         every page that is missing is waited for, and read with as much around it as the system
@@ -225,12 +225,12 @@ class SkeletonStore:
           clips: rows of the clip table.
         """
         row = self.frames.strides[0]
-        start = self.frames.offset + clips["offset"] * row
+        # NumPy maps a file from the beginning of the page in which the array begins.
+        start = self.frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row
         stop = start + clips["bodies"].astype(np.int64) * clips["length"] * row
         start -= start % mmap.PAGESIZE
-        file = self.frames.base  # the map; it begins with the file, for the header is short
         for first, size in zip(start.tolist(), (stop - start).tolist()):
-            file.madvise(mmap.MADV_WILLNEED, first, size)
+            self.frames.base.madvise(mmap.MADV_WILLNEED, first, size)
 
     def __reduce__(self):
         return SkeletonStore.open, (self.path,)
