@@ -1,11 +1,14 @@
 """Measures what the data side promises: `python benchmarks/data.py`.
 
-    open      a store of the size of NTU RGB+D 120, in a fresh process
+    open      a store of the size of NTU RGB+D 120, in a fresh process, and what a run begins with
     pipeline  training batches at the size of configs/ntu120.py, on two cores
     parse     raw `.skeleton` text, against a line-by-line reader of the usual kind
 
 Prints a Markdown table. Its store, 3.4 GB, is written once and stays in `--work`. Speeds depend on
 the machine and on what else it does; `--check` judges only what does not: memory and ratios.
+
+A million clips, 29 GB, are `--only=open --clips=1000000`; ten million, without their frames,
+`--only=open --clips=10000000 --hollow`.
 """
 
 import dataclasses
@@ -35,6 +38,7 @@ _WORK = flags.DEFINE_string("work", "runs/benchmarks", "Folder for the made-up d
 _JSON = flags.DEFINE_string("json", None, "Also write the figures here, with the machine's.")
 _CHECK = flags.DEFINE_bool("check", False, "Exit 1 if memory or a ratio breaks its promise.")
 _CLIPS = flags.DEFINE_integer("clips", large_store.NTU120_CLIPS, "Of the store.", lower_bound=128)
+_HOLLOW = flags.DEFINE_bool("hollow", False, "A store without frames, for more clips than fit.")
 _BATCHES = flags.DEFINE_integer("batches", 40, "In a window of the pipeline.", lower_bound=1)
 _FILES = flags.DEFINE_integer("files", 24, "That are parsed.", lower_bound=1)
 
@@ -77,23 +81,47 @@ class Row:
         return self.what, f"{self.value:,.{digits}f} {self.unit}", promised, holds
 
 
+def _store() -> pathlib.Path:
+    make = large_store.hollow if _HOLLOW.value else large_store.made
+    return make(pathlib.Path(_WORK.value), _CLIPS.value)
+
+
 def measure_open() -> Iterator[Row]:
-    """A fresh process that opens the store and reads one batch."""
-    store = large_store.made(pathlib.Path(_WORK.value), _CLIPS.value)
-    command = [sys.executable, str(pathlib.Path(__file__).parent / "opening.py"), str(store)]
-    facts = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    before = facts["import_mb"]
-    yield Row("importing igm_jax.data and its pipeline", facts["import_s"], "s")
-    yield Row("… resident memory, with Python and JAX", before, "MB")
-    yield Row(f"opening a store of {_CLIPS.value:,} clips", facts["open_s"], "s", below=1)
-    for what, key in (("opening it", "open_mb"), ("reading 128 clips, too", "batch_mb")):
-        memory = facts[key] - before
-        yield Row(f"… memory on top: {what}", memory, "MB", below=300, portable=True)
+    """A fresh process that opens the store and does what a run does until it trains."""
+    script = str(pathlib.Path(__file__).parent / "opening.py")
+    command = [sys.executable, script, str(_store()), str(_BATCHES.value)]
+    done = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    before = done["import"]
+    yield Row("importing igm_jax.data and its pipeline", before["seconds"], "s")
+    memory = before["own"] + before["mapped"]
+    yield Row("… resident memory, with Python and JAX", memory, "MB")
+    yield Row(f"opening a store of {_CLIPS.value:,} clips", done["open"]["seconds"], "s", below=1)
+    yield _own(done, "open", "… memory of its own on top")
+    yield _own(done, "batch", "… and after reading 128 clips")
+    yield Row("choosing the training clips of xsub", done["split"]["seconds"], "s")
+    yield Row("their statistics", done["statistics"]["seconds"], "s")
+    draw = done["draw"]
+    what = f"batches of 128 clips that are not in memory, {_cores()}"
+    yield Row(what, draw["clips_per_second"], "clips/s")
+    yield Row("… read from the disk for a clip", draw["bytes_per_clip"] / 1e3, "kB")
+    yield _own(done, "draw", "… memory of its own on top by then")
+    mapped = draw["mapped"] - before["mapped"]
+    yield Row("… pages of files on top, which processes share", mapped, "MB")
+
+
+def _own(done: dict[str, dict[str, float]], step: str, what: str) -> Row:
+    memory = done[step]["own"] - done["import"]["own"]
+    return Row(what, memory, "MB", below=300, portable=True)
+
+
+def _cores() -> str:
+    count = len(os.sched_getaffinity(0))
+    return f"{count} core{'s' * (count > 1)}"
 
 
 def measure_pipeline() -> Iterator[Row]:
     """The median speed of a few windows of batches, the first of them left out."""
-    store = SkeletonStore.open(large_store.made(pathlib.Path(_WORK.value), _CLIPS.value))
+    store = SkeletonStore.open(_store())
     everywhere = os.sched_getaffinity(0)
     cores = sorted(everywhere)[:2]
     os.sched_setaffinity(0, cores)  # and so all threads that are started from here on
@@ -110,7 +138,7 @@ def measure_pipeline() -> Iterator[Row]:
                 started = time.perf_counter()
                 count = sum(len(next(batches)["index"]) for _ in range(_BATCHES.value))
                 speeds.append(count / (time.perf_counter() - started))
-            what = f"batches of 128 clips, {crops} crop{'s' * (crops > 1)}, {len(cores)} cores"
+            what = f"batches of 128 clips, {crops} crop{'s' * (crops > 1)}, {_cores()}"
             yield Row(what, statistics.median(speeds[1:]), "clips/s", at_least=5000)
     finally:
         os.sched_setaffinity(0, everywhere)

@@ -19,6 +19,10 @@ from igm_jax.skeleton import apply_view, concat_streams, moving_origin, view_tra
 # b of the B rows of a batch, or all. "index" int32 [B], positions in the store, is always of all.
 Batch = dict[str, np.ndarray]
 
+# Of more clips the statistics are those of a sample, so that no run begins by reading all its data.
+# More than any data set named in docs/data.md trains on: theirs are of all clips.
+STATISTICS_CLIPS = 1 << 16
+
 _BLOCK = 16  # clips gathered together: their frames fit into the cache, three times as fast
 
 
@@ -70,6 +74,7 @@ def gather(
     table = store.clips[indices]
     if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
         raise ValueError("a crop is empty or leaves its clip")
+    store.read_ahead(table)
     joints, channels = store.frames.shape[1:]
     rows = np.asarray(store.frames).reshape(len(store.frames), -1)
     origin, rotation = view_transform(np.asarray(store.frames)[table["offset"]], store.layout, view)
@@ -109,6 +114,21 @@ def full_clips(
     )
 
 
+def sample(indices: Int[np.ndarray, " clips"], most: int) -> Int[np.ndarray, " chosen"]:
+    """At most so many of the positions: all, or one at random of each of `most` equal stretches.
+
+    At random, for a store may repeat itself: every third clip may be of one camera. The same
+    positions give the same sample.
+
+    >>> sample(np.arange(3), 4)
+    array([0, 1, 2])
+    """
+    if len(indices) <= most:
+        return indices
+    edges = np.arange(most + 1) * len(indices) // most
+    return indices[np.random.default_rng(0).integers(edges[:-1], edges[1:])]
+
+
 def statistics(
     store: SkeletonStore,
     indices: Int[np.ndarray, " clips"],
@@ -117,10 +137,12 @@ def statistics(
     bodies: int,
     view: str,
     streams: tuple[str, ...],
+    most: int = STATISTICS_CLIPS,
 ) -> tuple[Float[np.ndarray, " CS"], Float[np.ndarray, " CS"]]:
     """Mean and standard deviation of each channel over whole clips, as `full_clips` gives them.
 
-    Sums in float64 over every frame, joint and present body, a few clips in memory at a time.
+    Sums in float64 over every frame, joint and present body, a few clips in memory at a time. Of
+    more than `most` clips `sample` chooses those that are read.
 
     Args:
       store: an open store.
@@ -129,6 +151,7 @@ def statistics(
       bodies: M.
       view: one of `igm_jax.skeleton.VIEWS`.
       streams: of `igm_jax.skeleton.STREAMS`; their channels follow each other.
+      most: clips that are read, ≥ 1.
 
     Returns:
       `(mean, std)`, float64 [C · S], in the store's units; a constant coordinate has std 0.
@@ -138,9 +161,10 @@ def statistics(
     """
     if len(indices) == 0:
         raise InputError("statistics of no clips: choose a split that has some")
+    indices = np.sort(sample(indices, most))
     count, total, square = 0, 0.0, 0.0
     for start in range(0, len(indices), _BLOCK):
-        chosen = np.sort(indices)[start : start + _BLOCK]
+        chosen = indices[start : start + _BLOCK]
         clip, present = full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
         x = concat_streams(clip[present], store.layout, streams).astype(np.float64)
         x = x.reshape(-1, x.shape[-1])

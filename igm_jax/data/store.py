@@ -10,6 +10,7 @@ Checks of the files are in `store_files`, writing is in `store_writer`.
 """
 
 import dataclasses
+import mmap
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -95,7 +96,10 @@ class SkeletonStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "SkeletonStore":
-        """Opens a store after every check that does not read the frames themselves.
+        """Opens a store after every check that neither reads the frames nor compares all names.
+
+        It reads the clip table once and keeps none of it: a process needs no more memory for more
+        clips, only mapped pages, which it shares with the others of its machine.
 
         Raises:
           InputError: the folder is no store of this format version, or its files contradict each
@@ -172,7 +176,7 @@ class SkeletonStore:
 
     @classmethod
     def verify(cls, path: str | os.PathLike, *, chunk_rows: int = 1 << 16) -> dict[str, Any]:
-        """Opens a store and reads all of it: checksums, and that every coordinate is finite.
+        """Opens a store and reads all of it: checksums, unique names, finite coordinates.
 
         Args:
           path: the store.
@@ -188,6 +192,7 @@ class SkeletonStore:
         for name in (FRAMES, CLIPS):
             if files.sha256(store.path / name) != store.meta["sha256"].get(name):
                 raise files.damaged(store.path / name, f"sha256 is not the one in {META}")
+        files.check_names(store.path / CLIPS, store.clips)
         for start in range(0, len(store.frames), chunk_rows):
             finite = np.isfinite(store.frames[start : start + chunk_rows]).all(axis=(1, 2))
             if not finite.all():
@@ -208,6 +213,24 @@ class SkeletonStore:
         columns = ("label", "subject", "camera", "setup", "split")
         numbers = (int(row[column]) for column in columns)
         return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
+
+    def read_ahead(self, clips: np.ndarray) -> None:
+        """Tells the system that the frames of these clips are about to be read, and waits for none.
+
+        Frames that are not in memory are then fetched side by side, and nothing else. Otherwise
+        every page that is missing is waited for, and read with as much around it as the system
+        takes for a file that is read from end to end; see docs/scaling.md.
+
+        Args:
+          clips: rows of the clip table.
+        """
+        row = self.frames.strides[0]
+        # NumPy maps a file from the beginning of the page in which the array begins.
+        start = self.frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row
+        stop = start + clips["bodies"].astype(np.int64) * clips["length"] * row
+        start -= start % mmap.PAGESIZE
+        for first, size in zip(start.tolist(), (stop - start).tolist()):
+            self.frames.base.madvise(mmap.MADV_WILLNEED, first, size)
 
     def __reduce__(self):
         return SkeletonStore.open, (self.path,)

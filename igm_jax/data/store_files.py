@@ -13,6 +13,7 @@ from igm_jax.skeleton import Layout
 FORMAT = "igm_jax skeleton store"
 VERSION = 2  # 1 had no column split
 FRAMES, CLIPS, META = "frames.npy", "clips.npy", "meta.json"
+_CHUNK = 1 << 16  # clips that are checked together
 
 
 def clip_dtype(name_width: int) -> np.dtype:
@@ -87,33 +88,52 @@ def map_array(file: pathlib.Path) -> np.ndarray:
 
 
 def check_table(file: pathlib.Path, clips: np.ndarray, rows: int, meta: dict[str, Any]) -> None:
-    """Raises InputError unless the clips tile the rows of `frames` one after the other."""
+    """Raises InputError unless the clips tile the rows of `frames` one after the other.
+
+    Keeps nothing of what it reads, so that opening takes no more memory for more clips. That no two
+    clips have one name takes all names at once: `check_names`, by `SkeletonStore.verify`.
+    """
     names = clips.dtype.names or ()
     width = clips.dtype["name"].itemsize // 4 if "name" in names else 1
     if clips.ndim != 1 or len(clips) == 0 or clips.dtype != clip_dtype(width):
         raise damaged(file, f"is {clips.dtype} {list(clips.shape)}, no clip table")
-    column = {name: np.asarray(clips[name]) for name in names}
+    if len(clips) != meta["counts"]["clips"]:
+        raise damaged(file, f"{len(clips)} clips, {META} says {meta['counts']['clips']}")
+    end = 0
+    for start in range(0, len(clips), _CHUNK):
+        end = _check_chunk(file, clips[start : start + _CHUNK], end, rows, meta)
+    if end != rows:
+        raise _gaps(file, rows)
+
+
+def check_names(file: pathlib.Path, clips: np.ndarray) -> None:
+    """Raises InputError if two clips have one name; sorts a copy of all names."""
+    names = np.sort(clips["name"])
+    same = np.flatnonzero(names[1:] == names[:-1])
+    if len(same):
+        raise damaged(file, f"two clips have one name, {str(names[same[0]])!r}")
+
+
+def _check_chunk(
+    file: pathlib.Path, clips: np.ndarray, end: int, rows: int, meta: dict[str, Any]
+) -> int:
+    """Checks clips that follow `end` rows of frames; returns how many rows there are after them."""
+    column = {name: np.asarray(clips[name]) for name in clips.dtype.names}
     used = column["bodies"].astype(np.int64) * column["length"]
-    end = np.cumsum(used)
-    checks = {
-        f"{len(clips)} clips, {META} says {meta['counts']['clips']}": (
-            len(clips) == meta["counts"]["clips"]
-        ),
-        "a clip has no bodies or no frames": (
-            column["bodies"].min() >= 1 and column["length"].min() >= 1
-        ),
-        # First that no clip alone is too long: then the running sum cannot wrap around.
-        f"the clips do not lie one after the other in the {rows} rows of {FRAMES}": (
-            used.max() <= rows and np.array_equal(column["offset"], end - used) and end[-1] == rows
-        ),
-        "a label is outside the class names": (
-            column["label"].min() >= -1 and column["label"].max() < len(meta["class_names"])
-        ),
-        "a subject, camera, setup or split is negative": (
-            min(column[name].min() for name in ("subject", "camera", "setup", "split")) >= 0
-        ),
-        "two clips have one name": len(np.unique(column["name"])) == len(clips),
-    }
-    for what, holds in checks.items():
-        if not holds:
-            raise damaged(file, what)
+    if column["bodies"].min() < 1 or column["length"].min() < 1:
+        raise damaged(file, "a clip has no bodies or no frames")
+    # First that no clip alone is too long: then the running sum cannot wrap around.
+    if used.max() > rows:
+        raise _gaps(file, rows)
+    after = end + np.cumsum(used)
+    if not np.array_equal(column["offset"], after - used) or after[-1] > rows:
+        raise _gaps(file, rows)
+    if column["label"].min() < -1 or column["label"].max() >= len(meta["class_names"]):
+        raise damaged(file, "a label is outside the class names")
+    if min(column[name].min() for name in ("subject", "camera", "setup", "split")) < 0:
+        raise damaged(file, "a subject, camera, setup or split is negative")
+    return int(after[-1])
+
+
+def _gaps(file: pathlib.Path, rows: int) -> InputError:
+    return damaged(file, f"the clips do not lie one after the other in the {rows} rows of {FRAMES}")

@@ -198,6 +198,12 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
     return restored["params"]
 
 
+def latest_step(run_folder: pathlib.Path) -> int:
+    """The newest complete step of a run; 0 before the first, and where there is no run."""
+    names = (path.name for path in (run_folder / "checkpoints").glob("[0-9]*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
 def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
     """The JSON saved with a step: config, inputs."""
     path = (run_folder / "checkpoints" / str(step) / "meta").absolute()

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.inputs import Inputs
-from igm_jax.training import distributed, parallel
+from igm_jax.training import checkpoint, distributed, parallel
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig, to_mapping
@@ -58,7 +58,10 @@ def pretrain(
     config = config.fitted(
         store.layout.num_joints, store.frames.shape[2] * len(config.data.streams)
     )
-    indices, inputs = _prepare_data(config, store)
+    begun = checkpoint.latest_step(run_folder)
+    distributed.check_same(config=stated, data=store.meta["sha256"], checkpoints=begun)
+    saved = checkpoint.restore_meta(run_folder, begun) if begun else None
+    indices, inputs = _prepare_data(config, store, saved)
     program = build_program(config, inputs, len(indices), devices)
     meta = {
         "config": stated,
@@ -66,7 +69,7 @@ def pretrain(
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
     }
-    distributed.check_same(config=stated, data=meta["data"], statistics=meta["inputs"])
+    distributed.check_same(statistics=meta["inputs"])
     run_folders.claim(run_folder, meta["config"], resume)
     iterator = iter(_batches(config, store, indices, program))
     init_key, step_key = _keys(config.seed, program.mesh)
@@ -76,7 +79,6 @@ def pretrain(
         Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints,
     ):
         start, window = checkpoints.latest_step or 0, Window(config.train.batch_size)
-        distributed.check_same(checkpoints=start)
         if start:
             state, iterator, saved = checkpoints.restore(program.restore_target, iterator)
             if saved["data"] != meta["data"]:
@@ -196,8 +198,13 @@ def _keys(seed: int, mesh: Mesh) -> jax.Array:
     return split(jax.random.key(seed))
 
 
-def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.ndarray, Inputs]:
-    """Indices of the pre-training split, and what the networks see of its clips."""
+def _prepare_data(
+    config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
+) -> tuple[np.ndarray, Inputs]:
+    """Indices of the pre-training split, and what the networks see of its clips.
+
+    A run that goes on sees them as it did, by the meta of its last checkpoint, and reads no clip.
+    """
     data, encoder = config.data, config.model.encoder
     _, joints, channels = store.frames.shape
     expected = {"joints": joints, "channels": channels * len(data.streams)}
@@ -215,6 +222,8 @@ def _prepare_data(config: ExperimentConfig, store: SkeletonStore) -> tuple[np.nd
         )
     for part in ("fit", "val"):  # what KNN needs later must not fail after hours
         protocols.split(store, data.protocol, part)
+    if saved is not None:
+        return indices, Inputs.from_dict(saved["inputs"])
     mean, std = pipeline.statistics(
         store, indices,
         frames=encoder.frames, bodies=data.bodies, view=data.view, streams=data.streams,

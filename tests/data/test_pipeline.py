@@ -156,6 +156,28 @@ def test_statistics_against_all_values_at_once(view, write):
     np.testing.assert_allclose(std, points.std(axis=0), atol=1e-6)
 
 
+def test_statistics_of_more_clips_are_those_of_a_sample(write):
+    store = write(random_clips(30))
+    indices = np.random.default_rng(0).permutation(30)[:20]
+    how = {"frames": 7, "bodies": 2, "view": "body", "streams": ("joint",)}
+    whole = pipeline.statistics(store, indices, **how)
+    chosen = pipeline.statistics(store, pipeline.sample(indices, 6), **how)
+    assert np.array_equal(whole, pipeline.statistics(store, indices, **how, most=20))
+    assert np.array_equal(chosen, pipeline.statistics(store, indices, **how, most=6))
+    assert not np.array_equal(whole, chosen)
+
+
+def test_sample_is_spread_evenly_and_in_step_with_nothing():
+    indices = np.arange(100, 700)
+    assert pipeline.sample(indices, 600) is indices
+    chosen = pipeline.sample(indices, 200)
+    assert np.array_equal((chosen - 100) // 3, np.arange(200))  # one of every three
+    assert np.bincount(chosen % 3).min() > 40
+    assert np.array_equal(chosen, pipeline.sample(indices, 200))
+    uneven = pipeline.sample(np.arange(10), 4)
+    assert len(set(uneven.tolist())) == 4 and np.all(np.diff(uneven) > 0)
+
+
 def test_statistics_of_nothing(write):
     with pytest.raises(InputError, match="no clips"):
         pipeline.statistics(

@@ -1,4 +1,5 @@
 import json
+import mmap
 import os
 import pathlib
 import pickle
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_writing_needs_the_memory_of_one_clip(write):
     assert peak < 3e6  # of 48 MB
 
 
-def test_opens_114_000_clips_in_a_second(write):
+def test_opens_114_000_clips_in_a_second_and_keeps_nothing_of_them(write):
     store = write([good()])
     count = 114_000
     table = np.zeros(count, store_files.clip_dtype(20))
@@ -117,6 +119,29 @@ def test_opens_114_000_clips_in_a_second(write):
     started = time.perf_counter()
     assert len(SkeletonStore.open(store.path)) == count
     assert time.perf_counter() - started < 1
+    tracemalloc.start()
+    SkeletonStore.open(store.path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6  # of a table of 13 MB
+
+
+def test_reads_ahead_the_pages_of_its_clips_and_no_others(write):
+    store = write(random_clips(40))
+    advised = []
+    file = types.SimpleNamespace(madvise=lambda *call: advised.append(call))
+    whole = store.frames
+    frames = types.SimpleNamespace(strides=whole.strides, offset=whole.offset, base=file)
+    chosen = store.clips[[31, 4, 5]]
+    SkeletonStore.read_ahead(types.SimpleNamespace(frames=frames), chosen)
+    content = (store.path / "frames.npy").read_bytes()
+    for clip, (advice, start, size) in zip(chosen, advised, strict=True):
+        assert advice == mmap.MADV_WILLNEED and start % mmap.PAGESIZE == 0
+        rows = whole[clip["offset"] :][: clip["bodies"] * clip["length"]].tobytes()
+        advised_bytes = content[start : start + size]
+        assert advised_bytes.endswith(rows)
+        assert len(advised_bytes) < len(rows) + mmap.PAGESIZE
+    store.read_ahead(chosen)  # the system takes it
 
 
 def test_summary(write):

@@ -91,12 +91,13 @@ DAMAGES = {
     "no bodies": (change_table("bodies", 2, -1), "clips.npy: a clip has no bodies or no frames"),
     "label": (change_table("label", 2, 4), "clips.npy: a label is outside"),
     "camera": (change_table("camera", 2, -4), "clips.npy: .* is negative"),
-    "same name": (change_table("name", 2, "clip0000"), "clips.npy: two clips have one name"),
 }
 
 
+@pytest.mark.parametrize("chunk", [4, 17])
 @pytest.mark.parametrize(("damage", "told"), DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_named_on_opening(damage, told, write):
+def test_damage_is_named_on_opening(damage, told, chunk, write, monkeypatch):
+    monkeypatch.setattr(store_files, "_CHUNK", chunk)
     store = write(random_clips(17))
     damage(store.path)
     with pytest.raises(InputError, match=told) as raised:
@@ -166,6 +167,17 @@ def test_verify_finds_a_flipped_bit(name, write):
     (store.path / name).write_bytes(data)
     SkeletonStore.open(store.path)
     with pytest.raises(InputError, match=f"{name}: sha256"):
+        SkeletonStore.verify(store.path)
+
+
+def test_verify_finds_two_clips_of_one_name(write):
+    """Written by something else, for our writer refuses them; opening does not compare names."""
+    store = write(random_clips(8))
+    change_table("name", 5, "clip0002")(store.path)
+    checksum = store_files.sha256(store.path / "clips.npy")
+    change_meta(sha256={**store.meta["sha256"], "clips.npy": checksum})(store.path)
+    SkeletonStore.open(store.path)
+    with pytest.raises(InputError, match=r"clips.npy: two clips have one name, 'clip0002'"):
         SkeletonStore.verify(store.path)
 
 

@@ -177,6 +177,13 @@ def test_half_written_checkpoint_of_a_killed_run_is_swept_away(tmp_path):
     assert steps_in(folder) == [2, 4]
 
 
+def test_latest_step_without_opening_anything(tmp_path):
+    assert checkpoint.latest_step(tmp_path / "nothing") == 0
+    folder = save(tmp_path, {1: None, 9: None, 10: None})
+    (folder / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()
+    assert checkpoint.latest_step(folder) == 10
+
+
 @pytest.fixture
 def full_disk():
     """Calling it lets every write beyond the first kilobytes of a file fail until the test ends."""

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tiny
 
-from igm_jax.data import protocols
+from igm_jax.data import pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import load_run
-from igm_jax.training import loop
+from igm_jax.training import checkpoint, loop
 from igm_jax.training import program as programs
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
@@ -189,6 +189,18 @@ def test_interrupted_twice_is_the_same_run(whole, store, tmp_path, monkeypatch, 
     assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
     assert_same_run(folder, whole, store)
     assert len(traces) == 1
+
+
+def test_goes_on_with_the_statistics_it_began_with(store, tmp_path, monkeypatch):
+    """Which are not read off the data again, whatever would come out today."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, send(signal.SIGTERM))
+        pretrain(CONFIG, store, folder, devices=ONE)
+    begun = checkpoint.restore_meta(folder, 6)["inputs"]
+    monkeypatch.setattr(pipeline, "statistics", None)
+    assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
+    assert checkpoint.restore_meta(folder, 15)["inputs"] == begun
 
 
 def test_signal_in_the_last_step_is_too_late(store, tmp_path, monkeypatch):
