@@ -112,6 +112,7 @@ def get_config() -> ConfigDict:
     t.batch_size = 128  # global, over all devices [MAMP]
     t.log_every = 50  # steps
     t.knn_every = 25  # epochs between KNN on the validation clips
+    t.knn_clips = 65_536  # of each part, fit and val; of more a fixed sample
     t.checkpoint_every = 25  # epochs; also after every KNN, so that the best can be kept
     t.keep_checkpoints = 2  # the last few; the best by KNN stays besides
     t.tensorboard = False  # also write TensorBoard events (needs tensorboardX)

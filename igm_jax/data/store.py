@@ -224,6 +224,8 @@ class SkeletonStore:
         Args:
           clips: rows of the clip table.
         """
+        if not hasattr(mmap, "MADV_WILLNEED"):  # Windows
+            return
         row = self.frames.strides[0]
         # NumPy maps a file from the beginning of the page in which the array begins.
         start = self.frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row

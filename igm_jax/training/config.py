@@ -155,14 +155,15 @@ class TrainConfig:
     batch_size: int = 128
     log_every: int = 50
     knn_every: int = 25
+    knn_clips: int = 65_536
     checkpoint_every: int = 25
     keep_checkpoints: int = 2
     tensorboard: bool = False
 
     def __post_init__(self):
         _at_least(
-            "train", self, 1, "epochs", "batch_size", "log_every", "knn_every", "checkpoint_every",
-            "keep_checkpoints",
+            "train", self, 1, "epochs", "batch_size", "log_every", "knn_every", "knn_clips",
+            "checkpoint_every", "keep_checkpoints",
         )  # fmt: skip
 
 

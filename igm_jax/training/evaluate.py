@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from igm_jax import metrics
-from igm_jax.data import SkeletonStore, protocols
+from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.evaluation import features
 from igm_jax.inputs import Inputs
 from igm_jax.training.config import ExperimentConfig
@@ -18,7 +18,8 @@ def evaluate(
 ) -> dict[str, float]:
     """KNN from the fitting part of the training split to its validation part.
 
-    The clips are split over the mesh, so all processes have to call this; all get the same.
+    Of a part of more than `train.knn_clips` clips, `pipeline.sample` chooses those that count. The
+    clips are split over the mesh, so all processes have to call this; all get the same.
 
     Args:
       params: parameters of the encoder, on the mesh.
@@ -34,6 +35,7 @@ def evaluate(
     parts = {}
     for part in ("fit", "val"):
         chosen = protocols.split(store, config.data.protocol, part)
+        chosen = pipeline.sample(chosen, config.train.knn_clips)
         clips = features.clip_batches(
             store,
             chosen,

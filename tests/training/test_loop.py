@@ -16,7 +16,7 @@ import tiny
 from igm_jax.data import pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import load_run
-from igm_jax.training import checkpoint, loop
+from igm_jax.training import checkpoint, evaluate, loop
 from igm_jax.training import program as programs
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
@@ -58,7 +58,9 @@ def compile_once(traces):
 
     def shared(config, inputs, num_clips, devices):
         assert devices == ONE
-        same = {"log_every": 1, "knn_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
+        same = dict.fromkeys(
+            ("log_every", "knn_every", "knn_clips", "checkpoint_every", "keep_checkpoints"), 1
+        )
         config = dataclasses.replace(
             config, name="", train=dataclasses.replace(config.train, **same)
         )
@@ -411,3 +413,19 @@ def test_clips_without_a_label_do_not_count_in_validation(store, tmp_path):
     count = (clips["label"][protocols.split(store, "xsub", "val")] >= 0).sum()
     accuracy = lines(tmp_path / "run")[-1]["val_knn_1"]
     assert accuracy * count == pytest.approx(round(accuracy * count), abs=1e-4)
+
+
+def test_knn_looks_at_no_more_clips_than_it_may(store, tmp_path, monkeypatch):
+    clip_batches, seen = evaluate.features.clip_batches, []
+
+    def spied(store, indices, **sizes):
+        seen.append(indices)
+        return clip_batches(store, indices, **sizes)
+
+    monkeypatch.setattr(evaluate.features, "clip_batches", spied)
+    config = tiny.config({"train.epochs": 1, "train.knn_clips": 3})
+    pretrain(config, store, tmp_path / "run", devices=ONE)
+    assert [len(indices) for indices in seen] == [3, 3]
+    for part, indices in zip(("fit", "val"), seen):
+        everything = protocols.split(store, "xsub", part)
+        assert len(everything) > 3 and np.isin(indices, everything).all()
