@@ -1,9 +1,10 @@
 """Kills a run over and over: `python benchmarks/soak.py --kills=20 --out=FOLDER`.
 
 A small run on synthetic clips is killed with SIGKILL at random moments: while it starts, between
-steps, while a checkpoint is being written. Each start must go on from the newest complete
-checkpoint, which is at most the one before the save in flight; and in the end parameters, optimiser
-state and log must be those of a run that nothing interrupted, bit for bit.
+steps, while a checkpoint is being written. A save goes on beside training, and the next one waits
+for it: so each start must go on from the last checkpoint that was begun, or from the one before;
+and in the end parameters, optimiser state and log must be those of a run that nothing interrupted,
+bit for bit.
 """
 
 import json
@@ -30,7 +31,8 @@ KILLS = flags.DEFINE_integer("kills", 20, "how often the run is killed")
 OUT = flags.DEFINE_string("out", "soak", "folder for data and runs; must not exist")
 SEED = flags.DEFINE_integer("seed", 0, "of the moments")
 
-INTERVAL = 4  # steps between checkpoints
+INTERVAL = 4  # steps of an epoch, and so between checkpoints
+CLIPS = 150  # of which about half are training clips: so many batches of 16
 MOST = 4  # intervals that a start gets on with before it is killed
 
 
@@ -52,19 +54,20 @@ def soak(kills: int, out: pathlib.Path, seed: int = 0) -> list[str]:
     Raises:
       Failure: a start went on from an older checkpoint, or the end is another.
     """
-    _call("prepare_data.py", "--dataset=synthetic", f"--num_clips={16 * INTERVAL * 2}",
-          f"--out={out / 'data'}")  # fmt: skip
-    # Half of the clips are training clips: an epoch is one interval.
+    _call("prepare_data.py", "--dataset=synthetic", f"--num_clips={CLIPS}", f"--out={out / 'data'}")
+    epochs = (kills + 2) * (MOST + 1)
     settings = [
         f"--config={ROOT / 'configs' / 'synthetic.py'}:smoke",
         f"--config.data.path={out / 'data'}",
-        f"--config.train.epochs={(kills + 2) * (MOST + 1)}",
+        f"--config.train.epochs={epochs}",
         "--config.train.log_every=1",
         "--config.train.knn_every=1000000",
         "--config.train.checkpoint_every=1",
     ]
     whole, killed = out / "whole", out / "killed"
     _call("pretrain.py", *settings, f"--run={whole}")
+    if _last_step(whole) != epochs * INTERVAL:
+        raise Failure(f"{_last_step(whole)} steps in {epochs} epochs: an epoch is no interval")
     draw, lines, startup = random.Random(seed), [], 10.0
     for kill in range(kills):
         before = _last_step(killed)
@@ -100,8 +103,12 @@ def soak(kills: int, out: pathlib.Path, seed: int = 0) -> list[str]:
 def _check(
     kill: int, moment: str, before: int, resumed: int | None, run_folder: pathlib.Path
 ) -> str:
-    """A start must not go back behind the checkpoint before the one that may be in flight."""
-    if resumed is not None and resumed < (before // INTERVAL - 1) * INTERVAL:
+    """A start must not go back behind the checkpoint before the one that was begun last.
+
+    That of step `before` itself is begun after its line in the log: it may not have been yet.
+    """
+    begun = max(0, before - 1) // INTERVAL * INTERVAL
+    if resumed is not None and resumed < begun - INTERVAL:
         raise Failure(f"start {kill} went on from step {resumed}, although step {before} was done")
     start = "never said where from" if resumed is None else f"went on from step {resumed}"
     return f"start {kill}: step {before} was done, {start}, killed {moment} at step " + str(
