@@ -1,7 +1,6 @@
 """The ablation command with the true scripts: stopped, gone on with, and asked again."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -26,7 +25,6 @@ def start(folder, script, *flags):
     return subprocess.Popen(
         [sys.executable, str(ROOT / "experiments" / script), *flags],
         cwd=folder,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
