@@ -16,8 +16,7 @@ GRID = (
     "--config.train.epochs=16", "--config.train.log_every=1", "--config.train.knn_every=16",
     "--config.train.checkpoint_every=16",
     # Less to compile.
-    "--config.model.encoder.depth=1", "--config.objective.feature_weight=0",
-    "--config.objective.distribution_weight=0", "--config.probe.epochs=2",
+    "--config.objective.name=spectral_contrastive", "--config.probe.epochs=2",
 )  # fmt: skip
 
 

@@ -17,11 +17,12 @@ from igm_jax.training.log import RunLog
 from igm_jax.training.loop import pretrain
 
 ROOT = pathlib.Path(__file__).parents[2]
+# No projector: its batch normalisation hides an offset that all features share, whose gradient then
+# is rounding, which Adam scales up to steps like any other.
 SETTINGS = {
     "objective.name": "momentum_contrast",
     "objective.ema_decay": 0.9,
     "data.crops": 2,
-    "model.projector_width": 16,
     "train.epochs": 3,
     "train.knn_every": 3,
 }
@@ -56,7 +57,7 @@ def test_from_eight_devices_to_four_to_one(tmp_path, monkeypatch):
     for a, b in zip(reports(moved), reports(whole)):
         assert a.keys() == b.keys()
         for key, value in b.items():
-            np.testing.assert_allclose(a[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+            np.testing.assert_allclose(a[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
     a, b = (load_run(folder).params["embed"]["kernel"] for folder in (moved, whole))
     np.testing.assert_allclose(a, b, atol=1e-4)
 
