@@ -68,11 +68,15 @@ def experiment_config(flag: flags.FlagHolder) -> Any:
 
 
 def keep_compiled_programs(run_folder: pathlib.Path) -> None:
-    """Compiled programs are kept beside the runs: the second start takes seconds."""
+    """Compiled programs are kept beside the runs: the second start takes seconds.
+
+    Where JAX was told a folder for them (JAX_COMPILATION_CACHE_DIR), that one is left to it.
+    """
     import jax
 
-    folder = str(run_folder.absolute().parent / ".jax_cache")
-    jax.config.update("jax_compilation_cache_dir", folder)
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = str(run_folder.absolute().parent / ".jax_cache")
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def define_run_flags() -> Callable[[], Any]:

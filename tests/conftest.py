@@ -1,14 +1,29 @@
 """Strict JAX for every test: 8 simulated devices, no silent rank promotion, checked shapes."""
 
+import os
+import tempfile
+
+# Most of a test's time is compilation, and tiny programs run no faster for being compiled well. The
+# commands that tests start inherit all of this.
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    # Half of the compilation of a step; jaxlib 0.10 to 0.12 know the flag, and XLA ends at once,
+    # naming it, where a later one does not.
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false",
+}
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # as in the workers of pytest-xdist
+    # What one test compiled, no other one compiles again, until the session ends.
+    _compiled = tempfile.TemporaryDirectory(prefix="igm_jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+
 import jax
 from jaxtyping import install_import_hook
 
-jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-# Most of a test's time is compilation, and tiny programs run no faster for it.
-jax.config.update("jax_disable_most_optimizations", True)
 
 # Every shape that a public signature promises is checked while the tests run, and free elsewhere.
 install_import_hook("igm_jax", "beartype.beartype")

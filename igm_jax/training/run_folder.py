@@ -60,18 +60,29 @@ def _environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     return {
         "python": platform.python_version(),
         "versions": versions,
-        "commit": commit or "unknown",
+        "commit": _commit(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "devices": [d.device_kind for d in jax.devices()],
     }
+
+
+def _commit() -> str:
+    """The commit of this code, with -dirty behind it where a file differs, or unknown.
+
+    Writes nothing: `git describe --dirty` refreshes the index, and ended half-way it leaves a lock
+    behind that stops every later commit.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", *arguments]
+        folder = pathlib.Path(__file__).parent
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    commit = git("describe", "--always")
+    changed = commit and git("status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit or "unknown"

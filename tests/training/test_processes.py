@@ -39,11 +39,7 @@ GLOO = re.compile(
 
 def start(folder, *flags, devices, processes=1, last=()):
     """The processes of a run, on so many simulated devices each; `last` are flags of the last."""
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-    }
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

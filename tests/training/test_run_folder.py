@@ -1,0 +1,39 @@
+"""What a run says about the code that made it."""
+
+import subprocess
+
+import pytest
+
+from igm_jax.training import run_folder
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Runs git in a repository of one file, in which the code believes to lie."""
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "code.py"))
+    name = ("-c", "user.name=a", "-c", "user.email=a@b")
+
+    def git(*arguments):
+        command = ["git", *name, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    return git
+
+
+def test_commit_and_whether_files_differ_from_it(git, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert run_folder._commit() == "unknown"
+    git("init")
+    (tmp_path / "code.py").write_text("a = 1")
+    git("add", "code.py")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "--short", "HEAD")
+    (tmp_path / "untracked").touch()
+    assert run_folder._commit() == commit
+    (tmp_path / "code.py").write_text("a = 2")
+    assert run_folder._commit() == f"{commit}-dirty"
+    index = (tmp_path / ".git" / "index").read_bytes()
+    (tmp_path / "code.py").write_text("a = 1")  # as committed, but newer: `describe` would note it
+    assert run_folder._commit() == commit
+    assert (tmp_path / ".git" / "index").read_bytes() == index
