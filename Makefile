@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 
 help:
 	@echo "make demo   install, make synthetic clips, pre-train, probe: 3 minutes on 2 cores"
-	@echo "make test   install, run the tests: 5 to 16 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
+	@echo "make test   install, run the tests: 7 to 15 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
 	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it), hold ours against it"
 	@echo "make lint   ruff"
 	@echo "make clean  remove $(VENV)"

@@ -13,7 +13,14 @@ COLUMNS = (
     "PyTorch, ms", "clips/s", "GFLOP/s", "GiB", "ratio",
 )  # fmt: skip
 
-SAME = ("size", "batch", "dtype", "compiled", "platform")  # in results that can be compared
+SAME = (
+    "size",
+    "batch",
+    "dtype",
+    "compiled",
+    "each_token",
+    "platform",
+)  # in results that can be compared
 
 
 def _line(*cells: str) -> str:

@@ -38,6 +38,9 @@ _THREADS = flags.DEFINE_integer("threads", 0, "Cores of each side; 0: all.", low
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each side.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "Steps are repeated for so long in a round.")
 _COMPILE = flags.DEFINE_bool("compile", False, "torch.compile the reference.")
+_EACH_TOKEN = flags.DEFINE_bool(
+    "each_token", False, "PyTorch projects the condition of each token, alike or not."
+)
 _PEAK = flags.DEFINE_float("peak_flops", 0.0, "FLOP/s of the hardware, for MFU.")
 _PROFILE = flags.DEFINE_string("profile", None, "Folder for a jax trace of three steps.")
 _OUT = flags.DEFINE_string("out", None, "File for the results, JSON.")
@@ -75,6 +78,7 @@ def start(config: ExperimentConfig, folder: str) -> dict[str, Worker]:
             "inputs": sizes.inputs(config).to_dict(),
             "torch_device": "cpu" if _PLATFORM.value == "cpu" else "cuda",
             "compiled": _COMPILE.value,
+            "each_token": _EACH_TOKEN.value,
             **{name: ready[name] for name in ("total_steps", "steps_per_epoch")},
         }
         workers["torch"] = Worker("benchmarks.torch_reference", job)
@@ -131,6 +135,7 @@ def result(config: ExperimentConfig) -> dict[str, Any]:
         "bodies": config.data.bodies,
         "dtype": config.model.encoder.dtype,
         "compiled": _COMPILE.value,
+        "each_token": _EACH_TOKEN.value,
         "platform": _PLATFORM.value,
         "flops": count,
         **sides,

@@ -35,6 +35,7 @@ def prepare(job: dict[str, Any]) -> Prepared:
         device=device,
         compiled=job["compiled"],
     )
+    trainer.model.generator.each_token = job["each_token"]
     raw = {name: torch.from_numpy(x).to(device) for name, x in random_batch(config).items()}
 
     def step() -> float:

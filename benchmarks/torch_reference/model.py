@@ -140,7 +140,13 @@ class GeneratorBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """g(x_t, h(z), t) → ε̂."""
+    """g(x_t, h(z), t) → ε̂.
+
+    `each_token` projects the condition of every token, as networks with AdaLN usually do, though
+    all hidden tokens of a clip have the same one.
+    """
+
+    each_token = False
 
     def __init__(self, c: Any, encoder: Any):
         super().__init__()
@@ -157,6 +163,8 @@ class Generator(nn.Module):
         """[B, T, V, C], t [B]; clips that are `dropped` [B] are generated without a condition."""
         features = torch.where(dropped[:, None, None], self.null, condition.features)
         condition = condition._replace(features=features)
+        if self.each_token and condition.which is not None:
+            condition = Condition(select(features, condition.which), None)
         x = self.embed(patchify(noisy_clip, self.patch_frames)) + self.position()
         time = F.silu(self.time(time_embedding(t, self.width)))
         for block in self.blocks:

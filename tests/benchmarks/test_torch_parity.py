@@ -178,12 +178,14 @@ def test_encoder_with_mask_and_aux(order):
     close(ours, reference(torch.tensor(clip), tensor(keep), told), 2e-5)
 
 
-def test_generator_with_mask_and_drops(order):
+@pytest.mark.parametrize("each_token", [False, True])
+def test_generator_with_mask_and_drops(order, each_token):
     ours_c, theirs_c = conditions(order)
     clip, t = normal(3, 8, 6, 3), np.array([0, 400, 999], np.int32)
     dropped = np.array([False, True, False])
     g, e = CONFIG.model.generator, CONFIG.model.encoder
     reference = torch_model.Generator(g, e)
+    reference.each_token = each_token
     ours, reference = both(Generator(g, 4), reference, clip, ours_c, t, dropped)
     close(ours, reference(torch.tensor(clip), theirs_c, tensor(t), torch.tensor(dropped)), 2e-5)
 
