@@ -86,11 +86,12 @@ class Checkpoints:
             )
 
     def restore(
-        self, target: Any, iterator: grain.DatasetIterator
-    ) -> tuple[Any, grain.DatasetIterator, dict[str, Any]]:
-        """The latest state, iterator and meta.
+        self, step: int, target: Any, iterator: grain.DatasetIterator
+    ) -> tuple[Any, grain.DatasetIterator]:
+        """State and iterator after a step.
 
         Args:
+          step: name of a checkpoint; see `newest_step`.
           target: tree of `jax.ShapeDtypeStruct` with shardings; the device count may differ from
             that of the saving run.
           iterator: a fresh iterator of the same data; it is moved to the saved place.
@@ -98,23 +99,17 @@ class Checkpoints:
         Raises:
           InputError: it was written by a version that kept something else in it.
         """
-        step = self.latest_step
         try:
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target),
-                    data=ocp.args.JsonRestore(),
-                    meta=ocp.args.JsonRestore(),
+                    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
                 ),
             )
         except (FileNotFoundError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{self._folder / str(step)} is no checkpoint that this version can go on from "
-                f"({' '.join(str(error).split())[:100]}): choose another --run"
-            ) from error
+            raise _unreadable(self._folder / str(step), error) from error
         iterator.set_state(restored["data"])
-        return restored["state"], iterator, restored["meta"]
+        return restored["state"], iterator
 
     def wait(self) -> None:
         """Returns when the save in flight is on disk.
@@ -198,14 +193,32 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
     return restored["params"]
 
 
-def latest_step(run_folder: pathlib.Path) -> int:
+def newest_step(run_folder: pathlib.Path) -> int:
     """The newest complete step of a run; 0 before the first, and where there is no run."""
     names = (path.name for path in (run_folder / "checkpoints").glob("[0-9]*"))
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """The JSON saved with a step: config, inputs."""
-    path = (run_folder / "checkpoints" / str(step) / "meta").absolute()
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(path, args=ocp.args.JsonRestore())
+    """The JSON saved with a step: config, inputs, checksums of the data.
+
+    Raises:
+      InputError: it is damaged, or was written by a version that kept something else in it.
+    """
+    path = (run_folder / "checkpoints" / str(step)).absolute()
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            meta = checkpointer.restore(path / "meta", args=ocp.args.JsonRestore())
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    missing = {"config", "inputs", "data"} - meta.keys()
+    if missing:
+        raise _unreadable(path, f"without {', '.join(sorted(missing))}")
+    return meta
+
+
+def _unreadable(path: pathlib.Path, reason: Exception | str) -> InputError:
+    return InputError(
+        f"{path} is no checkpoint that this version can read "
+        f"({' '.join(str(reason).split())[:100]}): choose another --run"
+    )

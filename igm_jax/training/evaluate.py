@@ -29,13 +29,15 @@ def evaluate(
       mesh: the devices.
 
     Returns:
-      `val_knn_1`, `val_knn_20` in [0, 1], and `val_effective_rank` of the features. Clips without a
-      label say nothing here; where a part has no others, there is no KNN.
+      `val_knn_1`, `val_knn_20` in [0, 1], and `val_effective_rank` of the features of the fitting
+      part. Clips without a label are left out; a part that has no others keeps them, and then there
+      is no KNN.
     """
     parts = {}
     for part in ("fit", "val"):
         chosen = protocols.split(store, config.data.protocol, part)
-        chosen = pipeline.sample(chosen, config.train.knn_clips)
+        labelled = chosen[store.clips["label"][chosen] >= 0]
+        chosen = pipeline.sample(labelled if len(labelled) else chosen, config.train.knn_clips)
         clips = features.clip_batches(
             store,
             chosen,
@@ -44,19 +46,18 @@ def evaluate(
             view=config.data.view,
         )
         parts[part] = (
-            features.extract_features(config.model.encoder, params, inputs, clips, mesh),
-            store.clips["label"][chosen],
+            jnp.asarray(
+                features.extract_features(config.model.encoder, params, inputs, clips, mesh)
+            ),
+            jnp.asarray(store.clips["label"][chosen]),
         )
-    report = {"val_effective_rank": float(metrics.effective_rank(jnp.asarray(parts["fit"][0])))}
-    labelled = {part: labels >= 0 for part, (_, labels) in parts.items()}
-    if not all(chosen.any() for chosen in labelled.values()):
+    report = {"val_effective_rank": float(metrics.effective_rank(parts["fit"][0]))}
+    if any((labels < 0).any() for _, labels in parts.values()):
         return report
     accuracy = functools.partial(
-        metrics.knn_accuracy,
-        *(jnp.asarray(x[labelled[part]]) for part in ("val", "fit") for x in parts[part]),
-        num_classes=len(store.class_names),
+        metrics.knn_accuracy, *parts["val"], *parts["fit"], num_classes=len(store.class_names)
     )
-    most = int(labelled["fit"].sum())
+    most = len(parts["fit"][1])
     return {
         "val_knn_1": float(accuracy(k=1)),
         "val_knn_20": float(accuracy(k=min(20, most))),

@@ -58,9 +58,17 @@ def pretrain(
     config = config.fitted(
         store.layout.num_joints, store.frames.shape[2] * len(config.data.streams)
     )
-    begun = checkpoint.latest_step(run_folder)
-    distributed.check_same(config=stated, data=store.meta["sha256"], checkpoints=begun)
-    saved = checkpoint.restore_meta(run_folder, begun) if begun else None
+    start = checkpoint.newest_step(run_folder)
+    distributed.check_same(config=stated, data=store.meta["sha256"], checkpoints=start)
+    saved = None
+    if start:
+        run_folders.check_same_run(run_folder, stated, resume)
+        saved = checkpoint.restore_meta(run_folder, start)
+        if saved["data"] != store.meta["sha256"]:
+            raise InputError(
+                f"{store.path} is not the data that {run_folder} was trained on: put that "
+                "back, or choose another --run"
+            )
     indices, inputs = _prepare_data(config, store, saved)
     program = build_program(config, inputs, len(indices), devices)
     meta = {
@@ -70,7 +78,8 @@ def pretrain(
         "data": store.meta["sha256"],
     }
     distributed.check_same(statistics=meta["inputs"])
-    run_folders.claim(run_folder, meta["config"], resume)
+    if saved is None:
+        run_folders.begin(run_folder, stated)
     iterator = iter(_batches(config, store, indices, program))
     init_key, step_key = _keys(config.seed, program.mesh)
 
@@ -78,14 +87,9 @@ def pretrain(
         distributed.one_line_for_a_lost_process(),
         Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints,
     ):
-        start, window = checkpoints.latest_step or 0, Window(config.train.batch_size)
-        if start:
-            state, iterator, saved = checkpoints.restore(program.restore_target, iterator)
-            if saved["data"] != meta["data"]:
-                raise InputError(
-                    f"{store.path} is not the data that {run_folder} was trained on: put that "
-                    "back, or choose another --run"
-                )
+        window = Window(config.train.batch_size)
+        if saved is not None:
+            state, iterator = checkpoints.restore(start, program.restore_target, iterator)
             window.values = saved.get("window", [])
         else:
             state = program.init(init_key)

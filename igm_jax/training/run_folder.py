@@ -15,33 +15,41 @@ from igm_jax.training import distributed
 from igm_jax.training.config import differences
 
 
-def claim(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
-    """Writes config.json and environment.json, or checks that the run there is the same.
-
-    Of many processes all check and the first writes.
+def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
+    """Checks that the run that has got to a checkpoint in this folder may be gone on with.
 
     Args:
-      run_folder: made if it does not exist.
+      run_folder: has a config.json.
       config: the experiment in plain JSON types.
       resume: "auto" accepts a run of the same config, "never" accepts none.
 
     Raises:
       InputError: the folder holds a run of another config, or any run under "never".
     """
+    if resume == "never":
+        raise InputError(
+            f"{run_folder} holds a run already: choose another --run, or --resume=auto"
+        )
     path = run_folder / "config.json"
-    # A run that never got to a checkpoint has nothing to lose, whatever its config was.
-    if path.exists() and any((run_folder / "checkpoints").glob("[0-9]*")):
-        if resume == "never":
-            raise InputError(
-                f"{run_folder} holds a run already: choose another --run, or --resume=auto"
-            )
-        changed = differences(json.loads(path.read_text()), config)
-        if changed:
-            raise InputError(
-                f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"
-                f"{' …' if len(changed) > 4 else ''}): choose another --run"
-            )
-        return
+    if not path.exists():
+        raise InputError(f"{path} is missing: put it back, or choose another --run")
+    changed = differences(json.loads(path.read_text()), config)
+    if changed:
+        raise InputError(
+            f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"
+            f"{' …' if len(changed) > 4 else ''}): choose another --run"
+        )
+
+
+def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
+    """Writes config.json and environment.json; of many processes the first does.
+
+    A run that never got to a checkpoint has nothing to lose: what there is of one is written over.
+
+    Args:
+      run_folder: made if it does not exist.
+      config: the experiment in plain JSON types.
+    """
     if not distributed.leader():
         return
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,10 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         command = ["git", "--no-optional-locks", *arguments]
         folder = pathlib.Path(__file__).parent
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # there is no git
+            return ""
         return done.stdout.strip()
 
     commit = git("describe", "--always")

@@ -40,13 +40,16 @@ def random_state(target, seed=0):
     return jax.tree.map(draw, target)
 
 
+META = {"config": {}, "inputs": {}, "data": {}}  # what every run's meta has
+
+
 def save(folder, steps, keep=2):
     """A folder with a checkpoint for each step → knn of the dict; its params are `step`."""
     with Checkpoints(folder, keep) as checkpoints:
         data = iterator()
         for step, knn in steps.items():
             state = {"params": {"encoder": {"a": jnp.full(3, step)}, "rest": jnp.ones(2)}}
-            checkpoints.save(step, state, data, {"step": step}, knn)
+            checkpoints.save(step, state, data, META | {"step": step}, knn)
     return folder
 
 
@@ -87,7 +90,7 @@ def test_parts_are_read_without_the_rest(tmp_path):
     params = checkpoint.restore_params(folder, 1, target)
     assert params.keys() == {"encoder"} and params["encoder"]["a"].tolist() == [1, 1, 1]
     assert params["encoder"]["a"].devices() == {jax.devices()[0]}
-    assert checkpoint.restore_meta(folder, 2) == {"step": 2}
+    assert checkpoint.restore_meta(folder, 2) == META | {"step": 2}
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])
@@ -101,7 +104,7 @@ def test_state_of_eight_devices_is_read_on_eight_four_and_one(tmp_path, monkeypa
         checkpoints.wait()
         for devices, parts in ((8, 2), (4, 4), (1, 1)):
             target = program(devices, parts).restore_target
-            restored, _, _ = checkpoints.restore(target, iterator())
+            restored, _ = checkpoints.restore(7, target, iterator())
             assert jax.tree.structure(restored) == jax.tree.structure(state)
             jax.tree.map(np.testing.assert_array_equal, restored, state)
             assert {x.dtype for x in jax.tree.leaves(restored)} == {
@@ -136,9 +139,9 @@ def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
     other = {"weights": jax.ShapeDtypeStruct((3,), jnp.int32, sharding=sharding)}
     for folder, target in ((tmp_path / "old", fits), (save(tmp_path / "new", {1: None}), other)):
         with Checkpoints(folder) as checkpoints, pytest.raises(InputError) as caught:
-            checkpoints.restore(target, iterator())
+            checkpoints.restore(1, target, iterator())
         (line,) = str(caught.value).splitlines()
-        assert "checkpoints/1 is no checkpoint that this version can go on from" in line
+        assert "checkpoints/1 is no checkpoint that this version can read" in line
         assert line.endswith("choose another --run")
 
 
@@ -146,24 +149,25 @@ def test_data_goes_on_and_meta_comes_back_exactly(tmp_path):
     data = iterator()
     for _ in range(7):
         next(data)
-    state, meta = {"a": jnp.ones(2)}, {"window": [{"loss": 0.1 + 0.2, "tiny": 1e-45}], "x": [1]}
+    state = {"a": jnp.ones(2)}
+    meta = META | {"window": [{"loss": 0.1 + 0.2, "tiny": 1e-45}], "x": [1]}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(7, state, data, meta)
         expected = [next(data) for _ in range(5)]
     target = {"a": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=state["a"].sharding)}
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step == 7
-        _, restored, again = checkpoints.restore(target, iterator())
+        _, restored = checkpoints.restore(7, target, iterator())
     assert [next(restored) for _ in range(5)] == expected
-    assert again == meta
+    assert checkpoint.restore_meta(tmp_path, 7) == meta
 
 
 def test_saving_a_step_twice_keeps_the_first(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step is None
-        checkpoints.save(3, {"a": jnp.zeros(1)}, iterator(), {"which": 1})
-        checkpoints.save(3, {"a": jnp.ones(1)}, iterator(), {"which": 2})
-    assert checkpoint.restore_meta(tmp_path, 3) == {"which": 1}
+        checkpoints.save(3, {"a": jnp.zeros(1)}, iterator(), META | {"which": 1})
+        checkpoints.save(3, {"a": jnp.ones(1)}, iterator(), META | {"which": 2})
+    assert checkpoint.restore_meta(tmp_path, 3) == META | {"which": 1}
 
 
 def test_half_written_checkpoint_of_a_killed_run_is_swept_away(tmp_path):
@@ -177,11 +181,26 @@ def test_half_written_checkpoint_of_a_killed_run_is_swept_away(tmp_path):
     assert steps_in(folder) == [2, 4]
 
 
-def test_latest_step_without_opening_anything(tmp_path):
-    assert checkpoint.latest_step(tmp_path / "nothing") == 0
+def test_newest_step_without_opening_anything(tmp_path):
+    assert checkpoint.newest_step(tmp_path / "nothing") == 0
     folder = save(tmp_path, {1: None, 9: None, 10: None})
     (folder / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()
-    assert checkpoint.latest_step(folder) == 10
+    assert checkpoint.newest_step(folder) == 10
+
+
+@pytest.mark.parametrize("damage", ["cut short", "without inputs", "gone"])
+def test_damaged_meta_is_told_in_one_line(tmp_path, damage):
+    folder = save(tmp_path, {1: None})
+    file = folder / "checkpoints" / "1" / "meta" / "metadata"
+    if damage == "gone":
+        shutil.rmtree(file.parent)
+    else:
+        text = file.read_text()
+        file.write_text(text[:20] if damage == "cut short" else json.dumps({"data": {}}))
+    with pytest.raises(InputError) as caught:
+        checkpoint.restore_meta(folder, 1)
+    (line,) = str(caught.value).splitlines()
+    assert "checkpoints/1 is no checkpoint that this version can read" in line
 
 
 @pytest.fixture
@@ -201,17 +220,17 @@ def test_failed_save_keeps_the_one_before(tmp_path, full_disk, keep):
     first, second = ({"a": jnp.asarray(rng.normal(size=10_000))} for _ in range(2))
     with pytest.raises(OSError, match=r"not be written \(File too large\).*good one is step 1$"):
         with Checkpoints(tmp_path, keep) as checkpoints:
-            checkpoints.save(1, first, iterator(), {"step": 1}, knn=0.5)
+            checkpoints.save(1, first, iterator(), META | {"step": 1}, knn=0.5)
             checkpoints.wait()
             full_disk()
-            checkpoints.save(2, second, iterator(), {"step": 2}, knn=0.9)
+            checkpoints.save(2, second, iterator(), META | {"step": 2}, knn=0.9)
             checkpoints.wait()
     assert steps_in(tmp_path) == [1]
-    assert checkpoint.restore_meta(tmp_path, 1) == {"step": 1}
+    assert checkpoint.restore_meta(tmp_path, 1) == META | {"step": 1}
     sharding = first["a"].sharding
     target = {"a": jax.ShapeDtypeStruct((10_000,), jnp.float32, sharding=sharding)}
     with Checkpoints(tmp_path, keep) as checkpoints:
-        restored, _, _ = checkpoints.restore(target, iterator())
+        restored, _ = checkpoints.restore(1, target, iterator())
     np.testing.assert_array_equal(restored["a"], first["a"])
 
 

@@ -118,8 +118,9 @@ def saved(folder, store):
     program = loop.build_program(CONFIG, inputs, len(indices), ONE)
     batches = loop._batches(CONFIG, store, indices, program)
     with Checkpoints(folder) as checkpoints:
-        state, iterator, _ = checkpoints.restore(program.restore_target, iter(batches))
-        return checkpoints.latest_step, jax.device_get(state), iterator.get_state()
+        step = checkpoints.latest_step
+        state, iterator = checkpoints.restore(step, program.restore_target, iter(batches))
+        return step, jax.device_get(state), iterator.get_state()
 
 
 def assert_same_run(folder, whole, store):

@@ -37,3 +37,8 @@ def test_commit_and_whether_files_differ_from_it(git, tmp_path, monkeypatch):
     (tmp_path / "code.py").write_text("a = 1")  # as committed, but newer: `describe` would note it
     assert run_folder._commit() == commit
     assert (tmp_path / ".git" / "index").read_bytes() == index
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_folder._commit() == "unknown"
