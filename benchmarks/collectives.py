@@ -33,10 +33,17 @@ def collectives(config: ExperimentConfig, state: TrainState) -> dict[str, int]:
       state: `Program.restore_target`.
 
     Raises:
-      ValueError: another objective, or a projector.
+      ValueError: another objective, or what else compares the clips of a batch: a projector, the
+        coding length, an adapter over the batch.
     """
-    if "projector" in state.params:
-        raise ValueError("no formula for a projector")
+    o = config.objective
+    compared = o.entropy_weight > 0
+    if (
+        "projector" in state.params
+        or config.model.adapter.over == "batch"
+        or (compared and o.entropy != "second_order")
+    ):
+        raise ValueError("no formula for a projector, coding length or adapter over the batch")
     passes = flops.passes(config)
     summed = sum(
         _gradient(p, config, state.params[p.network])
@@ -48,7 +55,6 @@ def collectives(config: ExperimentConfig, state: TrainState) -> dict[str, int]:
     read += [x for network in state.teacher.values() for x in _read(network, aux=False)]
     gathered = sum(x.size for x in read if not x.sharding.is_fully_replicated)
     features = config.train.batch_size * config.model.encoder.width
-    compared = config.objective.entropy_weight > 0
     return {
         "all-reduce": FLOAT32 * (summed + compared * features),
         "all-gather": FLOAT32 * (gathered + (2 + compared) * features),
@@ -74,23 +80,27 @@ def _read(network: Mapping[str, Any], aux: bool) -> list[jax.ShapeDtypeStruct]:
 
 
 def network_bytes(found: Mapping[str, int], devices: int) -> float:
-    """What a device sends (and receives) with ring algorithms: an all-reduce goes round twice."""
-    rounds = Counter({"all-reduce": 2})
+    """What a device sends (and receives) if one ring of all devices carries each: at most so much.
+
+    An all-reduce goes round twice, a gather once. Parts of a state that fewer devices share go
+    round a shorter ring, which saves up to half of theirs.
+    """
     share = (devices - 1) / devices
-    return sum(share * (rounds[kind] or 1) * size for kind, size in found.items())
+    return share * (2 * found.get("all-reduce", 0) + found.get("all-gather", 0))
 
 
 def compiled_collectives(hlo: str) -> dict[str, int]:
     """Bytes of the results of all collectives in a compiled program, by kind.
 
-    Loops are not looked into, so the program has to be one without: on CPU the blocks are unrolled.
+    Loops and asynchronous pairs are not looked into: the program has to be one for CPU, which has
+    the latter not, and where the blocks are unrolled.
 
     >>> compiled_collectives("%a = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce(%b, %c), channel_id=1")
     {'all-reduce': 32}
     """
     found: Counter[str] = Counter()
     for line in hlo.splitlines():
-        match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+        match = re.search(rf"= (.*?) ({'|'.join(KINDS)})\(", line)
         if match:
             for dtype, shape in re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1]):
                 found[match[2]] += _BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)

@@ -20,8 +20,8 @@ def attention(
 ) -> Float[Array, "B N H K"]:
     """softmax(q kᵀ / √K) v in every head.
 
-    On CPU `at_once` or, from `BY_HEAD_FROM` tokens on, `by_head`; elsewhere what jax has: cuDNN's
-    fused kernel for bfloat16 where it compiles, or else XLA.
+    On CPU `at_once` or, on a single device and from `BY_HEAD_FROM` tokens on, `by_head`; elsewhere
+    what jax has: cuDNN's fused kernel for bfloat16 where it compiles, or else XLA.
     """
     if jax.default_backend() == "cpu":
         # A loop over clips and heads would gather the clips of all devices on each of them.

@@ -31,25 +31,32 @@ def test_formula_is_what_was_compiled(fsdp, objective, monkeypatch):
 def test_bytes_of_tuples_and_of_every_kind_are_added():
     text = """
       %a = f32[] all-reduce(%x), to_apply=%add
-      %b = (f32[2,3]{1,0}, /*index=1*/ pred[5]{0}) all-reduce-start(%x, %y), channel_id=2
-      %c = (f32[2,3]{1,0}, pred[5]{0}) all-reduce-done(%b)
+      %b = (f32[2,3]{1,0}, /*index=1*/ pred[5]{0}) all-reduce(%x, %y), channel_id=2
       %d = bf16[8,4]{1,0} all-gather(%x), dimensions={0}
       %e = f32[8] add(%x, %y), metadata={op_name="all-reduce(a)"}
     """
     assert collectives.compiled_collectives(text) == {"all-reduce": 4 + 24 + 5, "all-gather": 64}
 
 
-def test_a_ring_sends_an_all_reduce_twice():
+def test_a_ring_carries_an_all_reduce_twice():
     assert collectives.network_bytes({"all-reduce": 80}, 8) == 2 * 70
-    assert collectives.network_bytes({"all-gather": 80, "reduce-scatter": 8}, 8) == 70 + 7
+    assert collectives.network_bytes({"all-reduce": 80, "all-gather": 8}, 8) == 2 * 70 + 7
     assert collectives.network_bytes({"all-reduce": 80}, 1) == 0
 
 
-def test_a_projector_has_no_formula():
+@pytest.mark.parametrize("what", ["projector", "coding length", "adapter"])
+def test_what_has_no_formula(what):
     config = sizes.size("smoke", batch=16)
-    config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, projector_width=16)
-    )
+    model, objective = config.model, config.objective
+    if what == "projector":
+        model = dataclasses.replace(model, projector_width=16)
+    elif what == "adapter":
+        adapter = dataclasses.replace(model.adapter, over="batch")
+        model = dataclasses.replace(model, adapter=adapter)
+    else:
+        objective = dataclasses.replace(objective, entropy="coding_length", entropy_weight=1.0)
+    data = dataclasses.replace(config.data, bodies=1)  # an adapter over the batch reads one
+    config = dataclasses.replace(config, model=model, objective=objective, data=data)
     program = build_program(config, sizes.inputs(config), 64)
-    with pytest.raises(ValueError, match="projector"):
+    with pytest.raises(ValueError, match=what):
         collectives.collectives(config, program.restore_target)

@@ -64,7 +64,7 @@ def test_cpu_goes_head_by_head_from_the_threshold_on(monkeypatch):
     assert loops(attention.attention, *qkv(10))
 
 
-def test_clips_of_several_cpu_devices_are_not_gathered_for_a_loop(monkeypatch):
+def test_no_loop_on_several_cpu_devices(monkeypatch):
     monkeypatch.setattr(attention, "BY_HEAD_FROM", 10)
     assert jax.device_count() == 8
     assert not loops(attention.attention, *qkv(10))
