@@ -40,6 +40,7 @@ timed() {
 try device "$python" -c '
 import jax, flax, optax, jaxtyping, torch
 print("jax", jax.__version__, jax.devices(), "torch", torch.__version__, torch.cuda.is_available())'
+[ "$failed" = 0 ] || { echo "== a library is missing: nothing is measured"; exit 1; }
 
 if [ "$smoke" ]; then
   try parity "$python" benchmarks/parity.py
@@ -47,7 +48,8 @@ if [ "$smoke" ]; then
   try attention "$python" benchmarks/attention.py --tokens=8 --batch=1 --rounds=1
   try roofline "$python" benchmarks/roofline.py --sizes=smoke
 else
-  nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv || true
+  nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv ||
+    { echo "== no GPU: bash benchmarks/gpu.sh --smoke OUT shows on CPU that it works"; exit 1; }
   gpu="--platform=gpu --peak_flops=${PEAK:-989e12} --dtype=bfloat16 --seconds=1"
   try parity "$python" benchmarks/parity.py --platform=gpu --tolerance=1e-3
   timed ntu_masked $gpu --sizes=ntu_masked

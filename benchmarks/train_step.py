@@ -6,6 +6,7 @@ counts. Needs jax, flax, optax, jaxtyping, NumPy and PyTorch, no data.
 """
 
 import importlib
+import importlib.util
 import json
 import math
 import pathlib
@@ -150,6 +151,8 @@ def main() -> None:
         configs = [experiment(_CONFIG.value)]
     else:
         configs = [sizes.size(name, **options) for name in _SIZES.value]
+    if _AGAINST.value and not importlib.util.find_spec("torch"):
+        raise InputError("--against=torch needs PyTorch: pip install -e '.[bench]'")
     before = json.loads(pathlib.Path(_CHECK.value).read_text()) if _CHECK.value else None
     results = []
     print(report.HEAD, flush=True)

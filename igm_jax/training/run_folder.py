@@ -49,7 +49,12 @@ def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
     Args:
       run_folder: made if it does not exist.
       config: the experiment in plain JSON types.
+
+    Raises:
+      InputError: the folder is a data store.
     """
+    if (run_folder / "frames.npy").exists():
+        raise InputError(f"{run_folder} is a data store: choose another --run")
     if not distributed.leader():
         return
     run_folder.mkdir(parents=True, exist_ok=True)

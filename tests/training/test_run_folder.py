@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from igm_jax.errors import InputError
 from igm_jax.training import run_folder
 
 
@@ -42,3 +43,10 @@ def test_commit_and_whether_files_differ_from_it(git, tmp_path, monkeypatch):
 def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_folder._commit() == "unknown"
+
+
+def test_no_run_begins_in_a_data_store(tmp_path):
+    (tmp_path / "frames.npy").touch()
+    with pytest.raises(InputError, match="is a data store: choose another --run"):
+        run_folder.begin(tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["frames.npy"]
