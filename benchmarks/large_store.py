@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from igm_jax.data import Clip, SkeletonStore, store_files
+from igm_jax.data import Clip, SkeletonStore
 from igm_jax.data.formats import ntu120
+from igm_jax.data.store import files as store_files
 
 NTU120_CLIPS = 114_480
 _LENGTHS = (30, 131)  # frames; 80 in the mean

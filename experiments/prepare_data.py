@@ -22,9 +22,9 @@ from absl import flags
 from igm_jax import cli
 from igm_jax.data import BadClip, SkeletonStore, summary, synthetic
 from igm_jax.data.formats import pyskl_pkl
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.raw import RawData
-from igm_jax.data.sources import FORMATS
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.raw import RawData
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.errors import InputError
 
 _DATASET = flags.DEFINE_string("dataset", None, f"What to prepare: {', '.join(FORMATS)}.")

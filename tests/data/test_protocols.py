@@ -6,7 +6,7 @@ from ntu_names import samples
 from igm_jax.data.formats import ntu_missing
 from igm_jax.data.protocols import PROTOCOLS, Protocol, split
 from igm_jax.data.store import Clip, SkeletonStore
-from igm_jax.data.store_files import clip_dtype
+from igm_jax.data.store.files import clip_dtype
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25
 

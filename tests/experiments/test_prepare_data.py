@@ -10,7 +10,7 @@ import pytest
 
 from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu_writer
-from igm_jax.data.prepare import prepare_store
+from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.store import SkeletonStore
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,7 +97,7 @@ import runpy
 import sys
 
 if __name__ == "__main__":
-    from igm_jax.data import prepare
+    from igm_jax.data.formats import prepare
 
     prepare._COMMIT_EVERY = -1.0
     del sys.argv[0]

@@ -1,1 +1,1 @@
-"""One module a source of skeletons; `igm_jax.data.sources` says what each has to offer."""
+"""One module a source of skeletons; `igm_jax.data.formats.sources` says what each has to offer."""

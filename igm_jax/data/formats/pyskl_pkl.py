@@ -23,7 +23,7 @@ import re
 from typing import Any
 
 from igm_jax.data.formats import gaps, ntu60, ntu120, plain_pickle
-from igm_jax.data.raw import RawData, one_clip
+from igm_jax.data.formats.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import COCO17, NTU25

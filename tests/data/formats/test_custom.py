@@ -14,8 +14,8 @@ import pytest
 
 from igm_jax.data import protocols
 from igm_jax.data.formats import custom
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.sources import FORMATS
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.data.raw import RawData
+from igm_jax.data.formats.raw import RawData
 from igm_jax.data.store import Clip
-from igm_jax.data.synthetic_actions import ACTIONS
-from igm_jax.data.synthetic_performance import Subject, draw_subject, perform_one_of, wander
+from igm_jax.data.synthetic.actions import ACTIONS
+from igm_jax.data.synthetic.performance import Subject, draw_subject, perform_one_of, wander
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25
 

@@ -17,7 +17,7 @@ _CHUNK = 1 << 16  # clips that are checked together
 
 
 def clip_dtype(name_width: int) -> np.dtype:
-    """One row of the clip table; `igm_jax.data.store.Clip` says what the columns mean."""
+    """One row of the clip table; `igm_jax.data.Clip` says what the columns mean."""
     return np.dtype(
         [("name", f"<U{name_width}"), ("label", "<i4"), ("subject", "<i4"), ("camera", "<i4"),
          ("setup", "<i4"), ("split", "<i4"),

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from igm_jax.data.raw import RawData
+from igm_jax.data.formats.raw import RawData
 from igm_jax.data.store import BadClip
-from igm_jax.data.store_files import VERSION
-from igm_jax.data.store_writer import StoreFiles, checked_target, named_errors, publish
+from igm_jax.data.store.files import VERSION
+from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish
 from igm_jax.errors import InputError
 
 JOURNAL = "journal.jsonl"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from clip_samples import content
 
-from igm_jax.data import prepare, protocols, synthetic
-from igm_jax.data.formats import mamp_npz, ntu60, ntu120, pku_mmd
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.sources import FORMATS
+from igm_jax.data import protocols, synthetic
+from igm_jax.data.formats import mamp_npz, ntu60, ntu120, pku_mmd, prepare
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
 

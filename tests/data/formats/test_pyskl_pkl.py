@@ -8,9 +8,9 @@ from clip_samples import content
 
 from igm_jax.data import protocols
 from igm_jax.data.formats import ntu60, ntu120, pyskl_pkl
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.pipeline import full_clips
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import COCO17, NTU25

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from clip_samples import random_clips
 
-from igm_jax.data import store_files
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
+from igm_jax.data.store import files as store_files
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20, Layout
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 FILES = ("frames.npy", "clips.npy", "meta.json")
 
 

@@ -6,7 +6,7 @@
 
 A clip of M bodies and T frames is `frames[offset : offset + M * T]`, body-major. Nothing is padded,
 so NTU-120 costs a tenth of its dense form on disk and, being mapped, next to nothing in memory.
-Checks of the files are in `store_files`, writing is in `store_writer`.
+`files` checks them, `writer` writes them.
 """
 
 import dataclasses
@@ -17,61 +17,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float
 
-from igm_jax.data import store_files as files
-from igm_jax.data.store_files import CLIPS, FRAMES, META
+from igm_jax.data.store import files, writer
+from igm_jax.data.store.clip import BadClip, Clip
+from igm_jax.data.store.files import CLIPS, FRAMES, META
 from igm_jax.skeleton import Layout
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Clip:
-    """One recording: what a format's reader yields and `store[i]` gives back.
-
-    Attributes:
-      name: unique, printable, at most 256 characters.
-      frames: float32 joint positions of M bodies in T frames, in the store's units.
-      label: class, counted from 0; -1 is unknown.
-      subject: who acts, counted from 1; 0 is unknown.
-      camera: who looks, counted from 1; 0 is unknown.
-      setup: where camera and scene were put up, counted from 1; 0 is unknown.
-      split: 1 for training, 2 for test, where the publisher cut the clips; 0 is unknown.
-    """
-
-    name: str
-    frames: Float[np.ndarray, "M T V C"]
-    label: int = -1
-    subject: int = 0
-    camera: int = 0
-    setup: int = 0
-    split: int = 0
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Clip):
-            return NotImplemented
-        return self.facts == other.facts and np.array_equal(self.frames, other.frames)
-
-    __hash__ = None  # arrays are mutable
-
-    @property
-    def facts(self) -> tuple[str, int, int, int, int, int]:
-        """Everything but the frames: (name, label, subject, camera, setup, split)."""
-        return self.name, self.label, self.subject, self.camera, self.setup, self.split
-
-
-@dataclasses.dataclass(frozen=True)
-class BadClip:
-    """A clip its reader could not read; in a stream of clips it is refused or skipped by name.
-
-    Attributes:
-      name: the clip or its file.
-      reason: what is wrong, with the line or key where there is one.
-      published: whether the data set's publisher says so: then it is left out, never refused.
-    """
-
-    name: str
-    reason: str
-    published: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +31,7 @@ class SkeletonStore:
     Attributes:
       path: the folder, absolute.
       frames: float32 [rows, V, C], memory-mapped, read-only.
-      clips: the clip table (`store_files.clip_dtype`), memory-mapped, in the order of writing.
+      clips: the clip table (`files.clip_dtype`), memory-mapped, in the order of writing.
       layout: the joint layout.
       class_names: name of each label.
       meta: all of meta.json.
@@ -162,8 +112,6 @@ class SkeletonStore:
             replaced.
           OSError: the disk is full or the folder not writable.
         """
-        from igm_jax.data import store_writer  # which builds on this module
-
         facts = {
             "dataset": dataset,
             "layout": layout.to_dict(),
@@ -172,7 +120,7 @@ class SkeletonStore:
             "cleaning": list(cleaning),
             "source": source,
         }
-        return store_writer.write_store(path, clips, facts, overwrite=overwrite, on_bad=on_bad)
+        return writer.write_store(path, clips, facts, overwrite=overwrite, on_bad=on_bad)
 
     @classmethod
     def verify(cls, path: str | os.PathLike, *, chunk_rows: int = 1 << 16) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from igm_jax.data.store import BadClip, Clip
-from igm_jax.data.store_files import CLIPS, FORMAT, FRAMES, META, VERSION, clip_dtype, sha256
+from igm_jax.data.store.clip import BadClip, Clip
+from igm_jax.data.store.files import CLIPS, FORMAT, FRAMES, META, VERSION, clip_dtype, sha256
 from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout
 

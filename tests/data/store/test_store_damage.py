@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from clip_samples import random_clips
 
-from igm_jax.data import store_files
 from igm_jax.data.store import SkeletonStore
+from igm_jax.data.store import files as store_files
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20
 

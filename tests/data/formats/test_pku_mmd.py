@@ -6,8 +6,8 @@ from clip_samples import content
 
 from igm_jax.data import protocols
 from igm_jax.data.formats import ntu_cleaning, pku_files, pku_mmd
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.sources import FORMATS
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
 

@@ -7,7 +7,7 @@ from ntu_names import samples
 
 from igm_jax.data.formats import ntu60, ntu120, ntu_cleaning, ntu_files, ntu_missing
 from igm_jax.data.formats.ntu_text import format_recording, record
-from igm_jax.data.sources import FORMATS
+from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 

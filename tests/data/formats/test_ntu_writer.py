@@ -7,7 +7,7 @@ from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu_writer
 from igm_jax.data.formats.ntu_cleaning import clean
 from igm_jax.data.formats.ntu_text import NOT_TRACKED, TRACKED, parse
-from igm_jax.data.prepare import prepare_store
+from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.store import SkeletonStore
 
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from clip_samples import content, random_clips
 
-from igm_jax.data import prepare, synthetic
-from igm_jax.data.prepare import prepare_store
-from igm_jax.data.raw import RawData, one_clip
+from igm_jax.data import synthetic
+from igm_jax.data.formats import prepare
+from igm_jax.data.formats.prepare import prepare_store
+from igm_jax.data.formats.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def read_three(part):
@@ -140,8 +141,8 @@ def test_a_file_that_changed_is_other_data(tmp_path):
 # A run in another process that commits each part and says so.
 RUN = """
 import sys
-sys.path.insert(0, "tests/data")
-from igm_jax.data import prepare
+sys.path[:0] = ["tests/data", "tests/data/formats"]
+from igm_jax.data.formats import prepare
 from test_prepare import raw
 prepare._COMMIT_EVERY = -1.0
 prepare.prepare_store(

@@ -1,6 +1,6 @@
 """What the people of the synthetic data set do: a table of movements made of key poses.
 
-A pose names the channels (`synthetic_body.CHANNELS`) in which it differs from the performer's own
+A pose names the channels (`body.CHANNELS`) in which it differs from the performer's own
 rest pose; a key is (seconds to get there, pose). Everything is written for a right-handed person
 who stands; mirroring, tempo, amplitude and personal style come later.
 """

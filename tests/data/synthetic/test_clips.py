@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from igm_jax.data import synthetic
-from igm_jax.data.synthetic_actions import ACTIONS, reverse
-from igm_jax.data.synthetic_body import CHANNELS, INDEX, Body, pose_joints
+from igm_jax.data.synthetic import clips as clips_module
+from igm_jax.data.synthetic.actions import ACTIONS, reverse
+from igm_jax.data.synthetic.body import CHANNELS, INDEX, Body, pose_joints
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25, apply_view, view_transform
 
@@ -212,13 +213,13 @@ def test_both_sides_of_the_subject_split_have_left_handers():
 
 def test_people_in_contact_are_of_one_side_of_the_subject_split(monkeypatch):
     met = []
-    original = synthetic.perform_one_of
+    original = clips_module.perform_one_of
 
     def spy(motions, actor, partner, style, rng):
         met.append((actor.number, partner.number))
         return original(motions, actor, partner, style, rng)
 
-    monkeypatch.setattr(synthetic, "perform_one_of", spy)
+    monkeypatch.setattr(clips_module, "perform_one_of", spy)
     for take in takes("shake hands", "push someone", count=16):
         synthetic.perform(take, seed=0)
     assert len(met) == 32

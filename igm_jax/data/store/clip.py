@@ -1,0 +1,56 @@
+"""Clips as formats read them and stores give them back."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clip:
+    """One recording: what a format's reader yields and `store[i]` gives back.
+
+    Attributes:
+      name: unique, printable, at most 256 characters.
+      frames: float32 joint positions of M bodies in T frames, in the store's units.
+      label: class, counted from 0; -1 is unknown.
+      subject: who acts, counted from 1; 0 is unknown.
+      camera: who looks, counted from 1; 0 is unknown.
+      setup: where camera and scene were put up, counted from 1; 0 is unknown.
+      split: 1 for training, 2 for test, where the publisher cut the clips; 0 is unknown.
+    """
+
+    name: str
+    frames: Float[np.ndarray, "M T V C"]
+    label: int = -1
+    subject: int = 0
+    camera: int = 0
+    setup: int = 0
+    split: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Clip):
+            return NotImplemented
+        return self.facts == other.facts and np.array_equal(self.frames, other.frames)
+
+    __hash__ = None  # arrays are mutable
+
+    @property
+    def facts(self) -> tuple[str, int, int, int, int, int]:
+        """Everything but the frames: (name, label, subject, camera, setup, split)."""
+        return self.name, self.label, self.subject, self.camera, self.setup, self.split
+
+
+@dataclasses.dataclass(frozen=True)
+class BadClip:
+    """A clip its reader could not read; in a stream of clips it is refused or skipped by name.
+
+    Attributes:
+      name: the clip or its file.
+      reason: what is wrong, with the line or key where there is one.
+      published: whether the data set's publisher says so: then it is left out, never refused.
+    """
+
+    name: str
+    reason: str
+    published: bool = False

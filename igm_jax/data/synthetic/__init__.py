@@ -1,0 +1,27 @@
+"""The synthetic data set: computed people, their actions, and the cameras that film them."""
+
+from igm_jax.data.synthetic.clips import (
+    CAMERAS,
+    CLASS_NAMES,
+    DATASET,
+    HOW_TO_GET,
+    LAYOUT,
+    NUM_SUBJECTS,
+    Take,
+    film,
+    generate,
+    perform,
+)
+
+__all__ = [
+    "CAMERAS",
+    "CLASS_NAMES",
+    "DATASET",
+    "HOW_TO_GET",
+    "LAYOUT",
+    "NUM_SUBJECTS",
+    "Take",
+    "film",
+    "generate",
+    "perform",
+]
