@@ -49,7 +49,7 @@ def chosen(store: SkeletonStore) -> list[Clip]:
 
 def draw(store: SkeletonStore, clips: list[Clip], folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes the pictures; returns their paths."""
-    from igm_jax.data import drawing  # which needs the extra viz
+    from igm_jax import drawing  # which needs the extra viz
 
     folder.mkdir(parents=True, exist_ok=True)
     units, layout = store.meta["units"], store.layout
@@ -60,8 +60,7 @@ def draw(store: SkeletonStore, clips: list[Clip], folder: pathlib.Path) -> list[
     for clip, title in zip(clips, titles) if _CLIPS.value else ():
         # A name may hold anything that can be printed, a folder's separator too.
         paths.append(folder / f"{clip.name.replace('/', '_')}.gif")
-        pictures = list(drawing.moving_picture(clip, layout, units, title=title))
-        drawing.save_gif(paths[-1], pictures)
+        drawing.save_moving_picture(paths[-1], clip, layout, units, title=title)
     return paths
 
 

@@ -1,0 +1,10 @@
+"""Pictures of skeleton clips; needs the extra `viz` (Matplotlib and Pillow).
+
+Everything is drawn in inches on one pair of axes a picture, by an orthographic camera. Metres (or
+pixels) are as long across as upwards.
+"""
+
+from igm_jax.drawing.contact_sheet import contact_sheet
+from igm_jax.drawing.moving_picture import save_moving_picture
+
+__all__ = ["contact_sheet", "save_moving_picture"]
