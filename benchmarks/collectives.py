@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from benchmarks import flops
 from benchmarks.bounds import FLOAT32
-from igm_jax.training import parallel
+from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.program import Program
 from igm_jax.training.state import TrainState

@@ -7,7 +7,7 @@ the mathematics does not need, such as recomputed activations, is not counted.
 
 from typing import NamedTuple
 
-from igm_jax import augment
+from igm_jax import masking
 from igm_jax.models import AdapterConfig, EncoderConfig, GeneratorConfig
 from igm_jax.training.config import ExperimentConfig
 
@@ -66,7 +66,7 @@ def passes(config: ExperimentConfig) -> list[Pass]:
     o, e = config.objective, config.model.encoder
     if o.name != "igm":
         raise ValueError(f"no formula for the objective {o.name!r}")
-    seen = augment.num_visible(e.num_tokens, o.mask_ratio)
+    seen = masking.num_visible(e.num_tokens, o.mask_ratio)
     features = seen + 1 if o.mask_ratio > 0 and config.model.condition == "tokens" else 1
     found = [
         Pass("read", "encoder", seen),
@@ -76,12 +76,10 @@ def passes(config: ExperimentConfig) -> list[Pass]:
     if o.idempotent:
         if o.own_t:
             found.append(Pass("own t", "generator", features, 3 if o.clean_gradient else 1))
-        again = augment.num_visible(e.num_tokens, o.reencode_mask_ratio)
+        again = masking.num_visible(e.num_tokens, o.reencode_mask_ratio)
         found.append(Pass("read again", "encoder", again, aux=o.aux_tokens))
-        if o.ema_decay > 0 or o.target_sees_all:
-            with_gradient = o.ema_decay == 0 and o.target_gradient
-            target = e.num_tokens if o.target_sees_all else seen
-            found.append(Pass("target", "encoder", target, 3 if with_gradient else 1))
+        if o.ema_decay > 0:
+            found.append(Pass("target", "encoder", seen, 1))
     return found
 
 

@@ -11,7 +11,7 @@ import optax
 
 from benchmarks import sizes
 from benchmarks.worker import Prepared, random_batch, serve, write_tree
-from igm_jax.training import parallel
+from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig, from_mapping
 from igm_jax.training.program import build_program
 

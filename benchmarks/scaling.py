@@ -17,8 +17,7 @@ from absl import flags
 from benchmarks import sizes
 from benchmarks.collectives import KINDS, collectives, compile_step, compiled_collectives
 from benchmarks.cost_model import Hardware, needs
-from igm_jax import cli
-from igm_jax.training import parallel
+from igm_jax import cli, parallel
 from igm_jax.training.program import build_program
 
 _SIZE = flags.DEFINE_enum("size", "ntu_masked", list(sizes.SIZES), "Which networks.")

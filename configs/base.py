@@ -87,7 +87,6 @@ def get_config() -> ConfigDict:
     o.temperature = 0.1  # of P(x̂0) [ActCLR]
     o.queue_size = 16384  # Q, reference features; fewer than the data set on small data [ours]
     o.ema_decay = 0.0  # of a teacher that makes the targets and the queue; 0 = f itself [ours]
-    o.centre_features = False  # subtract the batch mean of the targets before cosines [ours]
     o.aux_tokens = False  # tell f of z_t', t and t' while it re-encodes [paper: True]
     o.reencode_mask_ratio = 0.9  # share of x̂0's tokens hidden from f [ours]
     o.max_t = 0.15  # clips noised beyond max_t · K are left out of L_ide [ours]
@@ -95,7 +94,6 @@ def get_config() -> ConfigDict:
     o.clean_clip = 5.0  # x̂0 is clipped to ± so many standard deviations [ours]
     o.clean_gradient = False  # let L_ide's gradient pass through x̂0 into g [open]
     o.target_gradient = True  # without a teacher, let L_ide_feat pull f(x) towards f(x̂0) too [open]
-    o.target_sees_all = False  # the target is made from the whole clip, nothing hidden [ours]
     o.motion_temperature = 0.75  # of motion-aware masking in motion_prediction [MAMP]
     o.spectral_mu = 4.0  # squared radius of the features in spectral_contrastive [ours]
 

@@ -113,13 +113,3 @@ def random_mirror(
     sign = jnp.where(jnp.arange(clip.shape[-1]) == 0, -1, 1).astype(clip.dtype)
     chosen = jax.random.bernoulli(key, probability, (clip.shape[0], 1, 1, 1, 1))
     return jnp.where(chosen, clip[..., partner, :] * sign.reshape(1, 1, 1, 1, -1), clip)
-
-
-def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array, "B N"]:
-    """An independent random permutation of 0 … N−1 for each row; its head is a random subset."""
-    return jnp.argsort(jax.random.uniform(key, (batch, num_tokens)), axis=-1)
-
-
-def num_visible(num_tokens: int, mask_ratio: float) -> int:
-    """How many of N tokens stay when `mask_ratio` of them are hidden; at least one."""
-    return max(1, round(num_tokens * (1 - mask_ratio)))

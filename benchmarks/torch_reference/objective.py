@@ -113,11 +113,9 @@ def target_feature(
 ) -> Tensor:
     """The projected feature that a generated clip is held to."""
     idempotent = o.feature_weight > 0 or o.distribution_weight > 0
-    reader = teacher if teacher is not None else model
-    if idempotent and (teacher is not None or o.target_sees_all):
-        with torch.set_grad_enabled(teacher is None and o.target_gradient):
-            z = pool(reader.encoder(noisy, None if o.target_sees_all else visible), present)
-            return reader.projector(z)
+    if idempotent and teacher is not None:
+        with torch.no_grad():
+            return teacher.projector(pool(teacher.encoder(noisy, visible), present))
     target = model.projector(z)
     return target if o.target_gradient else target.detach()
 
@@ -159,8 +157,6 @@ def igm_loss(
     loss_gen, clean = generate(model, clip, present, condition, d.generate, share, o.clean_clip)
 
     target = target_feature(model, teacher, z, read, present, visible, o)
-    centre = target.mean(dim=0, keepdim=True).detach() if o.centre_features else 0.0
-    target = target - centre
 
     terms, loss = {"loss_gen": loss_gen}, loss_gen
     if o.feature_weight > 0 or o.distribution_weight > 0:
@@ -182,7 +178,7 @@ def igm_loss(
             model.encoder(clean, hide(d.reencode_order, o.reencode_mask_ratio), aux), present
         )
         valid = ~noising.dropped & (noising.t <= o.max_t * o.diffusion_steps)
-        projected = model.projector(z_hat) - centre
+        projected = model.projector(z_hat)
         feat = -F.cosine_similarity(target, projected, dim=-1)
         dist = kl_of_similarities(target, projected, queue, o.target_temperature, o.temperature)
         terms["loss_feat"], terms["loss_dist"] = mean_where(feat, valid), mean_where(dist, valid)
@@ -192,7 +188,7 @@ def igm_loss(
             o.feature_weight * terms["loss_feat"] + o.distribution_weight * terms["loss_dist"]
         )
     if o.entropy_weight > 0:
-        terms["loss_entropy"] = entropy_loss(F.normalize(model.projector(z) - centre, dim=-1), o)
+        terms["loss_entropy"] = entropy_loss(F.normalize(model.projector(z), dim=-1), o)
         loss = loss + ramp * o.entropy_weight * terms["loss_entropy"]
     terms["loss"] = loss
     terms = {name: value.detach() for name, value in terms.items()}

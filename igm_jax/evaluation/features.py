@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
+from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.inputs import Inputs
-from igm_jax.models import Encoder, EncoderConfig, pool_bodies
-from igm_jax.training import parallel
+from igm_jax.models import Encoder, EncoderConfig, pool
 
 
 def pooled_features(
@@ -34,7 +34,7 @@ def pooled_features(
     """
     rows = inputs(clip.reshape(-1, *clip.shape[2:]))
     tokens = Encoder(config).apply({"params": params}, rows)
-    return pool_bodies(tokens.mean(axis=1), present)
+    return pool(tokens, present)
 
 
 @functools.cache

@@ -1,13 +1,12 @@
-"""What the baselines have beside the encoder: a decoder for masked prediction, or a projector."""
+"""The models of the baselines: masked prediction and contrast."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import layers
-from igm_jax.models.encoder import AuxTokens, Encoder
 from igm_jax.models.generator import GeneratorConfig
-from igm_jax.models.igm import IGMConfig, Projector
+from igm_jax.models.igm import Backbone
 
 
 class Decoder(nn.Module):
@@ -53,16 +52,13 @@ class Decoder(nn.Module):
         return layers.flat(out, x)
 
 
-class MaskedAutoencoder(nn.Module):
-    """Encoder and decoder: `{"encoder": …, "decoder": …}`; attributes are those of `IGM`."""
-
-    config: IGMConfig
-    micro_batches: int = 1
+class MaskedAutoencoder(Backbone):
+    """Encoder and decoder: `{"encoder": …, "decoder": …}`."""
 
     def setup(self):
         """Creates the parts; linen calls it."""
+        super().setup()
         e = self.config.encoder
-        self.encoder = Encoder(e)
         self.decoder = Decoder(
             self.config.generator,
             e.frames // e.patch_frames,
@@ -70,19 +66,10 @@ class MaskedAutoencoder(nn.Module):
             e.patch_frames * e.channels,
         )
 
-    def encode(
-        self,
-        clip: Float[Array, "B T V C"],
-        keep: Int[Array, "B n"] | None = None,
-        aux: AuxTokens | None = None,
-    ) -> Float[Array, "B n D"]:
-        """f; see `Encoder`."""
-        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
-
     def decode(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
     ) -> Float[Array, "B N P"]:
-        """See `Decoder`."""
+        """Predicts every token from the visible ones; see `Decoder`."""
         return layers.in_micro_batches(self.decoder, self.micro_batches, tokens, order)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
@@ -92,33 +79,8 @@ class MaskedAutoencoder(nn.Module):
         return self.decode(tokens[:, :1], order)
 
 
-class Contrastive(nn.Module):
-    """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`.
-
-    Attributes are those of `IGM`.
-    """
-
-    config: IGMConfig
-    micro_batches: int = 1
-
-    def setup(self):
-        """Creates the parts; linen calls it."""
-        width = self.config.projector_width
-        self.encoder = Encoder(self.config.encoder)
-        self.projector = Projector(width) if width else None
-
-    def encode(
-        self,
-        clip: Float[Array, "B T V C"],
-        keep: Int[Array, "B n"] | None = None,
-        aux: AuxTokens | None = None,
-    ) -> Float[Array, "B n D"]:
-        """f; see `Encoder`."""
-        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
-
-    def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """Pooled features as the loss sees them."""
-        return z if self.projector is None else self.projector(z)
+class Contrastive(Backbone):
+    """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`."""
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B E"]:
         """Touches every parameter; used to initialise them."""

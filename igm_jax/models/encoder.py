@@ -143,16 +143,15 @@ class Encoder(nn.Module):
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
 
 
-def pool_bodies(
-    body_features: Float[Array, "BM D"], present: Bool[Array, "B M"]
-) -> Float[Array, "B D"]:
-    """Mean over the bodies that are present; a clip without any gives zero.
+def pool(tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"]) -> Float[Array, "B D"]:
+    """Features of clips: mean over the tokens, then over the bodies that are present.
 
     Args:
-      body_features: [B·M, D], bodies of a clip adjacent.
-      present: [B, M], False for an absent body, whose row counts for nothing.
+      tokens: [B·M, N, D], bodies of a clip adjacent.
+      present: [B, M], False for an absent body, whose row counts for nothing; a clip without any
+        body gives zero.
     """
     b, m = present.shape
-    weight = present.astype(body_features.dtype)[..., None]
-    total = (body_features.reshape(b, m, -1) * weight).sum(axis=1)
+    weight = present.astype(tokens.dtype)[..., None]
+    total = (tokens.mean(axis=1).reshape(b, m, -1) * weight).sum(axis=1)
     return total / jnp.maximum(weight.sum(axis=1), 1)

@@ -1,4 +1,4 @@
-"""IGM: encoder f, adapter h and generator g joined in one module."""
+"""Joins encoder f, adapter h and generator g in one module."""
 
 import dataclasses
 
@@ -56,12 +56,13 @@ class Projector(nn.Module):
         return nn.Dense(self.width, name="out")(nn.gelu(h))
 
 
-class IGM(nn.Module):
-    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`.
+class Backbone(nn.Module):
+    """Encoder f and optional projector; every objective trains a subclass of it.
 
     Attributes:
       config: sizes.
-      micro_batches: into how many parts f and g cut their rows; see `layers.in_micro_batches`.
+      micro_batches: into how many parts the networks cut their rows; see
+        `layers.in_micro_batches`.
     """
 
     config: IGMConfig
@@ -69,10 +70,9 @@ class IGM(nn.Module):
 
     def setup(self):
         """Creates the parts; linen calls it."""
-        c = self.config
-        self.encoder = Encoder(c.encoder)
-        self.generator = Generator(c.generator, c.encoder.patch_frames)
-        self.projector = Projector(c.projector_width) if c.projector_width else None
+        width = self.config.projector_width
+        self.encoder = Encoder(self.config.encoder)
+        self.projector = Projector(width) if width else None
 
     def encode(
         self,
@@ -82,6 +82,19 @@ class IGM(nn.Module):
     ) -> Float[Array, "B n D"]:
         """f; see `Encoder`."""
         return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
+
+    def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
+        """Pooled features as the losses see them."""
+        return z if self.projector is None else self.projector(z)
+
+
+class IGM(Backbone):
+    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`."""
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        super().setup()
+        self.generator = Generator(self.config.generator, self.config.encoder.patch_frames)
 
     def condition(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None
@@ -107,10 +120,6 @@ class IGM(nn.Module):
         """g; see `Generator`."""
         rows = noisy_clip, condition, t, dropped
         return layers.in_micro_batches(self.generator, self.micro_batches, *rows)
-
-    def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """Pooled features as the idempotency losses see them."""
-        return z if self.projector is None else self.projector(z)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
         """Touches every parameter; used to initialise them."""

@@ -11,9 +11,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from igm_jax import augment, diffusion, skeleton
+from igm_jax import diffusion, masking, skeleton
 from igm_jax.errors import InputError
 from igm_jax.models import EncoderConfig, IGMConfig
+from igm_jax.parallel import ParallelConfig
 
 OBJECTIVE_NAMES = (
     "igm", "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
@@ -85,7 +86,6 @@ class ObjectiveConfig:
     temperature: float = 0.1
     queue_size: int = 16384
     ema_decay: float = 0.0
-    centre_features: bool = False
     aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9
     max_t: float = 0.15
@@ -93,7 +93,6 @@ class ObjectiveConfig:
     clean_clip: float = 5.0
     clean_gradient: bool = False
     target_gradient: bool = True
-    target_sees_all: bool = False
     motion_temperature: float = 0.75
     spectral_mu: float = 4.0
 
@@ -168,21 +167,6 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ParallelConfig:
-    """Where and how a step is computed. Comments on every key: configs/base.py."""
-
-    data: int = 0
-    fsdp: int = 1
-    accumulate: int = 1
-
-    def __post_init__(self):
-        _at_least("parallel", self, 0, "data", "fsdp")
-        _at_least("parallel", self, 1, "accumulate")
-        if self.data == self.fsdp == 0:
-            raise InputError("parallel.data=0 and parallel.fsdp=0: only one can take what remains")
-
-
-@dataclasses.dataclass(frozen=True)
 class ProbeConfig:
     """Linear probe (MAMP's recipe). Comments on every key: configs/base.py."""
 
@@ -241,7 +225,7 @@ class ExperimentConfig:
     def _check_objective(self) -> None:
         """What the objective cannot do without; what depends on the data, once it is `fitted`."""
         o, tokens = self.objective, self.model.encoder.num_tokens
-        hidden = tokens - augment.num_visible(tokens, o.mask_ratio)
+        hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
         masked = {
             # A motion of motions is no target, and a bone shows the hidden joint at its other end.
             "data.streams=('joint',)": self.data.streams == ("joint",),

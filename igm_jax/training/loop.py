@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.inputs import Inputs
-from igm_jax.training import checkpoint, distributed, parallel
+from igm_jax.training import checkpoint, distributed
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig, to_mapping

@@ -8,9 +8,8 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from igm_jax import diffusion
+from igm_jax import diffusion, parallel
 from igm_jax.inputs import Inputs
-from igm_jax.training import parallel
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import build_model
 from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer

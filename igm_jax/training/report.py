@@ -5,7 +5,7 @@ import time
 import jax
 import numpy as np
 
-from igm_jax.training import parallel
+from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import feature_diagnostics
 from igm_jax.training.program import Program

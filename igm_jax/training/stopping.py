@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from igm_jax.training import parallel
+from igm_jax import parallel
 
 
 class Stopping:

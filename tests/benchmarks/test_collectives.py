@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from benchmarks import collectives, sizes
-from igm_jax.training import parallel
+from igm_jax import parallel
 from igm_jax.training.program import build_program
 
 AUXILIARY = {"ema_decay": 0.9, "aux_tokens": True, "entropy_weight": 0.0}

@@ -26,14 +26,18 @@ from benchmarks.torch_reference import model as torch_model  # noqa: E402
 from benchmarks.torch_reference import objective as torch_objective  # noqa: E402
 from benchmarks.torch_reference import training  # noqa: E402
 from benchmarks.torch_reference.weights import state_dict  # noqa: E402
-from igm_jax import augment, diffusion, losses  # noqa: E402
+from igm_jax import (  # noqa: E402
+    diffusion,
+    losses,
+    masking,
+    parallel,
+)
 from igm_jax.inputs import Inputs  # noqa: E402
 from igm_jax.models import IGM, AuxTokens, Condition, Encoder, Generator, layers  # noqa: E402
 from igm_jax.models.adapter import adapt  # noqa: E402
 from igm_jax.models.generator import AdaLN  # noqa: E402
 from igm_jax.models.generator import Block as GeneratorBlock  # noqa: E402
 from igm_jax.models.igm import Projector  # noqa: E402
-from igm_jax.training import parallel  # noqa: E402
 from igm_jax.training.config import ExperimentConfig  # noqa: E402
 from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer  # noqa: E402
 from igm_jax.training.program import build_program  # noqa: E402
@@ -130,7 +134,7 @@ def conditions(order):
 
 @pytest.fixture
 def order():
-    return np.asarray(augment.random_order(jax.random.key(3), 3, 12))
+    return np.asarray(masking.random_order(jax.random.key(3), 3, 12))
 
 
 def in_order(x, order):
@@ -223,8 +227,6 @@ RECIPES = {  # the keys by which configs/base.py and configs/paper_literal.py di
         **TWO_VIEWS,
         "objective.distribution_weight": 0.5,
         "objective.ema_decay": 0.75,
-        "objective.centre_features": True,
-        "objective.target_sees_all": True,
         "objective.max_t": 0.5,
         "model.projector_width": 10,
     },

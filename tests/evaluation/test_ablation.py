@@ -156,7 +156,7 @@ def test_flags_make_the_config_of_the_job(tmp_path, monkeypatch):
         "data.crop": [0.25, 1],
         "probe.learning_rates": (0.5,),
         "train.tensorboard": True,
-        "objective.centre_features": False,
+        "objective.target_gradient": False,
         "data.view": "camera",
     }
     (job,) = ablation.plan(

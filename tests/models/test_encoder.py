@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igm_jax.errors import InputError
-from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool_bodies
+from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool
 
 SMALL = EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2, mlp_width=32)
 
@@ -120,11 +120,11 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(small):
     assert 1e-5 < error < 0.1
 
 
-def test_pool_bodies_ignores_the_absent():
+def test_pool_ignores_the_absent():
     rows = jnp.array([[1.0, 2.0], [100.0, 100.0], [3.0, 4.0], [5.0, 6.0], [9.0, 9.0], [9.0, 9.0]])
     present = jnp.array([[True, False], [True, True], [False, False]])
-    np.testing.assert_allclose(pool_bodies(rows, present), [[1, 2], [4, 5], [0, 0]])
-    sensitivity = jax.grad(lambda r: pool_bodies(r, present).sum())(rows)
+    np.testing.assert_allclose(pool(rows[:, None], present), [[1, 2], [4, 5], [0, 0]])
+    sensitivity = jax.grad(lambda r: pool(r[:, None], present).sum())(rows)
     np.testing.assert_allclose(sensitivity[:, 0], [1, 0, 0.5, 0.5, 0, 0])
 
 

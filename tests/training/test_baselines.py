@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
-from igm_jax import augment, losses
+from igm_jax import losses, masking
 from igm_jax.models import IGM
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
-from igm_jax.training.objectives.masked import _still_first
 from igm_jax.training.program import build_program
 
 KEY = jax.random.key(4)
@@ -98,12 +97,12 @@ def test_masked_prediction_against_a_slow_reference(name):
     rows = rows_of(w.clip)
     k_order, k_input = jax.random.split(KEY)
     if name == "masked_autoencoding":
-        order, target = np.asarray(augment.random_order(k_order, 8, 12)), patch(rows)
+        order, target = np.asarray(masking.random_order(k_order, 8, 12)), patch(rows)
     else:
         motion = np.zeros_like(rows)
         motion[:, :-1] = rows[:, 1:] - rows[:, :-1]
         motion = patch(motion)
-        order = np.asarray(_still_first(k_order, jnp.asarray(motion), 0.75))
+        order = np.asarray(masking.motion_aware_order(k_order, jnp.asarray(motion), 0.75))
         target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, keepdims=True)
     tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :6])
     predicted = np.asarray(
@@ -122,7 +121,7 @@ def test_moving_tokens_are_hidden_more_often():
     """Against the law it is meant to follow: the first to be drawn has probability ∝ 1 / p."""
     motion = jnp.asarray([[[0.0, 0.0], [0.1, -0.1], [0.3, 0.3], [-0.6, 0.6]]])
     keys = jax.random.split(jax.random.key(0), 4000)
-    order = jax.vmap(lambda k: _still_first(k, motion, 0.5)[0])(keys)
+    order = jax.vmap(lambda k: masking.motion_aware_order(k, motion, 0.5)[0])(keys)
     last = np.bincount(np.asarray(order[:, -1]), minlength=4) / 4000
     p = np.exp(np.array([0, 1 / 6, 1 / 2, 1]) / 0.5)
     np.testing.assert_allclose(last, p / p.sum(), atol=0.03)  # the tail holds the largest
@@ -174,7 +173,7 @@ def test_only_a_part_of_the_tokens_reaches_the_features():
         gradient = world(name).gradient("clip", lambda _, output: output.features.sum())
         assert not np.any(gradient), "features are handed out as constants"
     w = world("masked_autoencoding")
-    order = np.asarray(augment.random_order(jax.random.split(KEY)[0], 8, 12))
+    order = np.asarray(masking.random_order(jax.random.split(KEY)[0], 8, 12))
     hidden = patch(np.zeros((8, 8, 6, 3)))
     hidden[np.arange(8)[:, None], order[:, 6:]] = 5.0
     spans = hidden.reshape(8, 2, 6, 4, 3).swapaxes(2, 3).reshape(4, 2, 8, 6, 3)

@@ -13,8 +13,9 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
+from igm_jax import parallel
 from igm_jax.errors import InputError
-from igm_jax.training import checkpoint, parallel
+from igm_jax.training import checkpoint
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.program import build_program
 

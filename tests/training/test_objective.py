@@ -30,7 +30,6 @@ ALL_ON = {
 ANOTHER_WAY = {
     **ALL_ON,
     "objective.entropy": "second_order",
-    "objective.centre_features": True,
     "objective.ema_decay": 0.9,
     "model.projector_width": 10,
     "objective.schedule": "cosine",
@@ -41,7 +40,6 @@ TWO_VIEWS = {
     "data.crops": 2,
     "objective.own_t": True,
     "objective.max_t": 0.4,
-    "objective.target_sees_all": True,
 }
 PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
 
@@ -108,9 +106,6 @@ WORLDS = {
     "another": ANOTHER_WAY,
     "two views": TWO_VIEWS,
     "frozen": {**ALL_ON, "objective.target_gradient": False},
-    "centred, no aux": {
-        **ALL_ON, "objective.aux_tokens": False, "objective.centre_features": True
-    },
     "through, no aux, unmasked": {
         **ALL_ON,
         "objective.aux_tokens": False,
@@ -241,14 +236,8 @@ def naive_objective(w, ramp):
 
     target = project(w.params, z)
     if w.teacher:
-        seen = (noisy,) if o.target_sees_all else (noisy, visible)
-        target = project(w.teacher, pool(network("encode", w.teacher, *seen)))
-    centre = target.mean(axis=0) if o.centre_features else 0
-    target, p, own = (
-        target - centre,
-        project(w.params, z_hat) - centre,
-        project(w.params, z) - centre,
-    )
+        target = project(w.teacher, pool(network("encode", w.teacher, noisy, visible)))
+    p, own = project(w.params, z_hat), project(w.params, z)
 
     valid = [i for i in range(b) if conditioned[i] and t[i] <= o.max_t * 1000]
     values["loss_feat"] = -np.mean([unit(target)[i] @ unit(p)[i] for i in valid])
@@ -309,7 +298,7 @@ def test_aux_tokens_exist_for_generated_clips_only():
     assert nonzero(aux(world("all").run()[2]))
     assert zero(aux(world("all").run("loss_gen")[2]))
     assert zero(aux(world("generative").run()[2]))
-    assert zero(aux(world("centred, no aux").run()[2]))
+    assert zero(aux(world("through, no aux, unmasked").run()[2]))
 
     w = world("all")
     other = {**w.params["encoder"], "aux": tiny.random_params(w.model, 7)["encoder"]["aux"]}
@@ -384,12 +373,9 @@ def test_absent_bodies_influence_nothing():
     assert np.abs(before.features - counted.features)[absent.any(axis=1)].max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["all", "centred, no aux"])
+@pytest.mark.parametrize("name", ["all", "frozen"])
 def test_only_clips_that_left_a_trace_are_held_to_idempotency(name):
-    """x̂0 from nearly pure noise, or generated without its condition, says nothing of the clip.
-
-    Nor do the others count by way of the centre, which is a constant to the gradient.
-    """
+    """x̂0 from nearly pure noise, or generated without its condition, says nothing of the clip."""
     w = world(name)
     t, conditioned = draws(w)
     counts = conditioned & (t <= 700)
@@ -441,27 +427,6 @@ def test_filter_over_the_batch_lets_clips_influence_each_other():
     for (_, _, gradients), others_matter in runs:
         touched = np.any(np.asarray(gradients["clip"]), axis=(1, 2, 3, 4))
         assert touched.tolist() == [True] + 5 * [others_matter]
-
-
-@pytest.mark.parametrize("name", ["centred, no aux", "through, no aux, unmasked"])
-def test_centring_takes_out_what_all_features_share(name):
-    """A constant added to every feature (the bias of the last norm) leaves the losses as they are.
-
-    With a generator that predicts zero whatever its condition, and without the auxiliary tokens:
-    else the constant would act through h(z) and z_t'.
-    """
-    w = world(name)
-    generator = {**w.params["generator"]}
-    generator["out"] = jax.tree.map(jnp.zeros_like, generator["out"])
-    encoder = {**w.params["encoder"]}
-    shifted = {**encoder, "norm": {**encoder["norm"], "bias": encoder["norm"]["bias"] + 5}}
-    before, after = (
-        w.run(params={"generator": generator, "encoder": e})[1].metrics for e in (encoder, shifted)
-    )
-    change = {k: abs(float(after[k] - before[k])) for k in before}
-    assert change["loss_gen"] == 0 and change["cos_generated"] > 1e-2
-    for metric in ("loss_feat", "loss_dist", "loss_entropy"):
-        assert (change[metric] < 1e-4) == w.config.objective.centre_features, (metric, change)
 
 
 def test_diagnostics_show_a_collapse():

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import tiny
 
+from igm_jax import parallel
 from igm_jax.evaluation.run import load_run
-from igm_jax.training import parallel
 from igm_jax.training.log import RunLog
 from igm_jax.training.loop import pretrain
 

@@ -11,11 +11,10 @@ import optax
 import pytest
 import tiny
 
-from igm_jax import diffusion
+from igm_jax import diffusion, parallel
 from igm_jax.data import pipeline
 from igm_jax.errors import InputError
 from igm_jax.models import IGM, layers
-from igm_jax.training import parallel
 from igm_jax.training.optimizer import make_optimizer
 from igm_jax.training.program import build_program
 from igm_jax.training.state import enqueue, init_state, taught

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from igm_jax import augment, losses, metrics
-from igm_jax.models import pool_bodies
+from igm_jax import losses, metrics
+from igm_jax.models import pool
 
 
 @struct.dataclass
@@ -50,16 +50,6 @@ def fold_bodies(clip: Float[Array, "B M T V C"]) -> Float[Array, "BM T V C"]:
     return clip.reshape(-1, *clip.shape[2:])
 
 
-def random_subset(
-    key: Key[Array, ""], rows: int, num_tokens: int, mask_ratio: float
-) -> tuple[Int[Array, "R N"] | None, Int[Array, "R n"] | None]:
-    """A permutation of each row's tokens and its visible head; None, None if nothing is hidden."""
-    if mask_ratio == 0:
-        return None, None
-    order = augment.random_order(key, rows, num_tokens)
-    return order, order[:, : augment.num_visible(num_tokens, mask_ratio)]
-
-
 def clip_features(
     model: nn.Module,
     params: Any,
@@ -70,7 +60,7 @@ def clip_features(
 ) -> Float[Array, "B D"]:
     """Features of each clip: f, mean over the tokens it sees, then over the present bodies."""
     tokens = model.apply({"params": params}, rows, keep, aux, method="encode")
-    return pool_bodies(tokens.mean(axis=1), present)
+    return pool(tokens, present)
 
 
 def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:

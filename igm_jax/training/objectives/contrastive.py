@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Key
 
-from igm_jax import losses
+from igm_jax import losses, masking
 from igm_jax.models import Contrastive
 from igm_jax.training.config import ObjectiveConfig
 from igm_jax.training.objectives.common import (
@@ -13,7 +13,6 @@ from igm_jax.training.objectives.common import (
     ObjectiveOutput,
     clip_features,
     fold_bodies,
-    random_subset,
 )
 
 
@@ -81,7 +80,7 @@ def _read(
     """Pooled features of a noisy, partly hidden view, and their unit projections."""
     k_keep, k_noise = jax.random.split(key)
     num_tokens = model.config.encoder.num_tokens
-    _, keep = random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
+    _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
     noisy = rows + config.input_noise * jax.random.normal(k_noise, rows.shape)
     z = clip_features(model, params, noisy, batch.present, keep)
     return z, losses.normalize(model.apply({"params": params}, z, method="project"))

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from igm_jax import diffusion, losses
-from igm_jax.models import IGM, AuxTokens, pool_bodies
+from igm_jax import diffusion, losses, masking
+from igm_jax.models import IGM, AuxTokens, pool
 from igm_jax.training.config import ObjectiveConfig
 from igm_jax.training.objectives.common import (
     ClipBatch,
@@ -20,7 +20,6 @@ from igm_jax.training.objectives.common import (
     clip_features,
     fold_bodies,
     masked_mean,
-    random_subset,
 )
 
 
@@ -58,10 +57,10 @@ def igm_objective(
 
     # f reads a random part of the clip, or of another view of it.
     read = batch.rows if batch.other is None else fold_bodies(batch.other)
-    order, keep = random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
+    order, keep = masking.random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
     noisy = read + config.input_noise * jax.random.normal(k_input, read.shape)
     tokens = model.apply({"params": params}, noisy, keep, method="encode")
-    z = pool_bodies(tokens.mean(axis=1), batch.present)
+    z = pool(tokens, batch.present)
 
     # h makes a condition of it, under which g predicts the noise in the whole clip.
     condition = model.apply({"params": params}, tokens, order, method="condition")
@@ -71,10 +70,6 @@ def igm_objective(
 
     # What f is held to.
     target = _target(params, teacher, batch, z, noisy, keep, model=model, config=config)
-    centre = jnp.zeros_like(target[:1])
-    if config.centre_features:
-        centre = jax.lax.stop_gradient(target.mean(axis=0, keepdims=True))
-    target = target - centre
 
     # f reads what g made of its feature.
     weighted, values = {}, {}
@@ -83,7 +78,7 @@ def igm_objective(
             steps = max(1, round(config.max_t * config.diffusion_steps))
             _, generated = _generate(params, batch, condition, k_own, steps=steps, **setting)
         z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
-        p = _project(model, params, z_hat) - centre
+        p = _project(model, params, z_hat)
         loss_feat = losses.feature_idempotency_loss(target, p)
         loss_dist = losses.distribution_idempotency_loss(
             target, p, queue,
@@ -98,7 +93,7 @@ def igm_objective(
         weighted["loss_feat"] = config.feature_weight
         weighted["loss_dist"] = config.distribution_weight
     if config.entropy_weight > 0:
-        unit = losses.normalize(_project(model, params, z) - centre)
+        unit = losses.normalize(_project(model, params, z))
         values["loss_entropy"] = _entropy_loss(unit, config)
         weighted["loss_entropy"] = config.entropy_weight
 
@@ -125,18 +120,13 @@ def _target(
 ) -> Float[Array, "B E"]:
     """The projected feature that L_ide pulls towards.
 
-    By default f's own, z. A teacher replaces the parameters that made it, and `target_sees_all`
-    the tokens that were seen.
+    A teacher makes it of the same tokens where there is one. Otherwise it is z, f's own.
     """
-    if not config.idempotent or not (teacher or config.target_sees_all):
-        target = _project(model, params, z)
-        return target if config.target_gradient else jax.lax.stop_gradient(target)
-    reader = teacher or params
-    keep = None if config.target_sees_all else keep
-    target = _project(model, reader, clip_features(model, reader, noisy, batch.present, keep))
-    if teacher or not config.target_gradient:
-        target = jax.lax.stop_gradient(target)
-    return target
+    if config.idempotent and teacher:
+        z = clip_features(model, teacher, noisy, batch.present, keep)
+        return jax.lax.stop_gradient(_project(model, teacher, z))
+    target = _project(model, params, z)
+    return target if config.target_gradient else jax.lax.stop_gradient(target)
 
 
 class Generated(NamedTuple):
@@ -196,7 +186,8 @@ def _reencode(
     k_keep, k_t, k_noise = jax.random.split(key, 3)
     bodies = batch.present.shape[1]
     num_tokens = model.config.encoder.num_tokens
-    _, keep = random_subset(k_keep, generated.clip.shape[0], num_tokens, config.reencode_mask_ratio)
+    rows = generated.clip.shape[0]
+    _, keep = masking.random_subset(k_keep, rows, num_tokens, config.reencode_mask_ratio)
 
     feature_t = jax.random.randint(k_t, generated.t.shape, 0, config.diffusion_steps)
     unit = losses.normalize(jax.lax.stop_gradient(z))

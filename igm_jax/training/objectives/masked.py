@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from igm_jax import augment, losses, skeleton
-from igm_jax.models import MaskedAutoencoder, layers, pool_bodies
+from igm_jax import losses, masking, skeleton
+from igm_jax.models import MaskedAutoencoder, layers, pool
 from igm_jax.training.config import ObjectiveConfig
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean
 
@@ -31,7 +31,7 @@ def masked_autoencoding(
       SkeletonMAE (Wu et al., 2022, arXiv 2209.02399): reconstruction of masked joints and frames.
     """
     k_order, k_input = jax.random.split(key)
-    order = augment.random_order(k_order, len(batch.rows), model.config.encoder.num_tokens)
+    order = masking.random_order(k_order, len(batch.rows), model.config.encoder.num_tokens)
     target = layers.patchify(batch.rows, model.config.encoder.patch_frames)
     return _predict_hidden(params, batch, order, target, k_input, model, config)
 
@@ -60,24 +60,11 @@ def motion_prediction(
     k_order, k_input = jax.random.split(key)
     patch = model.config.encoder.patch_frames
     motion = layers.patchify(skeleton.motion_stream(batch.rows), patch)
-    order = _still_first(k_order, motion, config.motion_temperature)
+    order = masking.motion_aware_order(k_order, motion, config.motion_temperature)
     mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
     # MAMP's constant: a joint that does not move has a target of zero, not of amplified noise.
     target = (motion - mean) * jax.lax.rsqrt(variance + 1e-6)
     return _predict_hidden(params, batch, order, target, k_input, model, config)
-
-
-def _still_first(
-    key: Key[Array, ""], motion: Float[Array, "R N P"], temperature: float
-) -> Int[Array, "R N"]:
-    """A random permutation whose tail, the hidden tokens, prefers those that move most.
-
-    Gumbel noise on log-probabilities and a sort draw without replacement (MAMP, eq. 5).
-    """
-    intensity = jnp.abs(motion).mean(axis=-1)
-    share = intensity / jnp.maximum(intensity.max(axis=-1, keepdims=True), 1e-12)
-    log_p = jax.nn.log_softmax(share / temperature, axis=-1)
-    return jnp.argsort(log_p + jax.random.gumbel(key, log_p.shape), axis=-1)
 
 
 def _predict_hidden(
@@ -89,12 +76,12 @@ def _predict_hidden(
     model: MaskedAutoencoder,
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
-    visible = augment.num_visible(order.shape[1], config.mask_ratio)
+    visible = masking.num_visible(order.shape[1], config.mask_ratio)
     noisy = batch.rows + config.input_noise * jax.random.normal(key, batch.rows.shape)
     tokens = model.apply({"params": params}, noisy, order[:, :visible], method="encode")
     predicted = model.apply({"params": params}, tokens, order, method="decode")
     hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)
     error = jnp.square(predicted[:, visible:] - hidden).mean(axis=(1, 2))
     loss = masked_mean(error, batch.present.reshape(-1))
-    z = jax.lax.stop_gradient(pool_bodies(tokens.mean(axis=1), batch.present))
+    z = jax.lax.stop_gradient(pool(tokens, batch.present))
     return loss, ObjectiveOutput({"loss": loss}, z, losses.normalize(z))

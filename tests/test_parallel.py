@@ -8,19 +8,18 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec as P
 
+from igm_jax import parallel
 from igm_jax.errors import InputError
-from igm_jax.training import parallel
 from igm_jax.training.config import ParallelConfig
 from igm_jax.training.program import build_program
 
 MASKED = {"data.crops": 1}
 VIEWS = {"data.crops": 2}
-# Everything that looks at more than one clip: queue, entropy, centre, projector, batch adapter.
+# Everything that looks at more than one clip: queue, entropy, projector, batch adapter.
 OBJECTIVES = {
     "igm": {
         "objective.entropy_weight": 0.5,
         "objective.ema_decay": 0.9,
-        "objective.centre_features": True,
         "model.projector_width": 16,
         "model.adapter.over": "batch",
         "data.bodies": 1,

@@ -6,6 +6,7 @@ The compiler puts the collectives in: what a loss computes over the batch, it co
 it, wherever the clips lie.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -15,10 +16,25 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from igm_jax.errors import InputError
-from igm_jax.training.config import ParallelConfig
 
 # Numbers in an array; to fetch the parts of a smaller one costs more than it saves.
 SMALL = 2**14
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Where and how a step is computed. Comments on every key: configs/base.py."""
+
+    data: int = 0
+    fsdp: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self):
+        for name, least in (("data", 0), ("fsdp", 0), ("accumulate", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"parallel.{name}={getattr(self, name)}: must be at least {least}")
+        if self.data == self.fsdp == 0:
+            raise InputError("parallel.data=0 and parallel.fsdp=0: only one can take what remains")
 
 
 def make_mesh(
