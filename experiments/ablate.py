@@ -19,10 +19,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from igm_jax import cli
+from igm_jax.ablation import plan as ablation
+from igm_jax.ablation import table
+from igm_jax.ablation.workers import Processes
 from igm_jax.data import open_dataset
 from igm_jax.errors import InputError
-from igm_jax.evaluation import ablation, comparison
-from igm_jax.evaluation.processes import Processes
 
 CONFIG = cli.define_config("configs/synthetic.py")
 GRID = flags.DEFINE_string(
@@ -82,8 +83,8 @@ def main() -> None:
 
 def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     """Writes table.md and table.json of what is finished; gives the former."""
-    entries = comparison.summarize(jobs, split)
-    text = comparison.table_text(jobs, entries, split)
+    entries = table.summarize(jobs, split)
+    text = table.table_text(jobs, entries, split)
     environments = [ablation.read_json(job.folder / "environment.json") or {} for job in jobs]
     content = {
         "command": shlex.join(["python", "experiments/ablate.py", *sys.argv[1:]]),

@@ -14,8 +14,10 @@ from absl import flags
 from ml_collections import config_flags
 from scipy import stats
 
+from igm_jax.ablation import plan as ablation
+from igm_jax.ablation import table as comparison
+from igm_jax.ablation import workers as processes
 from igm_jax.errors import InputError
-from igm_jax.evaluation import ablation, comparison, processes
 from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
 
 ROWS = {"first": {}, "second row": {"objective.mask_ratio": 0.25}}

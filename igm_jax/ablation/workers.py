@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import TextIO
 
-from igm_jax.evaluation.ablation import PROBES, Job, last_step, probe_rows
+from igm_jax.ablation.plan import PROBES, Job, last_step, probe_rows
 
 
 class Processes:
