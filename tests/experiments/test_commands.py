@@ -123,14 +123,14 @@ def interrupt(process, run_folder, number, after_step):
 
 
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
-    """Ctrl-C ends with the exit code that shells know it by; SIGTERM is part of the plan."""
+    """Ctrl-C ends with the exit code that shells know it by, SIGTERM with 75: not finished."""
     flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=20", "--config.train.log_every=1",
              "--config.train.knn_every=20", "--config.train.checkpoint_every=20",
              # Less to compile.
              "--config.objective.name=spectral_contrastive")  # fmt: skip
     run_folder = folder / "runs" / "stopped"
     reached = 0
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
         process = start(folder, "pretrain.py", *flags)
         returncode, stdout, stderr = interrupt(process, run_folder, number, reached + 2)
         assert (returncode, stdout) == (code, "")
@@ -165,6 +165,11 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         (("--config.data.path=nowhere",), ("'synthetic' is not at nowhere", "prepare_data.py")),
         (("--config.seed=5", "--run=runs/synthetic-xsub-smoke"), ("another config (seed: 0 → 5)",)),
         (("--run=runs/synthetic-xsub-smoke", "--resume=never"), ("holds a run already",)),
+        (
+            ("--config.optimizer.warmup_epochs=2", "--run=runs/x"),
+            ("warmup_epochs=2 is not less than train.epochs=2", "warmup_epochs=0.2"),
+        ),
+        (("--run=/proc/x",), ("/proc/.x.lock", "cannot be made")),
         (("--run=file",), ("file", "exists")),
         (("--rnu=x",), ("unknown flag --rnu", "--run")),
     ],
