@@ -57,6 +57,8 @@ def is_held(folder: pathlib.Path) -> bool:
 
 def _paths(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     folder = folder.resolve()
+    if not folder.name:
+        raise InputError(f"{folder} is the root of a file system: choose a folder in it")
     return folder.with_name(f".{folder.name}.lock"), folder.with_name(f".{folder.name}.holder")
 
 

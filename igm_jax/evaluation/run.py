@@ -31,8 +31,8 @@ class Run:
       config: the experiment.
       inputs: what the encoder sees of a clip.
       data: checksums of the store that it was trained on.
-      places: where that store may lie, the likeliest first.
       params: parameters of the encoder.
+      places: where that store may lie, the likeliest first; none: where the config says.
     """
 
     folder: pathlib.Path
@@ -40,8 +40,8 @@ class Run:
     config: ExperimentConfig
     inputs: Inputs
     data: dict[str, str]
-    places: tuple[str, ...]
     params: Any
+    places: tuple[str, ...] = ()
 
 
 def load_run(
@@ -71,17 +71,17 @@ def load_run(
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
     places = (config.data.path, meta.get("store", config.data.path)) if data is None else (data,)
-    return Run(folder, step, config, inputs, meta["data"], tuple(map(str, places)), params)
+    return Run(folder, step, config, inputs, meta["data"], params, tuple(map(str, places)))
 
 
 def open_store(run: Run) -> SkeletonStore:
     """The store that a run was trained on, known by its checksums.
 
     Raises:
-      InputError: it is at none of `run.places`.
+      InputError: it is at none of its places.
     """
     problems = []
-    for place in dict.fromkeys(run.places):
+    for place in dict.fromkeys(run.places or (run.config.data.path,)):
         try:
             store = open_dataset(run.config.data.dataset, place)
         except InputError as error:
