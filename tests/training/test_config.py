@@ -266,7 +266,7 @@ def test_what_changes_no_number_makes_no_difference():
     assert len(differences(a, b, ignored=())) == len(changes)
 
 
-@pytest.mark.parametrize(("name", "variant"), all_variants())
+@pytest.mark.parametrize(("name", "variant"), list(all_variants()))
 def test_every_config_is_long_enough_for_its_phases(name, variant):
     from_mapping(ExperimentConfig, load(name, variant).to_dict()).check_length()
     literal = load("paper_literal", f"{name}-{variant}" if variant else name)
