@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from igm_jax import cli
 from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table
-from igm_jax.ablation.workers import Processes
+from igm_jax.ablation.workers import Processes, find_gpus
 from igm_jax.data import open_dataset
 from igm_jax.errors import InputError
 
@@ -33,7 +33,9 @@ GRID = flags.DEFINE_string(
     "FILE.json with {row: {key: value}}",
 )
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of every row")
-WORKERS = flags.DEFINE_integer("workers", 1, "runs side by side, each on its CPUs", lower_bound=1)
+WORKERS = flags.DEFINE_integer(
+    "workers", 1, "runs side by side, each on its own CPUs and GPUs", lower_bound=1
+)
 OUT = flags.DEFINE_string("out", None, "folder; default: runs/ablations/<config.name>-<grid>")
 TEST = flags.DEFINE_bool("test", False, "show test accuracy; choices are made on validation")
 
@@ -70,12 +72,13 @@ def main() -> None:
             write_table(out, jobs, split)
 
     workers = min(WORKERS.value, max(1, len(todo)))
-    processes = Processes(pathlib.Path(__file__).resolve().parent, workers)
+    gpus = find_gpus(workers)
+    processes = Processes(pathlib.Path(__file__).resolve().parent, workers, gpus)
     processes.run(todo, ended)
     text = write_table(out, jobs, split)
     if processes.stopped:
         print(f"{processes.stopped.name}: stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + processes.stopped)
+        sys.exit(cli.exit_code(processes.stopped.name))
     print(text, end="")
     if failed:
         sys.exit(1)

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from igm_jax import metrics
-from igm_jax.data import SkeletonStore, open_dataset, protocols
+from igm_jax.data import SkeletonStore, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.features import clip_batches, extract_features
 from igm_jax.evaluation.linear_probe import linear_probe
-from igm_jax.evaluation.run import Run, init_encoder
+from igm_jax.evaluation.run import Run, init_encoder, open_store
 
 # Frames of the raw-coordinate baselines; the figure that is usual for them.
 RAW_FRAMES = 32
@@ -80,11 +80,9 @@ def evaluate(
       baselines: see `feature_sets`.
 
     Raises:
-      InputError: the data that the run was trained on is not where its config says.
+      InputError: the data that the run was trained on is not found.
     """
-    store = open_dataset(run.config.data.dataset, run.config.data.path)
-    if store.meta["sha256"] != run.data:
-        raise InputError(f"{store.path} is not the data that {run.folder} was trained on")
+    store = open_store(run)
     return [
         judge(features, run, store) for features in feature_sets(run, store, baselines=baselines)
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from igm_jax import augment, skeleton
+from igm_jax.data import SkeletonStore, open_dataset
 from igm_jax.errors import InputError
 from igm_jax.evaluation import features
 from igm_jax.inputs import Inputs
@@ -31,6 +32,7 @@ class Run:
       inputs: what the encoder sees of a clip.
       data: checksums of the store that it was trained on.
       params: parameters of the encoder.
+      places: where that store may lie, the likeliest first; none: where the config says.
     """
 
     folder: pathlib.Path
@@ -39,14 +41,21 @@ class Run:
     inputs: Inputs
     data: dict[str, str]
     params: Any
+    places: tuple[str, ...] = ()
 
 
-def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
+def load_run(
+    folder: str | pathlib.Path,
+    which: str | int = "last",
+    data: str | pathlib.Path | None = None,
+) -> Run:
     """Reads the encoder of a run.
 
     Args:
       folder: the run folder.
       which: "last", "best" by validation KNN, or a step.
+      data: the store that it was trained on; by default where the config says, seen from here, and
+        then where it was when the checkpoint was written.
 
     Raises:
       InputError: no such run or checkpoint.
@@ -61,7 +70,27 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
     config = config.fitted(inputs.layout.num_joints, len(inputs.mean))
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
-    return Run(folder, step, config, inputs, meta["data"], params)
+    places = (config.data.path, meta.get("store", config.data.path)) if data is None else (data,)
+    return Run(folder, step, config, inputs, meta["data"], params, tuple(map(str, places)))
+
+
+def open_store(run: Run) -> SkeletonStore:
+    """The store that a run was trained on, known by its checksums.
+
+    Raises:
+      InputError: it is at none of its places.
+    """
+    problems = []
+    for place in dict.fromkeys(run.places or (run.config.data.path,)):
+        try:
+            store = open_dataset(run.config.data.dataset, place)
+        except InputError as error:
+            problems.append(f"{error}")
+            continue
+        if store.meta["sha256"] == run.data:
+            return store
+        problems.append(f"{place} is not the data that {run.folder} was trained on")
+    raise InputError(f"{problems[0]}; or say where it lies by --data=FOLDER")
 
 
 def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:

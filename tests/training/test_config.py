@@ -202,6 +202,8 @@ def test_wrong_type_is_refused(values, told):
         ({"train.log_every": 0}, "train.log_every=0: must be at least 1"),
         ({"train.epochs": -1}, "train.epochs=-1: must be at least 1"),
         ({"probe.batch_size": 0}, "probe.batch_size=0: must be at least 1"),
+        ({"objective.max_t": 0.0005}, "max_t=0.0005 is less than one of .*at least 0.001"),
+        ({"optimizer.warmup_epochs": -1}, "optimizer.warmup_epochs=-1.0: must be at least 0"),
         ({"objective.diffusion_steps": 0}, "objective.diffusion_steps=0: must be at least 1"),
         ({"objective.ema_decay": 1.0}, r"objective.ema_decay=1.0 must be in \[0, 1\)"),
         ({"objective.condition_drop": 1.5}, r"condition_drop=1.5 in \[0, 1\]"),
@@ -251,6 +253,41 @@ def test_differences_names_each_leaf_once():
     assert differences(b, a) == [
         "objective.max_t: None → 0.9", "objective.old: 1 → None", "seed: 3 → 0"
     ]  # fmt: skip
+
+
+def test_what_changes_no_number_makes_no_difference():
+    a = to_mapping(tiny.config())
+    changes = {"name": "x", "data.path": "y", "parallel.accumulate": 2, "probe.epochs": 9}
+    changes |= {"model.encoder.remat": True, "model.generator.remat": True}
+    train = {"log_every": 9, "knn_every": 9, "checkpoint_every": 9, "keep_checkpoints": 9}
+    changes |= {f"train.{k}": v for k, v in train.items()} | {"train.tensorboard": True}
+    b = to_mapping(tiny.config(changes))
+    assert differences(a, b) == []
+    assert len(differences(a, b, ignored=())) == len(changes)
+
+
+@pytest.mark.parametrize(("name", "variant"), list(all_variants()))
+def test_every_config_is_long_enough_for_its_phases(name, variant):
+    from_mapping(ExperimentConfig, load(name, variant).to_dict()).check_length()
+    literal = load("paper_literal", f"{name}-{variant}" if variant else name)
+    from_mapping(ExperimentConfig, literal.to_dict()).check_length()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer.warmup_epochs": 2}, "warmup_epochs=2 is not less than train.epochs=2.*=0.2"),
+        ({"objective.start_epoch": 2}, "start_epoch=2 is not less than train.epochs=2"),
+        ({"objective.ramp_epochs": 3}, "ramp_epochs=3 together are more than train.epochs=2"),
+    ],
+)
+def test_phases_longer_than_the_run(changes, told):
+    with pytest.raises(InputError, match=told):
+        tiny.config(changes).check_length()
+    none = {"feature_weight": 0, "distribution_weight": 0}  # nothing is held back
+    if "warmup" not in told:
+        alone = {f"objective.{k}": v for k, v in none.items()}
+        tiny.config({**changes, **alone}).check_length()
 
 
 def test_configs_are_frozen_and_hashable():
