@@ -167,6 +167,8 @@ def _coordinates(
             "encode resizes clips on the host and cannot be traced: call it outside jax.jit, "
             "jax.grad and jax.vmap, or use igm_jax.features.pooled_features inside"
         )
+    if np.ma.isMaskedArray(clips):  # what is masked is missing
+        clips = clips.astype(np.float32).filled(np.nan)
     try:
         clips = np.asarray(clips)
     except ValueError as error:
@@ -175,12 +177,12 @@ def _coordinates(
         ) from error
     if clips.dtype.kind not in "fiu" and clips.dtype != jnp.bfloat16:
         raise InputError(f"clips are of type {clips.dtype}: they have to be real numbers")
+    given, joints = clips.shape, layout.num_joints
     if clips.ndim == 4:
         clips = clips[:, None]
-    joints = layout.num_joints
-    if clips.ndim != 5 or clips.shape[-2:] != (joints, channels) or 0 in clips.shape[1:3]:
+    if clips.ndim != 5 or given[-2:] != (joints, channels) or 0 in clips.shape[1:3]:
         raise InputError(
-            f"clips have shape {list(clips.shape)}; this encoder reads [B, T, V, C] or "
+            f"clips have shape {list(given)}; this encoder reads [B, T, V, C] or "
             f"[B, M, T, V, C] with V={joints} ({layout.name}) and C={channels}"
         )
     with np.errstate(over="ignore"):  # found below
@@ -198,11 +200,16 @@ def _bodies_there(clips: Float32[np.ndarray, "B M T V C"], present: Any) -> Bool
     """Which bodies `encode` reads."""
     if present is None:
         present = (clips != 0).any(axis=(2, 3, 4))
-    present = np.asarray(present).astype(bool)
-    if present.shape != clips.shape[:2]:
+    try:
+        present = np.asarray(present)
+    except ValueError as error:
+        raise InputError("present is no array: give one row [M] for each clip") from error
+    if present.shape != clips.shape[:2] or present.dtype.kind not in "biu":
         raise InputError(
-            f"present has shape {list(present.shape)}; clips [B, M, …] need {list(clips.shape[:2])}"
+            f"present has shape {list(present.shape)} and type {present.dtype}; for these clips it "
+            f"has to be {list(clips.shape[:2])} of True and False"
         )
+    present = present.astype(bool)
     empty = np.flatnonzero(~present.any(axis=1))
     if len(empty):
         raise InputError(

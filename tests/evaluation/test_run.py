@@ -69,13 +69,14 @@ def test_clips_outside_a_store_are_read_as_those_inside(finished, view, bodies):
         np.testing.assert_array_equal(ours[1], present)
 
 
-def test_encode_reads_as_many_bodies_as_the_run(finished, tmp_path):
+def test_encode_reads_as_many_bodies_as_the_run(finished, tmp_path, capsys):
     """Of a run that reads one body, clips of two give what KNN and the probes judge."""
     folder = tmp_path / "one-body"
     changes = {"data.bodies": 1, "objective.feature_weight": 0, "objective.distribution_weight": 0}
     changes |= {"train.epochs": 1, "optimizer.warmup_epochs": 0.5}
     store = finished.store
     loop.pretrain(tiny.config(changes), store, folder, devices=jax.devices()[:1])
+    assert ": 40 clips, reads 1 of up to 2 bodies, 5 steps of 8" in capsys.readouterr().err
     encode, info = igm_jax.load_encoder(folder)
     (judged,) = feature_sets(load_run(folder), store, baselines=False)
     assert info["bodies"] == 1
@@ -131,6 +132,7 @@ def test_number_types_do_not_matter(loaded):
         (np.arange(2)[:, None, None, None] * np.ones((2, 8, 6, 3)), "clip 0 shows nobody"),
         (np.ones((2, 8, 6, 3), complex), "of type complex128"),
         (np.full((2, 8, 6, 3), "1"), "of type <U1"),
+        (np.ma.masked_equal(np.arange(288).reshape(2, 8, 6, 3), 150), "clip 1 holds NaN"),
         ([np.ones((8, 6, 3)), np.ones((9, 6, 3))], "encode clips of different lengths one after"),
     ],
 )
@@ -142,8 +144,13 @@ def test_clips_that_hold_no_coordinates_are_refused(loaded, clips, told):
 
 def test_present_that_does_not_fit_and_tracing_are_refused(loaded):
     encode, _ = loaded
-    with pytest.raises(InputError, match=r"present has shape \[2\]; .* need \[2, 1\]"):
-        encode(np.ones((2, 8, 6, 3)), np.ones(2, bool))
+    for present, told in (
+        (np.ones(2, bool), r"present has shape \[2\] .* has to be \[2, 1\] of True and False"),
+        ([[1.0], [np.nan]], "type float64"),
+        ([[1], [1, 0]], r"give one row \[M\] for each clip"),
+    ):
+        with pytest.raises(InputError, match=told):
+            encode(np.ones((2, 8, 6, 3)), present)
     with pytest.raises(InputError, match="cannot be traced"):
         jax.jit(encode)(jnp.ones((2, 8, 6, 3)))
 
@@ -157,14 +164,14 @@ def test_run_says_how_far_it_got(finished):
     assert dataclasses.replace(best, total_steps=None).progress == "step 5"  # of an older version
 
 
-def test_number_of_bodies_of_the_store_is_saved(finished, tmp_path):
+def test_number_of_bodies_of_the_store_is_saved(finished, tmp_path, capsys):
     """A run that leaves them to the store is read back without it."""
     changes = {"data.bodies": 0, "objective.feature_weight": 0, "objective.distribution_weight": 0}
     changes |= {"train.epochs": 1, "optimizer.warmup_epochs": 0.5}
     config = tiny.config(changes)
     loop.pretrain(config, finished.store, tmp_path / "run", devices=jax.devices()[:1])
     assert load_run(tmp_path / "run").config.data.bodies == 2
-    assert loop.pretrain(config, finished.store, tmp_path / "run", devices=jax.devices()[:1])
+    assert "bodies" not in capsys.readouterr().err  # all are read
 
 
 def test_clips_of_one_batch_do_not_meet(finished, loaded, expected):
@@ -200,8 +207,9 @@ def test_camera_does_not_matter_to_the_body_view(finished, loaded):
 )
 def test_clips_of_another_shape_are_refused(loaded, shape):
     encode, _ = loaded
-    with pytest.raises(InputError, match=r"clips have shape .* with V=6 \(tiny6\) and C=3"):
+    with pytest.raises(InputError, match=r"clips have shape .* with V=6 \(tiny6\) and C=3") as told:
         encode(np.ones(shape))
+    assert f"clips have shape {list(shape)};" in str(told.value)
 
 
 def test_info_says_what_is_needed_to_use_it(finished, loaded):

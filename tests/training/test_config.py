@@ -282,7 +282,10 @@ def test_what_is_left_to_the_data_is_taken_from_it():
     changes = {"objective.name": "masked_autoencoding"}
     stated = tiny.config({**changes, "model.encoder.joints": 0, "model.encoder.channels": 0})
     assert stated.fitted(6, 3, 2) == tiny.config({**changes, "model.encoder.channels": 3})
-    assert tiny.config().fitted(17, 4, 2) == tiny.config()
+    assert tiny.config().fitted(17, 4, 5) == tiny.config()
+    assert tiny.config({"data.bodies": 0}).fitted(6, 3, 5) == tiny.config({"data.bodies": 5})
+    custom = from_mapping(ExperimentConfig, load("custom").to_dict())
+    assert custom.fitted(6, 3, 4).data.bodies == 4
     with pytest.raises(InputError, match="mask_ratio that hides a token"):
         tiny.config({**changes, "model.encoder.joints": 0, "objective.mask_ratio": 0.1}).fitted(
             1, 3, 1
