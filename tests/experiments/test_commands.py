@@ -214,6 +214,7 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
             ["--run=runs/synthetic-xsub-smoke", "--checkpoint=3"],
             ["no checkpoint 3", "it has ["],
         ),
+        ("linear_probe.py", ["--augmented=maybe"], ["--augmented=maybe: give true or false"]),
         ("knn.py", ["--checkpoint=first"], ["--checkpoint=first is unknown", "last, best"]),
     ],
 )
