@@ -143,6 +143,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]
+        last = re.sub(r"\('Non-boolean argument.*", "give true or false", last)
         raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
     if len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")

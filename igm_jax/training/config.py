@@ -54,7 +54,8 @@ class DataConfig:
         _choice("data.view", self.view, skeleton.VIEWS)
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
-        _at_least("data", self, 1, "bodies", "min_crop_frames")
+        _at_least("data", self, 0, "bodies")
+        _at_least("data", self, 1, "min_crop_frames")
         if self.crops not in (1, 2) or not 0 <= self.mirror <= 1 or self.shear < 0:
             raise InputError(
                 f"data.crops={self.crops} must be 1 or 2, data.mirror={self.mirror} in [0, 1] and "
@@ -184,10 +185,14 @@ class TrainConfig:
             "checkpoint_every", "keep_checkpoints",
         )  # fmt: skip
 
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Whole batches in so many clips; at least one."""
+        return max(1, num_clips // self.batch_size)
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig:
-    """Linear probe (MAMP's recipe). Comments on every key: configs/base.py."""
+    """Linear probe (MAMP's optimiser and epochs). Comments on every key: configs/base.py."""
 
     epochs: int = 100
     batch_size: int = 256
@@ -264,18 +269,23 @@ class ExperimentConfig:
                 f"--config.objective.queue_size={max(1, clips // 2 // batch) * batch}"
             )
 
-    def fitted(self, joints: int, channels: int) -> "ExperimentConfig":
-        """This with the joints and channels of the data where model.encoder says 0.
+    def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":
+        """This with the numbers of the data where model.encoder or data.bodies says 0.
 
         Args:
           joints: V.
           channels: of all streams together.
+          bodies: M, the most that a clip of the store has.
         """
         encoder = self.model.encoder
         encoder = dataclasses.replace(
             encoder, joints=encoder.joints or joints, channels=encoder.channels or channels
         )
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, encoder=encoder))
+        return dataclasses.replace(
+            self,
+            data=dataclasses.replace(self.data, bodies=self.data.bodies or bodies),
+            model=dataclasses.replace(self.model, encoder=encoder),
+        )
 
     def _check_objective(self) -> None:
         """What the objective cannot do without; what depends on the data, once it is `fitted`."""

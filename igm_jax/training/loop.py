@@ -69,8 +69,9 @@ def _pretrain(
 ) -> str:
     """`pretrain`, once the run folder is ours."""
     stated = to_mapping(config)  # with its zeros, so that the same command knows its run again
+    most_bodies = int(store.clips["bodies"].max())
     config = config.fitted(
-        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams)
+        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams), most_bodies
     )
     start = checkpoint.newest_step(run_folder)
     distributed.check_same(
@@ -92,6 +93,8 @@ def _pretrain(
     meta = {
         "config": stated,
         "inputs": inputs.to_dict(),
+        "bodies": config.data.bodies,
+        "total_steps": program.total_steps,
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
         "store": str(store.path.absolute()),  # where it lay; it is known by its checksums
@@ -122,7 +125,7 @@ def _pretrain(
             ) as log,
             Stopping(program.mesh) as stopping,
         ):
-            log.say(headline(config, program, len(indices), start))
+            log.say(headline(config, program, len(indices), start, most_bodies))
             return _Loop(
                 config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
             ).run(state, step_key, iterator, start, window)

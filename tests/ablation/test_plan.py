@@ -124,7 +124,7 @@ def test_objectives_are_compared_in_the_plane_and_in_space(coordinates, tmp_path
     given = {"model.encoder.joints": 0, "model.encoder.channels": 0}
     for job in plan(tmp_path, ablation.parse_grid("objectives"), given=given):
         channels = coordinates * len(job.config.data.streams)
-        encoder = job.config.fitted(17, channels).model.encoder
+        encoder = job.config.fitted(17, channels, 2).model.encoder
         assert (encoder.joints, encoder.channels) == (17, channels), job.row
 
 

@@ -141,6 +141,14 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         assert stderr.splitlines()[-1].startswith(told)
         assert f"resumed after step {reached}" in stderr or reached == 0
         reached = step
+    probe = run(folder, "linear_probe.py", "--run=runs/stopped", "--augmented")
+    progress = f"step {reached} of 120, unfinished"
+    assert probe.returncode == 0, probe.stderr
+    title, _, _, _, row = probe.stdout.splitlines()
+    assert title.endswith(f"(xsub, new crops and rotations in each epoch), {progress}")
+    assert row.startswith(f"| pre-trained, {progress} |")
+    saved = json.loads((run_folder / "linear_probe-augmented.json").read_text())
+    assert (saved["step"], saved["total_steps"], saved["unfinished"]) == (reached, 120, True)
     result = run(folder, "pretrain.py", *flags)
     assert result.returncode == 0 and f"resumed after step {reached}" in result.stderr
     assert "runs/stopped: finished" in result.stdout
@@ -260,6 +268,7 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
             ["--run=runs/synthetic-xsub-smoke", "--checkpoint=3"],
             ["no checkpoint 3", "it has ["],
         ),
+        ("linear_probe.py", ["--augmented=maybe"], ["--augmented=maybe: give true or false"]),
         ("knn.py", ["--checkpoint=first"], ["--checkpoint=first is unknown", "last, best"]),
     ],
 )

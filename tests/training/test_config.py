@@ -79,7 +79,7 @@ def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one()
 @pytest.mark.parametrize(("name", "variant"), list(all_variants()))
 def test_every_variant_parses_and_its_program_builds(name, variant):
     values = load(name, variant)
-    config = from_mapping(ExperimentConfig, values.to_dict()).fitted(17, 4)
+    config = from_mapping(ExperimentConfig, values.to_dict()).fitted(17, 4, 2)
     smoke, protocol = "smoke" in (variant or ""), (variant or "").split("-")[0]
     assert config.data.protocol == (
         protocol if protocol in protocols_of(name) else protocols_of(name)[0]
@@ -97,7 +97,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
-    config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4)
+    config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4, 2)
     streams, channels = config.data.streams, config.model.encoder.channels
     layout = {6: tiny.LAYOUT, 20: KINECT20, 25: NTU25}[config.model.encoder.joints]
     inputs = Inputs(layout, streams, mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -198,7 +198,7 @@ def test_wrong_type_is_refused(values, told):
         ({"objective.entropy": "shannon"}, "objective.entropy='shannon' is unknown"),
         ({"objective.mask_ratio": 1.0}, "objective.mask_ratio=1.0: needs 0 <= ratio < 1"),
         ({"objective.reencode_mask_ratio": -0.1}, "reencode_mask_ratio=-0.1"),
-        ({"data.bodies": 0}, "data.bodies=0: must be at least 1"),
+        ({"data.bodies": -1}, "data.bodies=-1: must be at least 0"),
         ({"train.log_every": 0}, "train.log_every=0: must be at least 1"),
         ({"train.epochs": -1}, "train.epochs=-1: must be at least 1"),
         ({"probe.batch_size": 0}, "probe.batch_size=0: must be at least 1"),
@@ -318,11 +318,14 @@ def test_objective_that_cannot_be_is_refused(changes, told):
 def test_what_is_left_to_the_data_is_taken_from_it():
     changes = {"objective.name": "masked_autoencoding"}
     stated = tiny.config({**changes, "model.encoder.joints": 0, "model.encoder.channels": 0})
-    assert stated.fitted(6, 3) == tiny.config({**changes, "model.encoder.channels": 3})
-    assert tiny.config().fitted(17, 4) == tiny.config()
+    assert stated.fitted(6, 3, 2) == tiny.config({**changes, "model.encoder.channels": 3})
+    assert tiny.config().fitted(17, 4, 5) == tiny.config()
+    assert tiny.config({"data.bodies": 0}).fitted(6, 3, 5) == tiny.config({"data.bodies": 5})
+    custom = from_mapping(ExperimentConfig, load("custom").to_dict())
+    assert custom.fitted(6, 3, 4).data.bodies == 4
     with pytest.raises(InputError, match="mask_ratio that hides a token"):
         tiny.config({**changes, "model.encoder.joints": 0, "objective.mask_ratio": 0.1}).fitted(
-            1, 3
+            1, 3, 1
         )
 
 

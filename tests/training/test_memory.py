@@ -3,9 +3,9 @@
 import jax
 import pytest
 import tiny
-from igm_jax.parallel import make_mesh
 
 from igm_jax.errors import InputError
+from igm_jax.parallel import make_mesh
 from igm_jax.training import memory
 from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
 
