@@ -82,14 +82,19 @@ def classes(store: SkeletonStore) -> Rows:
 
 
 def parts(store: SkeletonStore) -> Rows:
-    """For each protocol of the data set the number of clips in its parts."""
+    """For each protocol of the data set the number of clips in its parts, and what to know of them.
+
+    An empty part is "-", and `remark` says why it is empty.
+    """
     rows = []
     for name in protocols.PROTOCOLS.get(store.dataset, {}):
         row: dict[str, Any] = {"protocol": name}
+        remark = ""
         for part in protocols.PARTS:
             try:
                 row[part] = len(protocols.split(store, name, part))
-            except InputError:  # a trial, or clips without what the protocol goes by
+            except InputError as error:  # a trial, or clips without what the protocol goes by
                 row[part] = "-"
-        rows.append(row)
+                remark = remark or str(error).removeprefix(f"{store.path}: ")
+        rows.append(row | {"remark": remark or protocols.note(store, name)})
     return rows

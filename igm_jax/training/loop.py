@@ -125,7 +125,8 @@ def _pretrain(
             ) as log,
             Stopping(program.mesh) as stopping,
         ):
-            log.say(headline(config, program, len(indices), start, most_bodies))
+            note = protocols.note(store, config.data.protocol)
+            log.say(headline(config, program, len(indices), start, most_bodies, note))
             return _Loop(
                 config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
             ).run(state, step_key, iterator, start, window)
