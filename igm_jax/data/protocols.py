@@ -171,6 +171,8 @@ def groups(
       None if nothing is known, or cannot be used: each group has a class that no other has, as in
       folders by class, or there is only one.
     """
+    if not len(positions):
+        return None
     label = store.clips["label"][positions]
     subject = store.clips["subject"][positions]
     known = [subject] if subject.all() else []
