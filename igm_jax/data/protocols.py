@@ -9,7 +9,8 @@ ever on two sides:
 Choices are made on `val`; `test` is looked at once.
 
 `val` is the last fifth (rounded up) of the training values that occur in the store, `fit` the
-others. If `fit` would lose a class by that, values are chosen by class as below, where they can be.
+others. If either would lack a class by that, as with NTU RGB+D 120, where the last people perform
+only the classes from 61 on, the values are chosen by class as below, where that leaves more.
 
 The column `split` is filled by the publisher of the clips, and `val` is to be as far from `fit` as
 `test` is from `train`. So it is about the last fifth of each class in whole `groups`: clips of one
@@ -223,10 +224,21 @@ def _in_val(
         return _last_clips(label) if group is None else _last_groups(label, group)
     values, group = np.unique(store.clips[rule.column][train], return_inverse=True)
     in_val = group >= len(values) - -(-len(values) // 5)
-    if len(np.setdiff1d(label[in_val], label[~in_val])):
-        spared = _last_groups(label, group)
-        in_val = spared if spared.any() else in_val
+    everything = len(np.unique(label[label >= 0]))
+    if (
+        sum(_classes(label, in_val)) < 2 * everything
+        and (by_class := _last_groups(label, group)).any()
+    ):
+        in_val = max(in_val, by_class, key=lambda chosen: _classes(label, chosen))
     return in_val
+
+
+def _classes(
+    label: Int[np.ndarray, " clips"], in_val: Bool[np.ndarray, " clips"]
+) -> tuple[int, int]:
+    """How many classes `fit` has, and how many `val`."""
+    fit, val = (np.unique(label[side & (label >= 0)]) for side in (~in_val, in_val))
+    return len(fit), len(val)
 
 
 def _last_clips(label: Int[np.ndarray, " clips"]) -> Bool[np.ndarray, " clips"]:

@@ -286,6 +286,17 @@ def test_table_of_finished_runs(tmp_path):
     assert "test accuracy" in head and first["linear"] == "52.00 ± 1.41"
 
 
+def test_note_on_validation_stands_over_the_table(tmp_path):
+    jobs = plan(tmp_path)
+    for job in jobs:
+        finish(job)
+        saved = json.loads((job.folder / "knn.json").read_text())
+        saved["rows"][0]["note"] = "validation shares people with training"
+        (job.folder / "knn.json").write_text(json.dumps(saved))
+    text = comparison.table_text(jobs, comparison.summarize(jobs, "validation"), "validation")
+    assert text.splitlines()[1:3] == ["Note: validation shares people with training.", ""]
+
+
 def test_table_while_runs_are_missing(tmp_path):
     jobs = plan(tmp_path)
     _, rows = table(jobs)

@@ -244,6 +244,21 @@ def test_ntu120(write):
     assert values(store, "setup", "xset", "val") == [26, 28, 30, 32]
 
 
+def test_validation_of_ntu_120_has_all_classes(tmp_path):
+    """The last fifth of the people performs the classes from 61 on, and no other."""
+    every = list(samples(32))
+    table = np.zeros(len(every), clip_dtype(20))
+    table[["name", "setup", "camera", "subject"]] = every
+    table["label"] = [int(sample[0][17:]) - 1 for sample in every]
+    no_frames = np.zeros((0, 25, 3), np.float32)
+    store = SkeletonStore(tmp_path, no_frames, table, NTU25, (), {"dataset": "ntu120"})
+    assert values(store, "label", "xsub", "fit") == list(range(120))
+    assert values(store, "label", "xsub", "val") == list(range(120))
+    people = [values(store, "subject", "xsub", part) for part in ("fit", "val")]
+    assert not set(people[0]) & set(people[1])
+    assert 0.1 < len(split(store, "xsub", "val")) / len(split(store, "xsub", "train")) < 0.35
+
+
 def test_odd_subjects_train(write, tmp_path):
     for dataset in ("synthetic", "utd_mhad"):
         store = write(people(range(1, 9)), path=tmp_path / dataset, dataset=dataset)

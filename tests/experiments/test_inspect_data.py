@@ -79,4 +79,6 @@ def test_missing_joints_and_reasons(tmp_path):
     (row,) = summary.left_out(store)
     assert (row["left out"], row["such as"]) == (2, "b")
     assert summary.classes(store) == []
-    assert {row["train"] for row in summary.parts(store)} == {"-"}  # nobody is known
+    xsub, split = summary.parts(store)
+    assert xsub["train"] == split["train"] == "-"  # nobody is known
+    assert xsub["remark"].startswith("clip 'a' has no subject, protocol 'xsub' cuts by it")
