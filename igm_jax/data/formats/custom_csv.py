@@ -1,8 +1,9 @@
-"""A clip of one's own as a table: a row a frame, V · C columns, joint 0's x, y (and z), joint 1's x, …
+"""A clip of one's own as a table: a row a frame, V · C columns.
 
-The first row may name the columns. A column whose name ends in score, c, conf, confidence,
-likelihood or visibility holds the scores of a joint, wherever it stands; there is one for each
-joint, in the order of the joints, or none. An empty cell is a missing value.
+They are joint 0's x, y (and z), joint 1's x, and so on. The first row may name the columns. A
+column whose name ends in _c, _conf, score, confidence, likelihood or visibility holds the scores of
+a joint, wherever it stands; there is one for each joint, in the order of the joints, or none. An
+empty cell is a missing value.
 """
 
 import csv
@@ -16,7 +17,8 @@ from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout
 
 _SCORE = re.compile(
-    r"(?:(.*)[\s_.:-])?(?:score|c|conf|confidence|likelihood|visibility)[\s_.:-]?\d*", re.ASCII
+    r"(?:(.*)[\s_.:-](?:c|conf)|(?:(.*)[\s_.:-])?(?:score|confidence|likelihood|visibility)\d*)",
+    re.ASCII,
 )
 
 
@@ -31,29 +33,26 @@ def read(
     joints = layout.num_joints
     header, table = _rows(content)
     columns = table.shape[1]
-    of_scores = [i for i, cell in enumerate(header) if _SCORE.fullmatch(cell)]
-    scores = None
+    scores, of_scores = None, [i for i, cell in header.items() if _SCORE.fullmatch(cell)]
     if of_scores:
         if len(of_scores) != joints:
-            raise InputError(
-                f"has {len(of_scores)} columns of scores: {joints} joints need {joints}"
-            )
-        _check_scores([header[i] for i in of_scores], layout)
+            raise InputError(f"has {len(of_scores)} columns of scores, but {joints} joints")
         scores = table[None, :, of_scores]
         table = np.delete(table, of_scores, axis=1)
-        header = [cell for i, cell in enumerate(header) if i not in of_scores]
+        _check_order({i: _scored(header.pop(i)) for i in of_scores}, list(layout.joints))
     if table.shape[1] not in (2 * joints, 3 * joints):
         raise InputError(
             f"has {columns} columns: {joints} joints need {2 * joints} or {3 * joints}"
             + (f", and {joints} of scores, which a header names" if not of_scores else "")
         )
-    _check_header(header, layout)
+    for axes in ("xy", "xyz"):
+        _check_order(header, [f"{joint}_{axis}" for joint in layout.joints for axis in axes])
     return table.reshape(len(table), joints, table.shape[1] // joints), scores
 
 
-def _rows(content: bytes) -> tuple[list[str], Float64[np.ndarray, "T columns"]]:
-    """The names of the columns in lower case, [] if there are none, and the numbers."""
-    header, columns, rows = [], 0, []
+def _rows(content: bytes) -> tuple[dict[int, str], Float64[np.ndarray, "T columns"]]:
+    """The names of the columns in lower case by their places, if there are any; the numbers."""
+    header, columns, rows = {}, 0, []
     try:
         lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         for cells in lines:
@@ -65,10 +64,10 @@ def _rows(content: bytes) -> tuple[list[str], Float64[np.ndarray, "T columns"]]:
                     f"line {lines.line_num} has {len(cells)} columns, the first has {columns}"
                 )
             numbers = [_number(cell) for cell in cells]
-            if first and any(map(str.strip, cells)) and not any(map(_is_finite, numbers)):
-                if None in numbers:
-                    header = [cell.strip().lower() for cell in cells]
-                    continue
+            named = first and None in numbers and all(n is None or np.isnan(n) for n in numbers)
+            if named:
+                header = {i: cell.strip().lower() for i, cell in enumerate(cells)}
+                continue
             if None in numbers:
                 at = numbers.index(None)
                 raise InputError(
@@ -88,23 +87,17 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _is_finite(number: float | None) -> bool:
-    return number is not None and bool(np.isfinite(number))
+def _scored(name: str) -> str:
+    """The joint that a column of scores names, if it does."""
+    match = _SCORE.fullmatch(name)
+    return match[1] or match[2] or ""
 
 
-def _check_scores(names: list[str], layout: Layout) -> None:
-    """Raises if the scores name the joints in an order that is not theirs."""
-    found = [_SCORE.fullmatch(name)[1] for name in names]
-    _check_order(found, [joint.lower() for joint in layout.joints])
-
-
-def _check_header(found: list[str], layout: Layout) -> None:
+def _check_order(columns: dict[int, str], expected: list[str]) -> None:
     """Any header will do, but for one that names the joints in an order that is not theirs."""
-    for axes in ("xy", "xyz"):
-        _check_order(found, [f"{joint}_{axis}".lower() for joint in layout.joints for axis in axes])
-
-
-def _check_order(found: list[str | None], expected: list[str]) -> None:
-    if set(found) == set(expected) and found != expected:
-        at = next(i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1])
-        raise InputError(f"column {at + 1} is {found[at]!r} where layout.json has {expected[at]!r}")
+    expected = [name.lower() for name in expected]
+    if sorted(columns.values()) != sorted(expected):
+        return
+    for (column, name), right in zip(columns.items(), expected):
+        if name != right:
+            raise InputError(f"column {column + 1} is {name!r} where layout.json has {right!r}")

@@ -4,9 +4,10 @@
                              in metres; zeros behind the clip's end and where a body is absent
     y_train.npy, y_test.npy  [N, K], one-hot
 
-Frames that show nobody are dropped, missing joints are filled in (`gaps`), a body that is lost for a while stays as last seen, and a
-second body that is absent, or a copy of the first (as the pipelines of NTU RGB+D 120 fill it), is
-absent here. The arrays do not say who acts or which camera looks, so the cut is that of the file.
+Frames that show nobody are dropped, missing joints are filled in (`gaps`), and a body that is lost
+for a while stays as last seen. A second body that is absent, or a copy of the first (as the
+pipelines of NTU RGB+D 120 fill it), is absent here. The arrays do not say who acts or which camera
+looks, so the cut is that of the file.
 
 The x are several gigabytes and stay in the file: they are read as a stream, a clip at a time.
 
@@ -96,8 +97,8 @@ def read(source: str | pathlib.Path) -> RawData:
     # One process reads: a compressed array is a stream, and each of several processes would unpack
     # all of it. What is left to do for a clip is a copy of its frames.
     return RawData(
-        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names, gaps.DEFAULT.cleaning,
-        parallel=False,
+        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names,
+        gaps.DEFAULT.cleaning, parallel=False,
     )  # fmt: skip
 
 

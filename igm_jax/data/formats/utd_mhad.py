@@ -4,8 +4,9 @@
 action, subject and trial of its name. The store has no column for the trial: it stays in the clip's
 name, `aA_sS_tT`. One sensor recorded everything, so the camera is 1.
 
-Joints and coordinates are kept as they are, and joints that are missing are filled in. The joints are those of NW-UCLA in another order. The
-axes are the same: y points up, z away from the sensor, x to the right of a person who faces it.
+Coordinates are kept as they are; missing joints are filled in (`gaps`). The joints are those of
+NW-UCLA in another order. The axes are the same: y points up, z away from the sensor, x to the right
+of a person who faces it.
 That is right-handed and no mirror image: in the body frame (x to the person's right, y up,
 z = x × y) toes point to −z, as in NW-UCLA, "swipe left" moves the right hand to −x, and
 "draw circle (clockwise)" is clockwise for who draws it.
