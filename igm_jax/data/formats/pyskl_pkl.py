@@ -211,7 +211,10 @@ def _read_clip(
     if frames is None:
         return BadClip(part.name, "has no keypoint array [M, T, V, C] of real numbers")
     if frames.shape[2:] != joints:
-        return BadClip(part.name, f"keypoint has shape {list(frames.shape)}, not [M, T, *{joints}]")
+        return BadClip(
+            part.name,
+            f"keypoint has shape {list(frames.shape)}, not [M, T, {joints[0]}, {joints[1]}]",
+        )
     length = annotation.get("total_frames", frames.shape[1])
     if length != frames.shape[1]:
         return BadClip(part.name, f"keypoint has {frames.shape[1]} frames, not total_frames")

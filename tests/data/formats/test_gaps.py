@@ -75,7 +75,7 @@ def test_gaps_are_filled_linearly_in_time(mark, seed):
         marked[0, missing, 1] = np.nan
     else:
         marked[0, missing] = {"nan": np.nan, "zero": 0, "value": -1}[mark]
-        rules = {"value": -1} if mark == "value" else {}
+        rules = {"value": -1.0} if mark == "value" else {}
     clip = filled(marked, scores, **rules)
     np.testing.assert_allclose(clip.frames[0], expected, atol=1e-5)
     assert sum(clip.filled) == count > 0
@@ -134,7 +134,7 @@ def test_nobody_and_nothing(shape, told):
 
 @pytest.mark.parametrize("score", [-1.0, np.nan, np.inf])
 def test_scores_that_cannot_be_asked_for(score):
-    with pytest.raises(InputError, match="min_score .*: give a number from 0"):
+    with pytest.raises(InputError, match=r"min_score .*: give a number from 0"):
         gaps.Rules(score)
 
 

@@ -231,7 +231,7 @@ def test_joints_of_low_score_are_filled(tmp_path):
     (clip,) = pyskl_pkl.read(path, min_score=0.3)
     np.testing.assert_allclose(clip.frames, expected, rtol=1e-6)
     assert clip.filled == tuple(int(j in (2, 5)) for j in range(17))
-    fingerprints = {pyskl_pkl.read(path, min_score=s).fingerprint() for s in (0, 0.2, 0.3)}
+    fingerprints = {pyskl_pkl.read(path, min_score=s).fingerprint() for s in (0.0, 0.2, 0.3)}
     assert len(fingerprints) == 3  # so a killed run with another threshold is not taken up
 
 
