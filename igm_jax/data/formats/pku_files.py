@@ -14,7 +14,8 @@ _CAMERAS = "LMR"
 TRAIN_CAMERAS = (2, 3)  # M and R
 _TRAIN, _TEST = 1, 2
 _HEAD = 4096  # bytes that tell labels from skeletons
-_NUMBERS = re.compile(rb"[\d\s,.+\-einfaEINFA]*[\d,][\d\s,.+\-einfaEINFA]*")
+_NUMBERS = re.compile(rb"[\d\s,.+\-einfaEINFA]+")
+_FEW = 10  # numbers in a line, which no skeleton has
 _LABELS, _SKELETONS = "label", "skeleton"
 
 
@@ -91,12 +92,15 @@ def _kinds(paths: list[pathlib.Path]) -> dict[pathlib.Path, str]:
 
 
 def _kind(path: pathlib.Path) -> str | None:
-    """What the beginning of a file tells, None if it holds anything but numbers."""
+    """What the first line of a file tells: a row of labels or of many numbers, else None."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if not _NUMBERS.fullmatch(head.removeprefix(codecs.BOM_UTF8)):
+        head = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).strip()
+    if not _NUMBERS.fullmatch(head):
         return None
-    return _LABELS if b"," in head else _SKELETONS
+    line = head.splitlines()[0]
+    if line.count(b",") == 3:
+        return _LABELS
+    return _SKELETONS if b"," not in head and len(line.split()) > _FEW else None
 
 
 def _read_splits(paths: list[pathlib.Path]) -> dict[str, int]:

@@ -116,7 +116,7 @@ def _resume(journal: IO[str], files: StoreFiles, header: dict[str, Any]) -> int:
         records = [tuple(clip) for commit in commits for clip in commit["clips"]]
         skipped = [BadClip(*bad) for commit in commits for bad in commit["skipped"]]
         channels = commits[-1]["channels"] if commits else None
-        filled = commits[-1]["filled"] if commits else None
+        filled = commits[-1].get("filled") if commits else None
         if files.restore(records, skipped, channels, filled):
             journal.truncate(len(complete.encode()) + 1)
             return commits[-1]["parts"] if commits else 0

@@ -218,8 +218,8 @@ def _read_clip(
     length = annotation.get("total_frames", frames.shape[1])
     if length != frames.shape[1]:
         return BadClip(part.name, f"keypoint has {frames.shape[1]} frames, not total_frames")
-    scores = _numbers(annotation, "keypoint_score", 3)
     scored = frames.size and annotation.get("keypoint_score") is not None
+    scores = _numbers(annotation, "keypoint_score", 3) if scored else None
     if scored and (scores is None or scores.shape != frames.shape[:3]):
         return BadClip(part.name, f"keypoint_score is no array {list(frames.shape[:3])} of numbers")
     frames = frames.astype(np.float64) if frames.dtype.kind in "iu" else frames

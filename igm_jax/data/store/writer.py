@@ -188,7 +188,11 @@ class StoreFiles:
             return f"label {label} is outside the {num_classes} class names (-1 is unknown)"
         if not all(0 <= number < 2**31 for number in identity):
             return f"subject, camera, setup, split {identity} are not all 0 (unknown) or positive"
-        return self._fault_of_frames(clip.frames)
+        if fault := self._fault_of_frames(clip.frames):
+            return fault
+        if len(clip.filled) not in (0, self._layout.num_joints):
+            return f"filled counts {len(clip.filled)} joints, not {self._layout.num_joints}"
+        return None
 
     def _fault_of_frames(self, frames: np.ndarray) -> str | None:
         if frames.ndim != 4 or not np.issubdtype(frames.dtype, np.floating):

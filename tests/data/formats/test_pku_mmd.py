@@ -201,10 +201,11 @@ DAMAGED_FILES = {
 @pytest.mark.parametrize("kind", ["Skeleton", "Label"])
 def test_damaged_file_costs_its_recording_alone(kind, content, six):
     root, _ = six
-    (root / kind / "0002-M.txt").write_bytes(content)
+    (file,) = (path for path in root.rglob("0002-M.txt") if path.parent.name == kind)
+    file.write_bytes(content)
     clips = list(pku_mmd.read(root))
     (bad,) = (clip for clip in clips if isinstance(clip, BadClip))
-    assert bad.name == "0002-M" and bad.reason.startswith(f"{kind}/0002-M.txt ")
+    assert bad.name in ("0002-M", "0002-M_001") and bad.reason.startswith(f"{kind}/0002-M.txt")
     assert bad.reason.isprintable() and len(bad.reason) < 200
     assert len(clips) == 11
 
