@@ -109,7 +109,8 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 def variant(store: SkeletonStore) -> str:
     """What to put behind the config so that its protocol is one that can cut the store."""
     rows = summary.parts(store)
-    usable = [row["protocol"] for row in rows if row["train"] != "-"]
+    needed = ("train", "fit", "val")  # of a run
+    usable = [row["protocol"] for row in rows if "-" not in (row[part] for part in needed)]
     return f":{usable[0]}" if usable and usable[0] != rows[0]["protocol"] else ""
 
 

@@ -1,7 +1,6 @@
 """Evaluation protocols as data: which people, cameras or setups are trained on, which are tested.
 
-A protocol cuts a store twice, both times by the same column, so that no subject (camera, setup) is
-ever on two sides:
+A protocol cuts a store twice, and no subject (camera, setup) that it goes by is on two sides:
 
     train | test    the published cut: report numbers of models trained on "train", tested on "test"
     fit   | val     "train" cut again: choose everything (learning rates, epochs, ideas) on these
@@ -16,7 +15,8 @@ The column `split` is filled by the publisher of the clips, and `val` is to be a
 `test` is from `train`. So it is about the last fifth of each class in whole `groups`: clips of one
 person, of one recording or of one folder stay together, and each class keeps a group in `fit`.
 Where nothing says who is in a clip, it is the last fifth of each class in the order of the store.
-Published files are sorted by setup and person, so that few people are cut; `note` tells it still.
+Published files are sorted by setup, camera and person, so that few performances are seen on both
+sides, but people are; `note` says so.
 """
 
 import dataclasses
