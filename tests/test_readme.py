@@ -1,4 +1,4 @@
-"""Code in README and docs runs as it is written, commands in smoke variants; links lead somewhere."""
+"""Code in README and docs runs as written, commands in smoke variants; links lead somewhere."""
 
 import os
 import pathlib
