@@ -16,9 +16,10 @@ from igm_jax.inputs import Inputs
 from igm_jax.training import checkpoint, distributed, memory
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
-from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
+from igm_jax.training.mapping import to_mapping
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState

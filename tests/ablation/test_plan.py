@@ -18,7 +18,8 @@ from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table as comparison
 from igm_jax.ablation import workers as processes
 from igm_jax.errors import InputError
-from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 ROWS = {"first": {}, "second row": {"objective.mask_ratio": 0.25}}
 
