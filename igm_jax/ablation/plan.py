@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from igm_jax.errors import InputError
+from igm_jax.training import objectives
 from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
 from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 
