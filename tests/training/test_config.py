@@ -333,9 +333,7 @@ def test_keys_that_an_objective_ignores_are_refused_when_they_are_set():
     for name in OBJECTIVES:
         check_read(name, set_by_hand)
     check_read("igm", ["model.adapter.eta", "model.generator.depth", "objective.feature_weight"])
-    with pytest.raises(
-        InputError, match=r"ignores model\.adapter\.eta, objective\.f"
-    ):
+    with pytest.raises(InputError, match=r"ignores model\.adapter\.eta, objective\.f"):
         check_read("motion_prediction", ["objective.feature_weight", "model.adapter.eta"])
     with pytest.raises(InputError, match=r"ignores objective\.spectral_mu"):
         check_read("igm", ["objective.spectral_mu"])
