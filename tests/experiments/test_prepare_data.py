@@ -97,6 +97,8 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
         (("--dataset=nw_ucla",), ("--source is missing", "download")),
         (("--dataset=nw_ucla", "--source=/nowhere"), ("/nowhere: no such folder", "download")),
         (("--dataset=synthetic", "--source=x"), ("--source=x", "leave the flag out")),
+        (("--dataset=nw_ucla", "--source=x", "--min_score=0.5"), ("--min_score", "no scores")),
+        (("--dataset=custom", "--source=x", "--min_score=nan"), ("min_score nan", "from 0")),
         (("--dataset=synthetic", f"--out={__file__}/store"), (__file__,)),
     ],
 )

@@ -67,6 +67,7 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
       InputError: no such folder, no clip in it, or a layout.json, labels.csv or classes.txt that
         cannot be understood; names the file and the key or line.
     """
+    gaps.Rules(min_score)  # refuses what is no score before anything is looked for
     folder = pathlib.Path(source).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: {HOW_TO_GET}")
