@@ -202,12 +202,6 @@ class ExperimentConfig:
                 'absent bodies out: use "tokens", or data.bodies=1'
             )
         self._check_objective()
-        queue, batch = self.objective.queue_size, self.train.batch_size
-        if queue < batch or queue % batch:
-            raise InputError(
-                f"objective.queue_size={queue} is not a multiple of train.batch_size={batch}: use "
-                f"{max(1, queue // batch) * batch}"
-            )
 
     def fitted(self, joints: int, channels: int) -> "ExperimentConfig":
         """This with the joints and channels of the data where model.encoder says 0.
