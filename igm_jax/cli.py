@@ -1,6 +1,7 @@
 """What every command line does around its one call: flags, config, and errors in one line."""
 
 import difflib
+import io
 import logging as python_logging
 import pathlib
 import re
@@ -24,6 +25,7 @@ def run(main: Callable[[], None], argument: str | None = None) -> None:
     Anything else that goes wrong is a fault of the program and keeps its traceback.
     """
     app.define_help_flags()
+    _print_any_text()
     try:
         _parse(sys.argv, argument)
         _quiet_libraries()
@@ -31,6 +33,16 @@ def run(main: Callable[[], None], argument: str | None = None) -> None:
     except (InputError, DivergedError, OSError, flags.Error) as error:
         print(f"error: {_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _print_any_text() -> None:
+    """Prints `?` for a character that the terminal, or the file behind it, cannot show.
+
+    Class names may be in any script, and where the locale is "C" even a dash ends the program.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _quiet_libraries() -> None:

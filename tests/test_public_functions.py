@@ -19,7 +19,6 @@ import tiny
 
 from igm_jax import augment, diffusion, losses, masking, metrics, skeleton
 from igm_jax.errors import InputError
-from igm_jax.evaluation.linear_probe import linear_probe
 from igm_jax.inputs import Inputs
 from igm_jax.models import adapter, attention, encoder, layers
 from igm_jax.training.objectives import OBJECTIVES
@@ -363,13 +362,3 @@ def test_a_training_step_in_64_bit_mode(name):
     with jax.enable_x64(True):
         assert state_types(after=False) == narrow
         assert state_types(after=True) == narrow
-
-
-def test_a_probe_in_64_bit_mode():
-    features = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    with jax.enable_x64(True):
-        accuracy = jax.eval_shape(
-            functools.partial(linear_probe, num_classes=3, epochs=2, batch_size=4),
-            features, np.arange(12) % 3, features, np.arange(12) % 3, jnp.asarray([0.1, 1.0]),
-        )  # fmt: skip
-    assert accuracy.shape == (2, 2)

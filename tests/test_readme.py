@@ -9,8 +9,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-OWN_DATA = (ROOT / "docs" / "own_data.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 
 
 def blocks(language, text=README):
@@ -28,7 +28,9 @@ def commands_of(text):
 
 def run(arguments, cwd):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        arguments, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

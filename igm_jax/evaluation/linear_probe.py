@@ -53,9 +53,6 @@ def linear_probe(
     Returns:
       [L, epochs] accuracy on the test features after each epoch; the last column is the result.
     """
-    features, test_features, learning_rates = (
-        x.astype(jnp.float32) for x in (features, test_features, learning_rates)
-    )
     count, width = features.shape
     batch_size = min(batch_size, count)
     steps = count // batch_size
@@ -74,7 +71,7 @@ def linear_probe(
 
             grads = jax.grad(loss_fn)(state.params)
             updates, trace = momentum.update(grads, state.momentum)
-            scale = (rate * schedule(i)).astype(jnp.float32)
+            scale = rate * schedule(i)
             params = jax.tree.map(lambda p, u: p - scale * u, state.params, updates)
             # Running variances are unbiased, batch variances are not; so is PyTorch's.
             unbiased = variance * (batch_size / max(batch_size - 1, 1))
@@ -92,11 +89,10 @@ def linear_probe(
 
         k_init, k_epochs = jax.random.split(jax.random.key(seed))
         params = {
-            "kernel": 0.01 * jax.random.normal(k_init, (width, num_classes), jnp.float32),
-            "bias": jnp.zeros(num_classes, jnp.float32),
+            "kernel": 0.01 * jax.random.normal(k_init, (width, num_classes)),
+            "bias": jnp.zeros(num_classes),
         }
-        mean, variance = jnp.zeros(width, jnp.float32), jnp.ones(width, jnp.float32)
-        state = ProbeState(params, mean, variance, momentum.init(params))
+        state = ProbeState(params, jnp.zeros(width), jnp.ones(width), momentum.init(params))
         keys = jax.random.split(k_epochs, epochs)
         _, accuracy = jax.lax.scan(epoch, (state, jnp.zeros((), jnp.int32)), keys)
         return accuracy

@@ -72,7 +72,8 @@ class Processes:
             return None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as log:
+            # A path that is no UTF-8 stands in the log byte by byte.
+            with path.open("a", encoding="utf-8", errors="surrogateescape") as log:
                 self._lock(log)
                 if all(probe_rows(job, probe) for probe in PROBES):
                     return None  # done by whoever had the lock
@@ -82,7 +83,7 @@ class Processes:
                     code = self._call(script, flags, log)
                     # Pre-training that was asked to stop saves and ends well.
                     if code or last_step(job) is None:
-                        lines = path.read_text(errors="replace").split("\n")
+                        lines = path.read_text(errors="replace", encoding="utf-8").split("\n")
                         last = next((line for line in reversed(lines) if line.strip()), "")
                         return f"{script}.py ended with exit code {code} before its end: {last}"
         except OSError as error:

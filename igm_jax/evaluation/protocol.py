@@ -185,4 +185,4 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Writes a table as JSON into the run folder, with the step it belongs to."""
     content = {"step": run.step, "protocol": run.config.data.protocol, "rows": list(rows)}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
