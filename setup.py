@@ -6,16 +6,17 @@ import re
 from setuptools import find_packages, setup
 
 _ROOT = pathlib.Path(__file__).parent
-_INIT = (_ROOT / "igm_jax" / "__init__.py").read_text()
+_INIT = (_ROOT / "igm_jax" / "__init__.py").read_text(encoding="utf-8")
 
 setup(
     name="igm_jax",
     version=re.search(r'__version__ = "(.+?)"', _INIT)[1],
     description="Idempotent generative models for skeleton representation learning, in JAX",
-    long_description=(_ROOT / "README.md").read_text(),
+    long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["igm_jax", "igm_jax.*"]),
+    package_data={"igm_jax": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10,<0.13",
@@ -36,12 +37,12 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "viz": ["matplotlib", "pillow", "scikit-learn", "openTSNE", "tensorboardX"],
-        "export": ["flatbuffers"],
+        "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
         "bench": ["torch>=2.6"],  # benchmarks/: the step in PyTorch, that ours is measured against
         "test": [
             "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
-            "matplotlib", "pillow", "ruff==0.17.*",
+             "matplotlib", "pillow", "ruff==0.17.*",
+            "setuptools>=77",  # a test builds the wheel
         ],
     },
 )  # fmt: skip

@@ -189,7 +189,7 @@ def main() -> None:
             "machine": machine.facts(),
             "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
         }
-        pathlib.Path(_JSON.value).write_text(json.dumps(content, indent=1) + "\n")
+        pathlib.Path(_JSON.value).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     broken = [row.what for row in rows if row.portable and row.holds is False]
     if _CHECK.value and broken:
         raise InputError(f"broken: {'; '.join(broken)}")

@@ -75,7 +75,9 @@ def main() -> None:
         )
     if _OUT.value:
         everything = {"machine": machine.facts(), "base": BASE, "results": results}
-        pathlib.Path(_OUT.value).write_text(json.dumps(everything, indent=1) + "\n")
+        pathlib.Path(_OUT.value).write_text(
+            json.dumps(everything, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -90,5 +90,5 @@ def hollow(folder: pathlib.Path, count: int) -> pathlib.Path:
         "units": "metres", "cleaning": [], "source": "nothing", "sha256": {},
         "counts": {"clips": count, "rows": rows}, "skipped": {"count": 0, "clips": []},
     }  # fmt: skip
-    (path / store_files.META).write_text(json.dumps(meta))
+    (path / store_files.META).write_text(json.dumps(meta), encoding="utf-8")
     return path

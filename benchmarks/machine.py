@@ -13,7 +13,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch")
 def facts() -> dict[str, Any]:
     """Hardware and versions, as plain JSON types."""
     info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
     flags = next((x.partition(":")[2].split() for x in lines if x.startswith("flags")), [])
     installed = {x.metadata["Name"] for x in importlib.metadata.distributions()}

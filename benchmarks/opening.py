@@ -24,7 +24,11 @@ BATCH, WINDOWS = 128, 5
 
 def account(file: str, key: str) -> int:
     """A number that Linux keeps of this process, in its unit."""
-    return int(re.search(rf"{key}:\s*(\d+)", pathlib.Path(f"/proc/self/{file}").read_text())[1])
+    return int(
+        re.search(
+            rf"{key}:\s*(\d+)", pathlib.Path(f"/proc/self/{file}").read_text(encoding="utf-8")
+        )[1]
+    )
 
 
 def memory() -> dict[str, float]:

@@ -27,7 +27,7 @@ def main() -> None:
     """Prints a table for each size."""
     measured = {}
     if _MEASURED.value:
-        results = json.loads(pathlib.Path(_MEASURED.value).read_text())["results"]
+        results = json.loads(pathlib.Path(_MEASURED.value).read_text(encoding="utf-8"))["results"]
         measured = {(r["size"], r["batch"], r["dtype"]): r["ours"]["ms_per_step"] for r in results}
     for name in _SIZES.value:
         config = sizes.size(name, batch=_BATCH.value, dtype=_DTYPE.value, on_cpu=False)

@@ -77,11 +77,9 @@ def size(
         raise InputError(f"size {name!r} is unknown{nearest(name, SIZES)}: choose from {known}")
     config = SIZES[name]
     batch = batch or (CPU_BATCH.get(name) if on_cpu else None) or config.train.batch_size
-    queue = max(1, config.objective.queue_size // batch) * batch
     return dataclasses.replace(
         config,
         model=with_dtype(config.model, dtype),
-        objective=dataclasses.replace(config.objective, queue_size=queue),
         train=dataclasses.replace(config.train, batch_size=batch),
     )
 

@@ -72,7 +72,7 @@ def soak(kills: int, out: pathlib.Path, seed: int = 0) -> list[str]:
     for kill in range(kills):
         before = _last_step(killed)
         begin = time.monotonic()
-        with (out / f"killed.{kill}.log").open("w") as log:
+        with (out / f"killed.{kill}.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 _command("pretrain.py", *settings, f"--run={killed}"), stderr=log
             )
@@ -120,7 +120,7 @@ def _compare(a: pathlib.Path, b: pathlib.Path) -> None:
     logs = [
         [
             {k: v for k, v in json.loads(line).items() if k != "clips_per_second"}
-            for line in (folder / "metrics.jsonl").read_text().splitlines()
+            for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ]
         for folder in (a, b)
     ]
@@ -140,7 +140,9 @@ def _command(script: str, *arguments: str) -> list[str]:
 
 
 def _call(script: str, *arguments: str) -> None:
-    result = subprocess.run(_command(script, *arguments), capture_output=True, text=True)
+    result = subprocess.run(
+        _command(script, *arguments), capture_output=True, encoding="utf-8", errors="replace"
+    )
     if result.returncode:
         raise Failure(f"{script} ended with {result.returncode}: {result.stderr[-2000:]}")
 
@@ -151,12 +153,12 @@ def _wait(process: subprocess.Popen, log: pathlib.Path) -> int:
         if (step := _resumed(log)) is not None:
             return step
         time.sleep(0.005)
-    raise Failure(f"it ended before its first step: {log.read_text()[-2000:]}")
+    raise Failure(f"it ended before its first step: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 def _resumed(log: pathlib.Path) -> int | None:
     """The step that the first line of a run names; None as long as it is not there."""
-    text = log.read_text()
+    text = log.read_text(encoding="utf-8")
     match = re.search(r"; (?:resumed after step ([\d,]+)|compiling …)\n", text)
     return match and int((match[1] or "0").replace(",", ""))
 
@@ -164,7 +166,7 @@ def _resumed(log: pathlib.Path) -> int | None:
 def _last_step(run_folder: pathlib.Path) -> int:
     """The newest step in the log."""
     path = run_folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return max((json.loads(x)["step"] for x in lines if x.endswith("\n")), default=0)
 
 

@@ -154,7 +154,9 @@ def main() -> None:
         configs = [sizes.size(name, **options) for name in _SIZES.value]
     if _AGAINST.value and not importlib.util.find_spec("torch"):
         raise InputError("--against=torch needs PyTorch: pip install -e '.[bench]'")
-    before = json.loads(pathlib.Path(_CHECK.value).read_text()) if _CHECK.value else None
+    before = (
+        json.loads(pathlib.Path(_CHECK.value).read_text(encoding="utf-8")) if _CHECK.value else None
+    )
     results = []
     print(report.HEAD, flush=True)
     for config in configs:
@@ -162,7 +164,9 @@ def main() -> None:
         print(report.row(results[-1]), flush=True)
     if _OUT.value:
         everything = {"machine": machine.facts(), "results": results}
-        pathlib.Path(_OUT.value).write_text(json.dumps(everything, indent=1) + "\n")
+        pathlib.Path(_OUT.value).write_text(
+            json.dumps(everything, indent=1) + "\n", encoding="utf-8"
+        )
     if before:
         lost = report.fallen(results, before["results"], _MARGIN.value)
         if lost:

@@ -32,7 +32,7 @@ class Worker:
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         self.name, self.ready = module, self._ask(job)
 
@@ -69,7 +69,7 @@ Prepared = tuple[dict[str, Any], Callable[[], float], Callable[[], int]]
 
 def serve(prepare: Callable[[dict[str, Any]], Prepared]) -> None:
     """The worker's side; `prepare` makes of the job what it serves."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
 
     def answer(message: dict[str, Any]) -> None:
@@ -141,5 +141,5 @@ def _peak_resident_bytes() -> int:
     status = pathlib.Path("/proc/self/status")
     if not status.exists():
         return 0
-    (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+    (line,) = (x for x in status.read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

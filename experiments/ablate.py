@@ -104,7 +104,7 @@ def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, value in (("table.md", text), ("table.json", json.dumps(content, indent=1) + "\n")):
-        (out / f".{name}.writing").write_text(value)
+        (out / f".{name}.writing").write_text(value, encoding="utf-8")
         os.replace(out / f".{name}.writing", out / name)
     return text
 

@@ -1,31 +1,59 @@
 """IGM: idempotent generative models for skeleton representation learning, in functional JAX.
 
-`losses`, `diffusion`, `metrics`, `augment` and `skeleton` are pure functions that know nothing of
-models, data or training; `load_encoder` uses a finished run.
+`losses`, `diffusion`, `metrics`, `augment`, `masking` and `skeleton` are pure functions that know
+nothing of models, data or training; `load_encoder` uses a finished run. A module is imported when
+it is first used: those who want a loss do not wait for Orbax and grain.
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from igm_jax import augment, diffusion, losses, metrics, skeleton
 from igm_jax.errors import DivergedError, InputError
+
+if TYPE_CHECKING:  # the same names for type checkers, which do not call `__getattr__`
+    from igm_jax import (
+        augment,
+        data,
+        diffusion,
+        losses,
+        masking,
+        metrics,
+        models,
+        skeleton,
+    )
+    from igm_jax.evaluation.run import LoadedEncoder, load_encoder
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DivergedError",
     "InputError",
+    "LoadedEncoder",
     "augment",
+    "data",
     "diffusion",
     "load_encoder",
     "losses",
+    "masking",
     "metrics",
+    "models",
     "skeleton",
 ]
 
+_MODULES = (
+    "augment", "data", "diffusion", "drawing", "errors", "evaluation", "inputs", "losses",
+    "masking", "metrics", "models", "parallel", "skeleton", "training",
+)  # fmt: skip
+_NAMES = {"LoadedEncoder": "igm_jax.evaluation.run", "load_encoder": "igm_jax.evaluation.run"}
 
-def load_encoder(run_folder: Any, which: str | int = "last"):
-    """See `igm_jax.evaluation.run.load_encoder`."""
-    # Imported here: the pure modules must not cost the import of Orbax and grain.
-    from igm_jax.evaluation.run import load_encoder as load
 
-    return load(run_folder, which)
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"igm_jax.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'igm_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_NAMES})

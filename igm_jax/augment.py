@@ -3,7 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int, Key
+
+from igm_jax.arguments import check_floating
+
+Array = jax.Array | np.ndarray
 
 
 def crop_resize(
@@ -11,7 +15,7 @@ def crop_resize(
     start: Float[Array, "*batch"] | Int[Array, "*batch"],
     length: Float[Array, "*batch"] | Int[Array, "*batch"],
     num_frames: int,
-) -> Float[Array, "*batch num_frames V C"]:
+) -> Float[jax.Array, "*batch num_frames V C"]:
     """Linear resize of frames `start … start + length − 1` to `num_frames` frames.
 
     Sample i lies at start + (i + ½) · length / num_frames − ½ (half-pixel centres, as image
@@ -24,23 +28,24 @@ def crop_resize(
       num_frames: frames of the result.
 
     Returns:
-      [..., num_frames, V, C].
+      [..., num_frames, V, C], of the dtype of the clip.
     """
+    clip, wide = _wide(clip)
     start, length = jnp.asarray(start)[..., None], jnp.asarray(length)[..., None]
-    steps = (jnp.arange(num_frames, dtype=clip.dtype) + 0.5) / num_frames
+    steps = (jnp.arange(num_frames, dtype=wide.dtype) + 0.5) / num_frames
     steps = steps.reshape((1,) * (start.ndim - 1) + (-1,))
     position = start + jnp.clip(steps * length - 0.5, 0, length - 1)
     before = jnp.floor(position).astype(jnp.int32)
     after = jnp.minimum(before + 1, start + length - 1).astype(jnp.int32)
-    weight = (position - before)[..., None, None].astype(clip.dtype)
+    weight = (position - before)[..., None, None].astype(wide.dtype)
 
     def frames(index):
-        return jnp.take_along_axis(clip, index[..., None, None], axis=-3)
+        return jnp.take_along_axis(wide, index[..., None, None], axis=-3)
 
-    return frames(before) * (1 - weight) + frames(after) * weight
+    return (frames(before) * (1 - weight) + frames(after) * weight).astype(clip.dtype)
 
 
-def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
+def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[jax.Array, "*batch 3 3"]:
     """R_z R_y R_x for angles about the x, y and z axes, in radians."""
     (cx, cy, cz), (sx, sy, sz) = (jnp.unstack(f(angles), axis=-1) for f in (jnp.cos, jnp.sin))
     rows = [
@@ -52,8 +57,8 @@ def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 
 
 
 def random_rotation(
-    key: Key[Array, ""], clip: Float[Array, "B M T V C"], max_angles: tuple[float, float, float]
-) -> Float[Array, "B M T V C"]:
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], max_angles: tuple[float, float, float]
+) -> Float[jax.Array, "B M T V C"]:
     """Turns each clip, all bodies and frames alike, by one random rotation about the origin.
 
     Args:
@@ -61,19 +66,19 @@ def random_rotation(
       clip: [B, M, T, V, C] with C = 3, or C = 2, where only the rotation about z exists.
       max_angles: each angle is uniform in ± this many radians about x, y (up) and z.
     """
+    clip, wide = _wide(clip)
     channels = clip.shape[-1]
-    limit = jnp.asarray(max_angles, clip.dtype)
+    limit = jnp.asarray(max_angles, wide.dtype)
     if channels == 2:
-        limit = limit * jnp.array([0, 0, 1], clip.dtype)
-    angles = jax.random.uniform(key, (clip.shape[0], 3), clip.dtype, -1.0, 1.0) * limit[None]
+        limit = limit * jnp.array([0, 0, 1], wide.dtype)
+    angles = jax.random.uniform(key, (clip.shape[0], 3), wide.dtype, -1.0, 1.0) * limit[None]
     rotation = rotation_matrix(angles)[:, :channels, :channels]
-    # Metres: the default precision of GPU and TPU would add an error of the size of the noise.
-    return jnp.einsum("bij,bmtvj->bmtvi", rotation, clip, precision=jax.lax.Precision.HIGHEST)
+    return _turned(rotation, wide).astype(clip.dtype)
 
 
 def random_shear(
-    key: Key[Array, ""], clip: Float[Array, "B M T V C"], amplitude: float
-) -> Float[Array, "B M T V C"]:
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], amplitude: float
+) -> Float[jax.Array, "B M T V C"]:
     """Shears each clip, all bodies and frames alike: x ← (I + S) x, the diagonal of S zero.
 
     Args:
@@ -85,20 +90,20 @@ def random_shear(
       Rao et al., Augmented Skeleton Based Contrastive Action Learning (2021), which SkeletonCLR and
       AimCLR follow with an amplitude of 0.5.
     """
+    clip, wide = _wide(clip)
     channels = clip.shape[-1]
     shape = (clip.shape[0], channels, channels)
-    off_diagonal = 1 - jnp.eye(channels, dtype=clip.dtype)[None]
-    shear = jax.random.uniform(key, shape, clip.dtype, -amplitude, amplitude) * off_diagonal
-    moved = jnp.einsum("bij,bmtvj->bmtvi", shear, clip, precision=jax.lax.Precision.HIGHEST)
-    return clip + moved
+    off_diagonal = 1 - jnp.eye(channels, dtype=wide.dtype)[None]
+    shear = jax.random.uniform(key, shape, wide.dtype, -amplitude, amplitude) * off_diagonal
+    return (wide + _turned(shear, wide)).astype(clip.dtype)
 
 
 def random_mirror(
-    key: Key[Array, ""],
+    key: Key[jax.Array, ""],
     clip: Float[Array, "B M T V C"],
     pairs: tuple[tuple[int, int], ...],
     probability: float,
-) -> Float[Array, "B M T V C"]:
+) -> Float[jax.Array, "B M T V C"]:
     """Mirrors some of the clips, all bodies and frames alike: x → −x, left and right exchanged.
 
     Args:
@@ -107,9 +112,25 @@ def random_mirror(
       pairs: (left, right) joints; the others keep their place.
       probability: of each clip to be mirrored.
     """
+    clip = jnp.asarray(clip)
     partner = np.arange(clip.shape[-2])
     for left, right in pairs:
         partner[left], partner[right] = right, left
     sign = jnp.where(jnp.arange(clip.shape[-1]) == 0, -1, 1).astype(clip.dtype)
+    probability = jnp.asarray(probability, jnp.float32)  # draws alike in 64-bit mode
     chosen = jax.random.bernoulli(key, probability, (clip.shape[0], 1, 1, 1, 1))
     return jnp.where(chosen, clip[..., partner, :] * sign.reshape(1, 1, 1, 1, -1), clip)
+
+
+def _wide(clip: Float[Array, "..."]) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:
+    """The clip, and the clip in float32 at least: half precision cannot tell 300 frames apart."""
+    check_floating(clip=clip)
+    clip = jnp.asarray(clip)
+    return clip, clip.astype(jnp.promote_types(clip.dtype, jnp.float32))
+
+
+def _turned(
+    matrix: Float[Array, "B C C"], clip: Float[Array, "B M T V C"]
+) -> Float[jax.Array, "B M T V C"]:
+    # Metres: the default precision of GPU and TPU would add an error of the size of the noise.
+    return jnp.einsum("bij,bmtvj->bmtvi", matrix, clip, precision=jax.lax.Precision.HIGHEST)

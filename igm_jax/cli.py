@@ -1,6 +1,7 @@
 """What every command line does around its one call: flags, config, and errors in one line."""
 
 import difflib
+import io
 import logging as python_logging
 import pathlib
 import re
@@ -25,6 +26,7 @@ def run(main: Callable[[], None], argument: str | None = None) -> None:
     Anything else that goes wrong is a fault of the program and keeps its traceback.
     """
     app.define_help_flags()
+    _print_any_text()
     try:
         _parse(sys.argv, argument)
         _quiet_libraries()
@@ -45,6 +47,16 @@ def _end(text: str) -> None:
 def exit_code(signal_name: str) -> int:
     """With what a command ends that was stopped by this signal and goes on when started again."""
     return STOPPED if signal_name == "SIGTERM" else 128 + signal.Signals[signal_name]
+
+
+def _print_any_text() -> None:
+    """Prints `?` for a character that the terminal, or the file behind it, cannot show.
+
+    Class names may be in any script, and where the locale is "C" even a dash ends the program.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _quiet_libraries() -> None:

@@ -10,14 +10,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Real
+from jaxtyping import Float, Int, Key, Real
 
+from igm_jax.arguments import check_floating, concrete
 from igm_jax.errors import InputError
+
+Array = jax.Array | np.ndarray
+Scalar = float | int | Float[Array, ""]
 
 SCHEDULES = ("linear", "cosine", "inverse_cosine")
 
 
-def alpha_bar(name: str, num_steps: int) -> Float[Array, " K"]:
+def alpha_bar(name: str, num_steps: int) -> Float[jax.Array, " K"]:
     """Share of signal ᾱ_t after each of K steps, clipped to [1e-4, 0.9999].
 
     Index t = 0 … K−1 stands for time τ = (t+1)/K: ᾱ_0 has seen one step of noise, ᾱ_{K−1} all.
@@ -61,100 +65,103 @@ def alpha_bar(name: str, num_steps: int) -> Float[Array, " K"]:
 
 def add_noise(
     alpha_bar: Float[Array, " K"],
-    x: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    noise: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    noise: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """x_t = √ᾱ_t x + √(1−ᾱ_t) ε.
 
     Args:
       alpha_bar: [K] schedule.
       x: [B, ...] clean.
-      t: [B] steps in 0 … K−1.
+      t: [B] steps in 0 … K−1. Steps of another shape are those of as many leading axes of x: a
+        scalar is the step of all of it.
       noise: [B, ...] ε.
 
     Returns:
-      [B, ...].
+      [B, ...], of the dtype that x and noise have together; computed in float32 at least.
 
     Raises:
-      InputError: shapes differ, or a concrete step is outside 0 … K−1.
+      InputError: shapes differ, x or noise is of integers, or a concrete step is outside 0 … K−1.
 
     >>> add_noise(jnp.array([0.64]), jnp.ones((1, 2)), jnp.array([0]), -jnp.ones((1, 2))).round(3)
     Array([[0.2, 0.2]], dtype=float32)
     """
-    signal, sigma = _rates(alpha_bar, t, x, noise)
-    return signal * x + sigma * noise
+    signal, sigma, x, noise, dtype = _at_step(alpha_bar, t, x, noise)
+    return (signal * x + sigma * noise).astype(dtype)
 
 
 def predict_clean(
     alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    predicted_noise: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x_t: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    predicted_noise: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """x̂ = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t, the inverse of `add_noise` for the true noise.
 
     Arguments as in `add_noise`. The division amplifies an error of the prediction, up to 100 times
     at ᾱ = 1e-4: clip the result to the range of the data if it feeds another network.
     """
-    signal, sigma = _rates(alpha_bar, t, x_t, predicted_noise)
-    return (x_t - sigma * predicted_noise) / signal
+    signal, sigma, x_t, predicted_noise, dtype = _at_step(alpha_bar, t, x_t, predicted_noise)
+    return ((x_t - sigma * predicted_noise) / signal).astype(dtype)
 
 
 def predict_noise(
     alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    clean: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x_t: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    clean: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """ε̂ = (x_t − √ᾱ_t x) / √(1−ᾱ_t), the noise that leads from `clean` to `x_t`."""
-    signal, sigma = _rates(alpha_bar, t, x_t, clean)
-    return (x_t - signal * clean) / sigma
+    signal, sigma, x_t, clean, dtype = _at_step(alpha_bar, t, x_t, clean)
+    return ((x_t - signal * clean) / sigma).astype(dtype)
 
 
 def velocity(
     alpha_bar: Float[Array, " K"],
-    x: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    noise: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    noise: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """Velocity √ᾱ_t ε − √(1−ᾱ_t) x, the prediction target of Salimans & Ho (ICLR 2022)."""
-    signal, sigma = _rates(alpha_bar, t, x, noise)
-    return signal * noise - sigma * x
+    signal, sigma, x, noise, dtype = _at_step(alpha_bar, t, x, noise)
+    return (signal * noise - sigma * x).astype(dtype)
 
 
 def clean_from_velocity(
     alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    velocity: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x_t: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    velocity: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """x̂ = √ᾱ_t x_t − √(1−ᾱ_t) v; no division, so no amplification."""
-    signal, sigma = _rates(alpha_bar, t, x_t, velocity)
-    return signal * x_t - sigma * velocity
+    signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
+    return (signal * x_t - sigma * velocity).astype(dtype)
 
 
 def noise_from_velocity(
     alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "B *example"],
-    t: Int[Array, " B"],
-    velocity: Float[Array, "B *example"],
-) -> Float[Array, "B *example"]:
+    x_t: Float[Array, "*shape"],
+    t: Int[Array, "*batch"],
+    velocity: Float[Array, "*shape"],
+) -> Float[jax.Array, "*shape"]:
     """ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
-    signal, sigma = _rates(alpha_bar, t, x_t, velocity)
-    return sigma * x_t + signal * velocity
+    signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
+    return (sigma * x_t + signal * velocity).astype(dtype)
 
 
 def ddim_sample(
-    denoise: Callable[[Float[Array, "B *example"], Int[Array, " B"]], Float[Array, "B *example"]],
+    denoise: Callable[
+        [Float[jax.Array, "B *example"], Int[jax.Array, " B"]], Float[jax.Array, "B *example"]
+    ],
     alpha_bar: Float[Array, " K"],
     x_T: Float[Array, "B *example"],
     *,
     num_steps: int,
-    eta: float = 0.0,
-    key: Key[Array, ""] | None = None,
-    clip: float | None = None,
-) -> Float[Array, "B *example"]:
+    eta: Scalar = 0.0,
+    key: Key[jax.Array, ""] | None = None,
+    clip: Scalar | None = None,
+) -> Float[jax.Array, "B *example"]:
     """Samples x_0 from x_T through `num_steps` evenly spaced steps of the schedule.
 
     eta = 0 is deterministic; eta = 1 over all K steps is ancestral DDPM sampling with the posterior
@@ -166,7 +173,7 @@ def ddim_sample(
       x_T: [B, ...] noise of unit variance, taken to be at step K−1.
       num_steps: in 1 … K.
       eta: share of fresh noise, in [0, 1].
-      key: random key; needed if eta > 0.
+      key: random key; needed if eta > 0, and where eta is traced.
       clip: if given, every prediction of x_0 is clipped to ±clip (and ε made to agree).
 
     Returns:
@@ -179,13 +186,17 @@ def ddim_sample(
     References:
       Song et al., DDIM (ICLR 2021).
     """
-    k = alpha_bar.shape[0]
+    check_floating(x_T=x_T)
+    x_T, alpha_bar = jnp.asarray(x_T), jnp.asarray(alpha_bar)
+    k, known_eta = alpha_bar.shape[0], concrete(eta)
     if not 1 <= num_steps <= k:
         raise InputError(f"num_steps={num_steps} is outside 1..{k}, the steps of the schedule")
-    if not 0 <= eta <= 1:
-        raise InputError(f"eta={eta} is outside 0..1")
-    if eta > 0 and key is None:
-        raise InputError(f"eta={eta} draws noise: give a random key, or eta=0")
+    if known_eta is not None and not 0 <= known_eta <= 1:
+        raise InputError(f"eta={known_eta} is outside 0..1")
+    random = known_eta is None or known_eta > 0
+    if random and key is None:
+        told = "a traced eta" if known_eta is None else f"eta={known_eta}"
+        raise InputError(f"{told} draws noise: give a random key, or eta=0")
     steps = np.linspace(k - 1, 0, num_steps).round().astype(np.int32)
     now = alpha_bar[steps]
     after = jnp.append(now[1:], 1.0)  # the last step goes to the clean sample itself
@@ -200,28 +211,29 @@ def ddim_sample(
             clean = jnp.clip(clean, -clip, clip)
             noise = (x - jnp.sqrt(now) * clean) / jnp.sqrt(1 - now)
         # after − now is exact for neighbours, 1 − now/after would not be.
-        fresh = eta**2 * (1 - after) / (1 - now) * (after - now) / after
-        x = jnp.sqrt(after) * clean + jnp.sqrt(jnp.maximum(1 - after - fresh, 0)) * noise
-        if eta > 0:
+        spread = jnp.sqrt((1 - after) / (1 - now) * (after - now) / after)
+        rest = 1 - after - (eta * spread) ** 2
+        x = jnp.sqrt(after) * clean + _sqrt(rest) * noise
+        if random:
             draw = jax.random.normal(jax.random.fold_in(key, t), x.shape, x.dtype)
-            x = x + jnp.sqrt(fresh) * draw
+            x = x + eta * spread * draw
         return x.astype(x_T.dtype), None
 
     return jax.lax.scan(body, x_T, (steps, now, after))[0]
 
 
 def time_embedding(
-    t: Real[Array, " B"], width: int, max_period: float = 10000.0
-) -> Float[Array, "B D"]:
+    t: Real[Array, "*batch"], width: int, max_period: float = 10000.0
+) -> Float[jax.Array, "*batch D"]:
     """Cosines, then sines, of t at frequencies from 1 down to nearly 1/max_period.
 
     Args:
-      t: [B] steps, not scaled.
+      t: [...] steps, not scaled.
       width: D, even.
       max_period: the slowest frequency is max_period^(2/D − 1).
 
     Returns:
-      [B, D] float32.
+      [..., D] float32.
 
     >>> time_embedding(jnp.array([0, 5]), 4).shape
     (2, 4)
@@ -230,21 +242,34 @@ def time_embedding(
         raise InputError(f"width={width}: a time embedding needs an even width of at least 2")
     half = width // 2
     frequencies = (max_period ** (-np.arange(half) / half)).astype(np.float32)
-    angles = t.astype(jnp.float32)[:, None] * frequencies[None, :]
+    angles = t.astype(jnp.float32)[..., None] * frequencies.reshape([1] * t.ndim + [-1])
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-def _rates(
-    alpha_bar: Float[Array, " K"], t: Int[Array, " B"], x: Array, other: Array
-) -> tuple[Array, Array]:
-    """√ᾱ_t and √(1−ᾱ_t), shaped to multiply [B, ...]."""
-    if x.shape != other.shape or t.shape != x.shape[:1]:
+def _sqrt(x: Float[Array, ""]) -> Float[jax.Array, ""]:
+    """√x; of zero, and of what rounding left below it, 0 with a gradient of 0."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+
+def _at_step(
+    alpha_bar: Float[Array, " K"], t: Int[Array, "*batch"], x: Array, other: Array
+) -> tuple[Array, Array, Array, Array, jnp.dtype]:
+    """√ᾱ_t and √(1−ᾱ_t), shaped to multiply x; x and `other` in float32 at least; their dtype."""
+    if x.shape != other.shape or t.shape != x.shape[: t.ndim]:
         raise InputError(
-            f"shapes {x.shape} and {other.shape} must be equal, and t {t.shape} their first axis"
+            f"shapes {x.shape} and {other.shape} must be equal, and t {t.shape} their first axes"
         )
-    k = alpha_bar.shape[0]
-    if not isinstance(t, jax.core.Tracer) and t.size and not (0 <= t.min() and t.max() < k):
-        raise InputError(f"diffusion steps {t.min()}..{t.max()} are outside 0..{k - 1}")
-    share = alpha_bar.at[t].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-    share = share.reshape(-1, *[1] * (x.ndim - 1))
-    return jnp.sqrt(share), jnp.sqrt(1 - share)
+    check_floating(x=x, noise=other)
+    k, known = alpha_bar.shape[0], concrete(t)
+    if known is not None and known.size and not (0 <= known.min() and known.max() < k):
+        raise InputError(f"diffusion steps {known.min()}..{known.max()} are outside 0..{k - 1}")
+    share = (
+        jnp.asarray(alpha_bar)
+        .at[t]
+        .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    )
+    share = share.reshape(*t.shape, *[1] * (x.ndim - t.ndim))
+    x, other = jnp.asarray(x), jnp.asarray(other)
+    dtype = jnp.promote_types(x.dtype, other.dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return jnp.sqrt(share), jnp.sqrt(1 - share), x.astype(wide), other.astype(wide), dtype

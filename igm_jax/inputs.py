@@ -3,10 +3,14 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
 from igm_jax import skeleton
+
+Array = jax.Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Inputs:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, clip: Float[Array, "*batch T V C"]) -> Float[Array, "*batch T V CS"]:
+    def __call__(self, clip: Float[Array, "*batch T V C"]) -> Float[jax.Array, "*batch T V CS"]:
         """[..., T, V, C] joints, already in their view and of T frames → [..., T, V, C · S]."""
         clip = skeleton.concat_streams(clip, self.layout, self.streams)
         shape = (1,) * (clip.ndim - 1) + (-1,)

@@ -36,7 +36,9 @@ def exclusive(folder: pathlib.Path, busy: str) -> Iterator[None]:
             raise OSError(f"{lock}: the lock of {folder} cannot be made there") from None
         raise InputError(f"{folder}: {_holder(holder)} {busy}") from None
     with held:
-        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+        holder.write_text(
+            json.dumps({"host": socket.gethostname(), "process": os.getpid()}), encoding="utf-8"
+        )
         try:
             yield
         finally:
@@ -64,7 +66,7 @@ def _paths(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 def _holder(path: pathlib.Path) -> str:
     try:
-        who = json.loads(path.read_text())
+        who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['process']} on host {who['host']}"
     except (OSError, ValueError, KeyError):  # it has the lock since an instant
         return "another process"

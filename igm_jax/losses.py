@@ -7,14 +7,17 @@ Everything is computed in float32 at least, whatever comes in.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
+from igm_jax.arguments import check_floating, check_positive
 from igm_jax.errors import InputError
 
+Array = jax.Array | np.ndarray
 Scalar = float | int | Float[Array, ""]
 
 
-def normalize(z: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+def normalize(z: Float[Array, "*batch D"]) -> Float[jax.Array, "*batch D"]:
     """Unit L2 norm on the last axis; a zero vector stays zero and gets a zero gradient.
 
     Args:
@@ -23,9 +26,14 @@ def normalize(z: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     Returns:
       [..., D], of the same dtype.
 
+    Raises:
+      InputError: integers.
+
     >>> normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3).tolist()
     [[0.6..., 0.8...], [0.0, 0.0]]
     """
+    check_floating(z=z)
+    z = jnp.asarray(z)  # JAX may narrow NumPy's float64, and with it the smallest number
     # Dividing by the largest entry first keeps the squares from over- and underflowing. The result
     # does not depend on that scale, so its gradient may be cut.
     scale = jax.lax.stop_gradient(jnp.abs(z).max(axis=-1, keepdims=True))
@@ -38,7 +46,7 @@ def normalize(z: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
 
 def noise_prediction_loss(
     predicted_noise: Float[Array, "B *example"], noise: Float[Array, "B *example"]
-) -> Float[Array, " B"]:
+) -> Float[jax.Array, " B"]:
     """L_gen: mean squared error of g's noise prediction, ‖g(x_t, h(z), t) − ε‖² per entry.
 
     Args:
@@ -61,7 +69,7 @@ def noise_prediction_loss(
 
 def feature_idempotency_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
-) -> Float[Array, " B"]:
+) -> Float[jax.Array, " B"]:
     """L_ide_feat: −f(x)ᵀ f(x̂) on unit features, that is minus their cosine.
 
     Both arguments get a gradient; stop one of them outside if it is to be a target.
@@ -86,7 +94,7 @@ def feature_idempotency_loss(
 
 def similarity_distribution(
     z: Float[Array, "B D"], references: Float[Array, "Q D"], temperature: Scalar
-) -> Float[Array, "B Q"]:
+) -> Float[jax.Array, "B Q"]:
     """P(z): softmax over the references of cos(z, reference) / temperature.
 
     Args:
@@ -113,7 +121,7 @@ def distribution_idempotency_loss(
     *,
     target_temperature: Scalar = 0.05,
     temperature: Scalar = 0.1,
-) -> Float[Array, " B"]:
+) -> Float[jax.Array, " B"]:
     """L_ide_dist: KL(P(z) ‖ P(ẑ)) of the similarities to a set of reference features.
 
     Only `z_hat` gets a gradient: P(z) is the target, and the references are constants.
@@ -152,7 +160,7 @@ def info_nce_loss(
     negatives: Float[Array, "Q D"],
     *,
     temperature: Scalar = 0.1,
-) -> Float[Array, " B"]:
+) -> Float[jax.Array, " B"]:
     """−log of the share that the positive has in the softmax of cosines to it and to the negatives.
 
     All arguments get a gradient; stop outside what is to be a target.
@@ -174,7 +182,7 @@ def info_nce_loss(
     0.6931
     """
     _check_same_shape("z", z, "positive", positive)
-    _check_positive("temperature", temperature)
+    check_positive("temperature", temperature)
     z, positive, negatives = (normalize(_full_precision(x)) for x in (z, positive, negatives))
     own = (z * positive).sum(axis=-1, keepdims=True)
     logits = jnp.concatenate([own, _inner(z, negatives)], axis=-1) / temperature
@@ -183,7 +191,7 @@ def info_nce_loss(
 
 def spectral_contrastive_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
-) -> Float[Array, ""]:
+) -> Float[jax.Array, ""]:
     """−2 E_i[z_iᵀ ẑ_i] + E_{i≠j}[(z_iᵀ ẑ_j)²], features as given (not normalised).
 
     Over all positive pairs of a data set it is ‖A − FFᵀ‖²_F + const, A the normalised adjacency of
@@ -212,7 +220,7 @@ def spectral_contrastive_loss(
     return -2 * jnp.diagonal(similarity).mean() + negatives.sum() / (b * (b - 1))
 
 
-def coding_length(z: Float[Array, "B D"], distortion: Scalar) -> Float[Array, ""]:
+def coding_length(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, ""]:
     """L = μ log det(I + λ zᵀz), μ = (B+D)/2, λ = D/(B ε²), features as given (not normalised).
 
     The number of nats that code the B vectors up to the distortion ε: an entropy, large when the
@@ -238,7 +246,7 @@ def coding_length(z: Float[Array, "B D"], distortion: Scalar) -> Float[Array, ""
 
 def coding_length_series(
     z: Float[Array, "B D"], distortion: Scalar, order: int
-) -> Float[Array, "_"]:
+) -> Float[jax.Array, "_"]:
     """Taylor terms of the coding length: Tr(μ (−1)^{n−1}/n (λ zᵀz)^n) for n = 1 … order.
 
     Term 1 is constant for unit features, term 2 is minus the repulsion of the spectral contrastive
@@ -263,10 +271,11 @@ def coding_length_series(
     mu, x = _scaled_spectrum(z, distortion)
     n = jnp.arange(1, order + 1)
     sign = jnp.where(n % 2 == 1, 1, -1)
-    return mu * sign / n * (x[None, :] ** n[:, None]).sum(axis=-1)
+    weight = (mu * sign / n).astype(x.dtype)
+    return weight * (x[None, :] ** n[:, None]).sum(axis=-1)
 
 
-def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[Array, ""]:
+def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, ""]:
     """R = −(L − term 1 − term 2): what the spectral contrastive view of idempotency leaves out.
 
     Args:
@@ -288,7 +297,7 @@ def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[
     return -mu * _log1p_beyond_second_order(x).sum()
 
 
-def _log1p_beyond_second_order(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+def _log1p_beyond_second_order(x: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
     """log(1 + x) − x + x²/2 for x ≥ 0, without the cancellation that leaves no digit below 1e-2."""
     # With u = x / (2 + x): log(1 + x) = 2 atanh(u) = 2 (u + u³/3 + u⁵/5 + …), and
     # 2u − x + x²/2 = x³ / (2 (2 + x)). Nothing but positive terms is left; u² ≤ 1/9 where x ≤ 1.
@@ -301,14 +310,16 @@ def _log1p_beyond_second_order(x: Float[Array, "*batch"]) -> Float[Array, "*batc
     return jnp.where(x < 1, series, jnp.log1p(x) - x + x**2 / 2)
 
 
-def _scaled_spectrum(z: Float[Array, "B D"], distortion: Scalar) -> tuple[float, Float[Array, "_"]]:
+def _scaled_spectrum(
+    z: Float[Array, "B D"], distortion: Scalar
+) -> tuple[float, Float[jax.Array, "_"]]:
     """μ = (B+D)/2 and the eigenvalues of λ zᵀz that can differ from zero.
 
     Eigenvalues, rather than a Cholesky factor of I + λ zᵀz, because that factor is NaN in float32
     for collapsed features and a small ε, where the pivots' rounding exceeds 1. Only functions
     Σ g(eigenvalue) are formed, whose gradient is V g'(Λ) Vᵀ: finite for repeated eigenvalues.
     """
-    _check_positive("distortion", distortion)
+    check_positive("distortion", distortion)
     b, d = z.shape
     z = _full_precision(z)
     # zᵀz and zzᵀ have the same spectrum up to zeros (Sylvester): take the smaller one.
@@ -319,19 +330,20 @@ def _scaled_spectrum(z: Float[Array, "B D"], distortion: Scalar) -> tuple[float,
 
 def _log_similarity(
     z: Float[Array, "B D"], references: Float[Array, "Q D"], name: str, temperature: Scalar
-) -> Float[Array, "B Q"]:
-    _check_positive(name, temperature)
+) -> Float[jax.Array, "B Q"]:
+    check_positive(name, temperature)
     cosine = _inner(normalize(_full_precision(z)), normalize(_full_precision(references)))
     return jax.nn.log_softmax(cosine / temperature, axis=-1)
 
 
-def _inner(a: Float[Array, "B D"], b: Float[Array, "Q D"]) -> Float[Array, "B Q"]:
+def _inner(a: Float[Array, "B D"], b: Float[Array, "Q D"]) -> Float[jax.Array, "B Q"]:
     # The default on GPU and TPU has 8 to 11 bits: a cosine error of 1e-3 that 1/temperature blows
     # up, and a Gram matrix that is not positive.
     return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def _full_precision(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _full_precision(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
+    x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -339,8 +351,3 @@ def _check_same_shape(name: str, x: Array, other_name: str, other: Array) -> Non
     # Without it a [1, D] would be broadcast in silence.
     if x.shape != other.shape:
         raise InputError(f"{name} {x.shape} and {other_name} {other.shape} must have one shape")
-
-
-def _check_positive(name: str, value: Scalar) -> None:
-    if not isinstance(value, jax.core.Tracer) and not value > 0:
-        raise InputError(f"{name}={value}: must be > 0")

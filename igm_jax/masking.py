@@ -7,7 +7,8 @@ from jaxtyping import Array, Float, Int, Key
 
 def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array, "B N"]:
     """An independent random permutation of 0 … N−1 for each row; its head is a random subset."""
-    return jnp.argsort(jax.random.uniform(key, (batch, num_tokens)), axis=-1)
+    draw = jax.random.uniform(key, (batch, num_tokens), jnp.float32)  # in 64-bit mode too
+    return jnp.argsort(draw, axis=-1)
 
 
 def num_visible(num_tokens: int, mask_ratio: float) -> int:
@@ -32,7 +33,9 @@ def motion_aware_order(
 
     Gumbel noise on log-probabilities and a sort draw without replacement (MAMP, eq. 5).
     """
-    intensity = jnp.abs(motion).mean(axis=-1)
+    wide = jnp.promote_types(motion.dtype, jnp.float32)
+    intensity = jnp.abs(motion).astype(wide).mean(axis=-1)
     share = intensity / jnp.maximum(intensity.max(axis=-1, keepdims=True), 1e-12)
     log_p = jax.nn.log_softmax(share / temperature, axis=-1)
-    return jnp.argsort(log_p + jax.random.gumbel(key, log_p.shape), axis=-1)
+    draw = jax.random.gumbel(key, log_p.shape, log_p.dtype)
+    return jnp.argsort(log_p + draw, axis=-1)

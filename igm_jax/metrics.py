@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from igm_jax.arguments import check_positive, concrete
 from igm_jax.errors import InputError
-from igm_jax.losses import normalize
+from igm_jax.losses import Scalar, normalize
 
 Array = jax.Array | np.ndarray
 
@@ -81,7 +82,7 @@ def alignment(z: Float[Array, "B D"], z_hat: Float[Array, "B D"]) -> Float[jax.A
     return jnp.square(normalize(_float32(z)) - normalize(_float32(z_hat))).sum(axis=-1).mean()
 
 
-def uniformity(z: Float[Array, "B D"], t: float | int = 2) -> Float[jax.Array, ""]:
+def uniformity(z: Float[Array, "B D"], t: Scalar = 2) -> Float[jax.Array, ""]:
     """Gaussian potential log E_{i≠j} exp(−t ‖u_i − u_j‖²) on the sphere; lower is more uniform.
 
     Args:
@@ -140,7 +141,7 @@ def knn_predict(
     *,
     k: int,
     num_classes: int,
-    temperature: float | None = None,
+    temperature: Scalar | None = None,
 ) -> Int[jax.Array, " B"]:
     """Class of each query by a vote of its k nearest references, by cosine.
 
@@ -173,12 +174,11 @@ def knn_predict(
     _check_choice("k", k, references.shape[0], "references")
     if labels.shape[0] != references.shape[0]:
         raise InputError(f"{references.shape[0]} references but {labels.shape[0]} labels")
-    if temperature is not None and not temperature > 0:
-        raise InputError(f"temperature={temperature}: must be > 0")
-    if not isinstance(labels, jax.core.Tracer) and (
-        labels.min() < 0 or labels.max() >= num_classes
-    ):
-        raise InputError(f"labels {labels.min()}..{labels.max()} are outside 0..{num_classes - 1}")
+    if temperature is not None:
+        check_positive("temperature", temperature)
+    known = concrete(labels)
+    if known is not None and (known.min() < 0 or known.max() >= num_classes):
+        raise InputError(f"labels {known.min()}..{known.max()} are outside 0..{num_classes - 1}")
     references = normalize(_float32(references))
     labels = jnp.asarray(labels)
 
@@ -204,7 +204,7 @@ def knn_accuracy(
     *,
     k: int,
     num_classes: int,
-    temperature: float | None = None,
+    temperature: Scalar | None = None,
 ) -> Float[jax.Array, ""]:
     """Share of the queries that `knn_predict` gives their `query_labels`.
 

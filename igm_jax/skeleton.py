@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from igm_jax.arguments import check_floating
 from igm_jax.errors import InputError
 
 Array = jax.Array | np.ndarray
@@ -158,8 +159,9 @@ def view_transform(
       cannot be formed (hips or spine of length zero) gets the identity rotation.
 
     Raises:
-      InputError: unknown view, or a body frame asked of a layout or data without one.
+      InputError: unknown view, integers, or a body frame asked of a layout or data without one.
     """
+    check_floating(first_frame=first_frame)
     xp = first_frame.__array_namespace__()
     channels = first_frame.shape[-1]
     if view not in VIEWS:
@@ -177,11 +179,13 @@ def view_transform(
             f'view "{view}" needs 3-D joints and a layout with axes; {layout.name!r} with '
             f'{channels} channels has none: use view "centred"'
         )
-    hip, shoulder, left, right = (first_frame[..., j, :] for j in layout.axes)
+    # Half precision would turn the clip askew.
+    wide = first_frame.astype(xp.result_type(first_frame.dtype, xp.float32))
+    hip, shoulder, left, right = (wide[..., j, :] for j in layout.axes)
     y, y_length = _unit(xp, shoulder - hip)
     x = right - left
     x, x_length = _unit(xp, x - (x * y).sum(-1, keepdims=True) * y)
-    rotation = xp.stack([x, y, xp.linalg.cross(x, y)], axis=-2)
+    rotation = xp.stack([x, y, xp.linalg.cross(x, y)], axis=-2).astype(first_frame.dtype)
     usable = (x_length > 1e-3) & (y_length > 1e-3)  # metres
     return origin, xp.where(usable[..., None], rotation, identity)
 
@@ -219,8 +223,11 @@ def apply_view(
 
 
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:
-    length = xp.sqrt((v * v).sum(-1, keepdims=True))
-    return v / xp.maximum(length, xp.asarray(1e-12, dtype=v.dtype)), length
+    """v/‖v‖ and ‖v‖; a zero vector stays zero and has a gradient of zero."""
+    square = (v * v).sum(-1, keepdims=True)
+    is_zero = square == 0
+    length = xp.sqrt(xp.where(is_zero, xp.ones_like(square), square))
+    return v / length, xp.where(is_zero, xp.zeros_like(length), length)
 
 
 def bone_stream(clip: Float[Array, "*batch V C"], layout: Layout) -> Float[Array, "*batch V C"]:

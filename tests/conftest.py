@@ -19,17 +19,26 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # as in the workers of pytest
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 
 import jax
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # Every shape that a public signature promises is checked while the tests run, and free elsewhere.
-install_import_hook("igm_jax", "beartype.beartype")
+jaxtyping.install_import_hook("igm_jax", "beartype.beartype")
 
 
 def pytest_configure(config):
     from absl import flags
 
     flags.FLAGS.mark_as_parsed()  # grain reads absl flags outside app.run
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Users run without the import hook that checks shapes: then only our own messages are left."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

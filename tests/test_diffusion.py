@@ -5,7 +5,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -18,14 +17,6 @@ T = jnp.array([0, 3, 25, 49])
 
 def _normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Users run without the import hook that checks shapes: then only our own messages are left."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # Schedules.

@@ -3,7 +3,6 @@
 import chex
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from jax.test_util import check_grads
@@ -19,14 +18,6 @@ def _features(seed, *shape):
 def _unit(z):
     z = np.asarray(z, np.float64)
     return np.array([row / np.sqrt((row**2).sum()) if row.any() else row for row in z])
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Users run without the import hook that checks shapes: then only our own messages are left."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # Compiled once a shape; ε is traced, so these are tested with an array for it as well.

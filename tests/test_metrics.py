@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from sklearn.metrics import top_k_accuracy_score
@@ -19,14 +18,6 @@ def _features(seed, *shape):
 def _unit(z):
     z = np.float64(z)
     return z / np.linalg.norm(z, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Users run without the import hook that checks shapes: then only our own messages are left."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # Compiled once a shape.

@@ -12,7 +12,7 @@ import igm_jax
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = {
-    str(path.relative_to(ROOT)): path.read_text()
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 }
 README, OWN_DATA = PAGES["README.md"], PAGES["docs/own_data.md"]
@@ -33,7 +33,9 @@ def commands_of(text):
 
 def run(arguments, cwd):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        arguments, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -111,7 +113,7 @@ def test_index_lists_every_page():
 
 
 def test_citation_is_of_this_version():
-    citation = (ROOT / "CITATION.cff").read_text()
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {igm_jax.__version__}\n" in citation
 
 

@@ -107,7 +107,7 @@ def parse_grid(text: str) -> dict[str, dict[str, Any]]:
     """
     if text.endswith(".json"):
         try:
-            rows = json.loads(pathlib.Path(text).read_text())
+            rows = json.loads(pathlib.Path(text).read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"--grid={text}: {error}") from error
     elif "=" in text:
@@ -244,14 +244,14 @@ def _check_folder(job: Job) -> None:
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     """A JSON file, or None if it is not there or its writer was killed half-way."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None
     return None
 
 
 def _reports(job: Job) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
-        lines = (job.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         try:
             return [json.loads(line) for line in lines if line.endswith("\n")]
         except ValueError as error:

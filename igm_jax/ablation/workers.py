@@ -83,7 +83,11 @@ class Processes:
             return None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._alone(job), path.open("a") as log:
+            # A path that is no UTF-8 stands in the log byte by byte.
+            with (
+                self._alone(job),
+                path.open("a", encoding="utf-8", errors="surrogateescape") as log,
+            ):
                 if all(probe_rows(job, probe) for probe in PROBES):
                     return None  # done by whoever had the lock
                 for script, flags in job.commands.items():
@@ -91,7 +95,7 @@ class Processes:
                         continue
                     code = self._call(script, flags, log)
                     if code or last_step(job) is None:
-                        lines = path.read_text(errors="replace").split("\n")
+                        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
                         last = next((line for line in reversed(lines) if line.strip()), "")
                         return _problem(script, code, last)
         except (InputError, OSError) as error:
@@ -192,7 +196,7 @@ def find_gpus(workers: int) -> list[str]:
     code = "import jax; print(jax.default_backend(), jax.local_device_count())"
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     asked = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], env=env, capture_output=True, encoding="utf-8", check=False
     )
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]

@@ -224,4 +224,4 @@ def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> N
         "protocol": run.config.data.protocol,
         "rows": list(rows),
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

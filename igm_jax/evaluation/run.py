@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,9 +144,14 @@ def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:
     return Encoder(c).init(key, clip)["params"]
 
 
-def load_encoder(
-    run_folder: str | pathlib.Path, which: str | int = "last"
-) -> tuple[Callable[..., Array], dict[str, Any]]:
+class LoadedEncoder(NamedTuple):
+    """What `load_encoder` returns, which says more of both."""
+
+    encode: Callable[..., Array]
+    info: dict[str, Any]
+
+
+def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> LoadedEncoder:
     """A trained encoder as a function of raw clips.
 
     Args:
@@ -192,7 +197,7 @@ def load_encoder(
         "total_steps": run.total_steps,
         "config": run.config,
     }
-    return encode, info
+    return LoadedEncoder(encode, info)
 
 
 def _coordinates(

@@ -48,7 +48,8 @@ def by_head(
 ) -> Float[Array, "B N H K"]:
     """One head after another: the [N, N] weights of one fit a cache, those of all do not.
 
-    The backward pass computes the weights again, from the normaliser that the forward pass keeps.
+    Derivatives compute the weights again, from the normaliser that the forward pass keeps. They
+    are to be had in both directions, and of any order.
 
     References:
       Dao et al., FlashAttention (NeurIPS 2022), for the backward pass; without its blocks.
@@ -58,35 +59,43 @@ def by_head(
     return jax.lax.map(lambda qkv: _head(*qkv), heads).reshape(b, h, n, k).swapaxes(1, 2)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _head(query: Array, key: Array, value: Array) -> Array:
     """A single head, three times [N, K] → [N, K]."""
-    return _head_forward(query, key, value)[0]
+    return _forward(query, key, value)[0]
 
 
-def _head_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
+def _forward(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
+    """Mixed values [N, K], and the logarithm of the softmax's normaliser [N, 1]."""
     logits = (query / math.sqrt(query.shape[-1]) @ key.T).astype(jnp.float32)
     top = logits.max(axis=-1, keepdims=True)
     weights = jnp.exp(logits - top)
     total = weights.sum(axis=-1, keepdims=True)
     # Divided behind the product: [N, K] instead of [N, N] numbers.
     mixed = ((weights.astype(value.dtype) @ value) / total).astype(value.dtype)
-    return mixed, (query, key, value, mixed, top + jnp.log(total))
+    return mixed, top + jnp.log(total)
 
 
-def _head_backward(kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
-    query, key, value, mixed, log_total = kept
+@_head.defjvp
+def _head_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    mixed, log_total = _forward(*primals)
+    return mixed, _derivative(*primals, mixed, log_total, *tangents)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)  # in a loop: there is nothing to be shared
+def _derivative(
+    query: Array, key: Array, value: Array, mixed: Array, log_total: Array,
+    d_query: Array, d_key: Array, d_value: Array,
+) -> Array:  # fmt: skip
+    """Change of the mixed values [N, K]; read backwards, it is the gradient of FlashAttention."""
     scale = 1 / math.sqrt(query.shape[-1])
     # All [N, N] matrices are [keys, queries] here: two of the products need no transposition then.
     weights = jnp.exp(scale * (key @ query.T).astype(jnp.float32) - log_total.T)
-    by_weight = (value @ g.T).astype(jnp.float32)
-    # Σ_keys weight · by_weight, which the softmax subtracts, is g · mixed.
-    mean = (g * mixed).astype(jnp.float32).sum(axis=-1)[None]
-    by_logit = (scale * weights * (by_weight - mean)).astype(query.dtype)
-    return by_logit.T @ key, by_logit @ query, weights.astype(g.dtype) @ g
-
-
-_head.defvjp(_head_forward, _head_backward)
+    by_logit = (scale * (key @ d_query.T + d_key @ query.T)).astype(jnp.float32)
+    by_logit = (weights * by_logit).astype(value.dtype)
+    # What the softmax subtracts: the mean change of the logits, times the mean of the values.
+    mean = by_logit.astype(jnp.float32).sum(axis=0)[:, None] * mixed
+    return by_logit.T @ value - mean.astype(value.dtype) + weights.astype(value.dtype).T @ d_value
 
 
 @functools.cache

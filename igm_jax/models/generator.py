@@ -80,12 +80,11 @@ class AdaLN(nn.Module):
 
         def scale_shift(name):
             # A zero kernel with a bias of (1 … 1, 0 … 0): the layer starts as a plain LayerNorm.
-            bias = jnp.concatenate([jnp.ones(width), jnp.zeros(width)])
             return nn.Dense(
                 2 * width,
                 dtype=self.dtype,
                 kernel_init=nn.initializers.zeros,
-                bias_init=lambda *_: bias,
+                bias_init=lambda key, shape, dtype: jnp.repeat(jnp.array([1, 0], dtype), width),
                 name=name,
             )
 

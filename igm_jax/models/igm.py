@@ -125,7 +125,7 @@ class IGM(Backbone):
         """Touches every parameter; used to initialise them."""
         b = clip.shape[0]
         t = jnp.zeros((b,), jnp.int32)
-        feature = jnp.zeros((b, self.config.encoder.width))
+        feature = jnp.zeros((b, self.config.encoder.width), jnp.float32)
         tokens = self.encode(clip, aux=AuxTokens(feature, t, t))
         self.project(tokens.mean(axis=1))
         return self.generate(clip, self.condition(tokens, None), t)

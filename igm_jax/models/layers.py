@@ -13,7 +13,7 @@ from igm_jax.models.attention import attention
 
 # Transformers without a class token are trained with Xavier-uniform matrices since MAE.
 kernel_init = nn.initializers.xavier_uniform()
-position_init = nn.initializers.truncated_normal(0.02)
+position_init = nn.initializers.truncated_normal(0.02, jnp.float32)
 
 
 def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:

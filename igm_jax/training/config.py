@@ -55,12 +55,6 @@ class ExperimentConfig:
                 'absent bodies out: use "tokens", or data.bodies=1'
             )
         objectives.check(self.objective, self.data, self.model, self.train)
-        queue, batch = self.objective.queue_size, self.train.batch_size
-        if queue < batch or queue % batch:
-            raise InputError(
-                f"objective.queue_size={queue} is not a multiple of train.batch_size={batch}: use "
-                f"{max(1, queue // batch) * batch}"
-            )
 
     def check_length(self, clips: int | None = None) -> None:
         """Refuses to begin a run that ends before its own phases do.

@@ -41,15 +41,15 @@ class RunLog:
             return
         path = run_folder / "metrics.jsonl"
         if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             # A kill in mid-write leaves a line without its end.
             whole = [x for x in lines if x.endswith("\n")]
             kept = [x for i, x in enumerate(whole, 1) if _step(path, i, x) <= start_step]
             if kept != lines:
                 temporary = run_folder / ".metrics.jsonl.writing"
-                temporary.write_text("".join(kept))
+                temporary.write_text("".join(kept), encoding="utf-8")
                 os.replace(temporary, path)
-        self._path, self._file = path, path.open("a", buffering=1)
+        self._path, self._file = path, path.open("a", buffering=1, encoding="utf-8")
         if tensorboard:
             try:
                 import tensorboardX

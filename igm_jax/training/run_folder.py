@@ -57,7 +57,7 @@ def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str
     if not path.exists():
         raise InputError(f"{path} is missing: put it back, or choose another --run")
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({error}): put it back, or choose another --run"
@@ -91,7 +91,7 @@ def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("environment.json", _environment()), ("config.json", config)):
         temporary = run_folder / f".{name}.writing"
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, run_folder / name)
 
 
@@ -125,7 +125,10 @@ def _commit() -> str:
         command = ["git", "--no-optional-locks", *arguments]
         folder = pathlib.Path(__file__).parent
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, check=False,
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
         except FileNotFoundError:  # there is no git
             return ""
         return done.stdout.strip()

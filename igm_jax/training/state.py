@@ -23,8 +23,8 @@ class TrainState:
       teacher: exponential moving average of the parameters that make features (`taught`), or an
         empty dict without one.
       opt_state: optax state.
-      queue: [Q, E] past unit targets, references of L_ide_dist and negatives of momentum contrast;
-        a ring buffer written at (step · B) mod Q.
+      queue: [Q, E] the last Q unit targets, references of L_ide_dist and negatives of momentum
+        contrast; a ring buffer written from (step · B) mod Q on.
     """
 
     step: Any
@@ -44,11 +44,12 @@ def init_state(
     """Fresh state; jit it with the shardings that the step wants."""
     params_key, queue_key = jax.random.split(key)
     c = model.config.encoder
-    params = model.init(params_key, jnp.zeros((1, c.frames, c.joints, c.channels)))["params"]
+    clip = jnp.zeros((1, c.frames, c.joints, c.channels), jnp.float32)
+    params = model.init(params_key, clip)["params"]
     objective = config.objective
     # Random directions until real features have replaced them; the ramp covers that time.
     shape = (objective.queue_size, model.config.projector_width or c.width)
-    queue = jax.random.normal(queue_key, shape)
+    queue = jax.random.normal(queue_key, shape, jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -67,6 +68,8 @@ def taught(params: Any) -> Any:
 def enqueue(
     queue: Float[Array, "Q E"], features: Float[Array, "B E"], step: Int[Array, ""]
 ) -> Float[Array, "Q E"]:
-    """Overwrites the B oldest rows of the ring buffer; B divides Q."""
-    position = (step * features.shape[0]) % queue.shape[0]
-    return jax.lax.dynamic_update_slice(queue, features.astype(queue.dtype), (position, 0))
+    """Overwrites the B oldest rows of the ring buffer; where B > Q, the last Q features stay."""
+    size, batch = queue.shape[0], features.shape[0]
+    kept = features[-size:].astype(queue.dtype)
+    rows = (step * batch + jnp.arange(batch - len(kept), batch)) % size
+    return queue.at[rows].set(kept, unique_indices=True)

@@ -199,7 +199,6 @@ def test_wrong_type_is_refused(values, told):
         ({"objective.ema_decay": 1.0}, r"objective.ema_decay=1.0 must be in \[0, 1\)"),
         ({"objective.condition_drop": 1.5}, r"condition_drop=1.5 in \[0, 1\]"),
         ({"optimizer.learning_rate": 0.0}, "optimizer.learning_rate=0.0 .* must be > 0"),
-        ({"objective.queue_size": 20}, "queue_size=20 is not a multiple of .*batch_size=8: use 16"),
         ({"model.encoder.frames": 10}, "frames=10 is not a multiple of patch_frames=4"),
         ({"model.generator.heads": 3}, "generator width=16 is not a multiple of heads=3"),
         ({"model.adapter.over": "batch"}, "cannot leave absent bodies out"),

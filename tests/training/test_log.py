@@ -41,7 +41,7 @@ def test_write_that_fails_names_its_file(tmp_path):
     with pytest.raises(OSError) as caught:
         with RunLog(tmp_path, total_steps=9) as log:
             log._file.close()
-            log._file = open("/dev/full", "a", buffering=1)
+            log._file = open("/dev/full", "a", encoding="utf-8", buffering=1)
             log.report(1, {"loss": 0.5})
     assert caught.value.filename == str(tmp_path / "metrics.jsonl")
     assert "No space left" in caught.value.strerror

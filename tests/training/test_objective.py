@@ -373,7 +373,7 @@ def test_absent_bodies_influence_nothing():
     assert np.abs(before.features - counted.features)[absent.any(axis=1)].max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["all", "frozen"])
+@pytest.mark.parametrize("name", ["all"])
 def test_only_clips_that_left_a_trace_are_held_to_idempotency(name):
     """x̂0 from nearly pure noise, or generated without its condition, says nothing of the clip."""
     w = world(name)

@@ -201,13 +201,13 @@ def test_queue_holds_the_latest_targets(eight, three_steps):
         before = state.queue
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(6, 2), (4, 4), (6, 1)])
+@pytest.mark.parametrize(("rows", "batch"), [(6, 2), (4, 4), (6, 1), (5, 3), (3, 5), (4, 8)])
 def test_ring_buffer_against_a_list(rows, batch):
     queue, oldest_first = jnp.zeros((rows, 3)), [np.zeros(3)] * rows
     for step in range(2 * rows + 1):
         features = jax.random.normal(jax.random.key(step), (batch, 3))
         queue = jax.jit(enqueue)(queue, features, jnp.int32(step))
-        oldest_first = [*oldest_first, *np.asarray(features)][batch:]
+        oldest_first = [*oldest_first, *np.asarray(features)][-rows:]
         assert sorted(map(tuple, np.asarray(queue))) == sorted(map(tuple, oldest_first))
 
 

@@ -81,7 +81,7 @@ def _read(
     k_keep, k_noise = jax.random.split(key)
     num_tokens = model.config.encoder.num_tokens
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
-    noisy = rows + config.input_noise * jax.random.normal(k_noise, rows.shape)
+    noisy = rows + config.input_noise * jax.random.normal(k_noise, rows.shape, rows.dtype)
     z = clip_features(model, params, noisy, batch.present, keep)
     return z, losses.normalize(model.apply({"params": params}, z, method="project"))
 

@@ -58,7 +58,7 @@ def igm_objective(
     # f reads a random part of the clip, or of another view of it.
     read = batch.rows if batch.other is None else fold_bodies(batch.other)
     order, keep = masking.random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
-    noisy = read + config.input_noise * jax.random.normal(k_input, read.shape)
+    noisy = read + config.input_noise * jax.random.normal(k_input, read.shape, read.dtype)
     tokens = model.apply({"params": params}, noisy, keep, method="encode")
     z = pool(tokens, batch.present)
 
@@ -151,9 +151,9 @@ def _generate(
     """L_gen at t < `steps`, and the clean clip that the predicted noise implies."""
     k_t, k_noise, k_drop = jax.random.split(key, 3)
     b, bodies = batch.present.shape
-    t = jax.random.randint(k_t, (b,), 0, steps)
-    dropped = jax.random.bernoulli(k_drop, config.condition_drop, (b,))
-    noise = jax.random.normal(k_noise, batch.rows.shape)
+    t = jax.random.randint(k_t, (b,), 0, steps, jnp.int32)
+    dropped = jax.random.bernoulli(k_drop, jnp.float32(config.condition_drop), (b,))
+    noise = jax.random.normal(k_noise, batch.rows.shape, batch.rows.dtype)
     row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step
     x_t = diffusion.add_noise(alpha_bar, batch.rows, row_t, noise)
     predicted = model.apply(
@@ -189,10 +189,11 @@ def _reencode(
     rows = generated.clip.shape[0]
     _, keep = masking.random_subset(k_keep, rows, num_tokens, config.reencode_mask_ratio)
 
-    feature_t = jax.random.randint(k_t, generated.t.shape, 0, config.diffusion_steps)
+    steps = config.diffusion_steps
+    feature_t = jax.random.randint(k_t, generated.t.shape, 0, steps, jnp.int32)
     unit = losses.normalize(jax.lax.stop_gradient(z))
     noisy_feature = diffusion.add_noise(
-        alpha_bar, unit, feature_t, jax.random.normal(k_noise, unit.shape)
+        alpha_bar, unit, feature_t, jax.random.normal(k_noise, unit.shape, unit.dtype)
     )
     aux = AuxTokens(noisy_feature, feature_t, generated.t)
     aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None

@@ -77,7 +77,8 @@ def _predict_hidden(
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     visible = masking.num_visible(order.shape[1], config.mask_ratio)
-    noisy = batch.rows + config.input_noise * jax.random.normal(key, batch.rows.shape)
+    noise = jax.random.normal(key, batch.rows.shape, batch.rows.dtype)
+    noisy = batch.rows + config.input_noise * noise
     tokens = model.apply({"params": params}, noisy, order[:, :visible], method="encode")
     predicted = model.apply({"params": params}, tokens, order, method="decode")
     hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)

@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 
 def put_csv(path, frames=FRAMES, header=None):
-    with open(path, "w", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         rows = frames.reshape(len(frames), -1).tolist()
         csv.writer(file).writerows([header, *rows] if header else rows)
 

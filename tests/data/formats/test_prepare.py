@@ -108,7 +108,7 @@ def test_what_was_written_after_the_last_line_is_cut_off(tmp_path, expected):
     folder = tmp_path / ".store.partial"
     with (
         open(folder / "frames.npy", "ab") as frames,
-        open(folder / "journal.jsonl", "a") as journal,
+        open(folder / "journal.jsonl", "a", encoding="utf-8") as journal,
     ):
         frames.write(b"half a clip")
         journal.write('{"parts": 8, "clips": [["8-cl')

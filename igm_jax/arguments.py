@@ -1,0 +1,32 @@
+"""Checks of arguments. Where JAX traces one, its shape is known and its value is not."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igm_jax.errors import InputError
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The value as a NumPy array, or None while JAX traces it.
+
+    Compare this and not the value itself: under `jax.jit` even the comparison of a constant is
+    traced, and has no truth value.
+    """
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raises `InputError` unless the value is above 0, where it is known."""
+    known = concrete(value)
+    if known is not None and not known > 0:
+        raise InputError(f"{name}={known}: must be > 0")
+
+
+def check_floating(**arrays: Any) -> None:
+    """Raises `InputError` for an array of integers: what is computed from it would be cut off."""
+    for name, x in arrays.items():
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(f"{name} is of type {x.dtype}: cast it to float32 first")

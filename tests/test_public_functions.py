@@ -1,0 +1,364 @@
+"""Every public function of the pure modules is one that JAX can transform, whatever is fed to it.
+
+One table, and one compiled program for each row: NumPy arrays or JAX's, half precision, 64-bit
+mode, derivatives in both directions, `vmap`, and constants that are captured by `jit`.
+"""
+
+import functools
+import inspect
+import types
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax import augment, diffusion, losses, masking, metrics, skeleton
+from igm_jax.errors import InputError
+from igm_jax.inputs import Inputs
+from igm_jax.models import adapter, attention, encoder, layers
+from igm_jax.training.objectives import OBJECTIVES
+from igm_jax.training.program import build_program
+
+KEY = jax.random.key(7)
+# NumPy's, and constants of JAX: `jit` captures both.
+SCHEDULE, STEPS = np.asarray(diffusion.alpha_bar("cosine", 10)), jnp.array([0, 3, 9])
+FEATURES, CLIPS, FRAMES = (4, 5), (3, 2, 8, 6, 3), (2, 6, 3)
+
+
+class Row(NamedTuple):
+    """A public function, the shapes of its arrays of floats, and all else that it is given.
+
+    Attributes:
+      function: the function.
+      shapes: of its leading arguments.
+      rest: the arguments behind them, none of which is differentiated.
+      options: keyword arguments.
+      keeps: whether the result has the dtype of the arguments, or else float32 at least.
+    """
+
+    function: Any
+    shapes: tuple[tuple[int, ...], ...]
+    rest: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = types.MappingProxyType({})
+    keeps: bool = False
+
+    def __call__(self, *arrays):
+        return self.function(*arrays, *self.rest, **self.options)
+
+
+def given(function, *position, **fixed):
+    """`function` with its arrays of floats first: a schedule, steps and keys stand before them."""
+
+    @functools.wraps(function)
+    def call(*arrays, **options):
+        arguments = list(arrays)
+        for i, value in sorted(zip(position, fixed["values"])):
+            arguments.insert(i, value)
+        return function(*arguments, **options)
+
+    return call
+
+
+def noised(function):
+    return Row(
+        given(function, 0, 2, values=(SCHEDULE, STEPS)), ((*CLIPS[:1], 4, 2),) * 2, keeps=True
+    )
+
+
+def keyed(function, shape, *rest, keeps=True):
+    return Row(given(function, 0, values=(KEY,)), (shape,), rest, keeps=keeps)
+
+
+def public_functions(module):
+    return [
+        function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and function.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+PAIR, LABELS, TEMPERATURE = (FEATURES,) * 2, jnp.array([0, 1, 2, 1]), jnp.float32(0.5)
+VIEW = (tiny.LAYOUT, "body")
+ROWS = [
+    Row(losses.normalize, (FEATURES,), keeps=True),
+    Row(losses.noise_prediction_loss, (CLIPS, CLIPS)),
+    Row(losses.feature_idempotency_loss, PAIR),
+    Row(losses.similarity_distribution, (FEATURES, (7, 5)), (TEMPERATURE,)),
+    Row(losses.distribution_idempotency_loss, (FEATURES, FEATURES, (7, 5))),
+    Row(losses.info_nce_loss, (FEATURES, FEATURES, (7, 5))),
+    Row(losses.spectral_contrastive_loss, PAIR),
+    Row(losses.coding_length, (FEATURES,), (0.7,)),
+    Row(losses.coding_length_series, (FEATURES,), (0.7, 3)),
+    Row(losses.coding_length_residual, (FEATURES,), (0.7,)),
+    *map(noised, (
+        diffusion.add_noise, diffusion.predict_clean, diffusion.predict_noise, diffusion.velocity,
+        diffusion.clean_from_velocity, diffusion.noise_from_velocity,
+    )),
+    Row(
+        given(diffusion.ddim_sample, 0, 1, values=(lambda x, t: 0.5 * x, SCHEDULE)),
+        ((3, 4),), options={"num_steps": 4, "eta": 0.5, "key": KEY}, keeps=True,
+    ),
+    Row(diffusion.time_embedding, ((3,),), (6,)),
+    Row(metrics.effective_rank, (FEATURES,)),
+    Row(metrics.mean_pairwise_cosine, (FEATURES,)),
+    Row(metrics.alignment, PAIR),
+    Row(metrics.uniformity, (FEATURES,)),
+    Row(metrics.top_k_accuracy, (FEATURES,), (LABELS, 2)),
+    Row(metrics.knn_predict, PAIR, (LABELS,), {"k": 2, "num_classes": 3}),
+    Row(
+        given(metrics.knn_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
+        {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
+    ),
+    Row(skeleton.view_transform, (FRAMES,), VIEW, keeps=True),
+    Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
+    Row(skeleton.apply_view, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
+    Row(skeleton.bone_stream, (FRAMES,), (tiny.LAYOUT,), keeps=True),
+    Row(skeleton.motion_stream, (CLIPS,), keeps=True),
+    Row(skeleton.select_stream, (CLIPS,), (tiny.LAYOUT, "bone"), keeps=True),
+    Row(skeleton.concat_streams, (CLIPS,), (tiny.LAYOUT, skeleton.STREAMS), keeps=True),
+    Row(Inputs.__call__.__get__(tiny.INPUTS), (CLIPS,)),
+    # 300 frames: bfloat16 tells 256 whole numbers apart.
+    Row(augment.crop_resize, ((2, 300, 2, 3),), (np.array([3, 0]), np.array([290, 300]), 7),
+        keeps=True),
+    Row(augment.rotation_matrix, ((4, 3),), keeps=True),
+    keyed(augment.random_rotation, CLIPS, (0.5, 0.5, 0.5)),
+    keyed(augment.random_shear, CLIPS, 0.5),
+    keyed(augment.random_mirror, CLIPS, ((2, 3), (4, 5)), 0.5),
+    Row(given(masking.motion_aware_order, 0, values=(KEY,)), ((3, 6, 4),), (0.75,)),
+    Row(adapter.mdff, ((3, *FEATURES),), (0.3,), keeps=True),
+    Row(adapter.adapt, ((3, *FEATURES),), (adapter.AdapterConfig(over="batch"),), keeps=True),
+    Row(attention.attention, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
+    Row(layers.patchify, ((2, 8, 6, 3),), (4,), keeps=True),
+    Row(layers.unpatchify, ((2, 12, 12),), (4, 6), keeps=True),
+]  # fmt: skip
+by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__name__)
+
+# Public, and no functions of arrays of floats.
+OTHERS = {
+    diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
+    layers.check_transformer, layers.check_patch, layers.flat, layers.in_micro_batches,
+    layers.scan_blocks,
+}  # fmt: skip
+MODULES = (
+    losses, diffusion, metrics, skeleton, augment, masking, adapter, attention, encoder, layers,
+)  # fmt: skip
+
+
+def draw(row, dtype=np.float32, lead=()):
+    rng = np.random.default_rng(1)
+    return [rng.normal(size=(*lead, *shape)).astype(dtype) for shape in row.shapes]
+
+
+def dtypes(tree):
+    return [x.dtype for x in jax.tree.leaves(tree)]
+
+
+def dot(a, b):
+    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def floats(tree):
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
+def test_the_table_holds_every_public_function():
+    public = {f.__qualname__ for module in MODULES for f in public_functions(module)}
+    tested = {row.function.__qualname__ for row in ROWS}
+    others = {f.__qualname__ for f in OTHERS}
+    assert public - tested == others
+
+
+@by_name
+def test_value_and_derivatives(row):
+    """One program: value, forward and reverse derivative, and the value of two at once."""
+    arrays, others = draw(row), [x + 1 for x in draw(row)]
+    direction = [np.cos(x).astype(np.float32) for x in arrays]
+
+    @jax.jit
+    def everything(arrays, others, direction):
+        value = row(*arrays)
+        moved, forward = jax.jvp(lambda *x: floats(row(*x)), arrays, direction)
+        _, pull = jax.vjp(lambda *x: floats(row(*x)), *arrays)
+        up = [jnp.sin(x + 1) for x in moved]
+        products = dot(forward, up), dot(direction, pull(up))
+        both = jax.vmap(row)(*(jnp.stack(pair) for pair in zip(arrays, others)))
+        return value, products, both, row(*others)
+
+    value, (forward, reverse), both, other = everything(arrays, others, direction)
+    assert jnp.isfinite(forward) and jnp.isfinite(reverse)
+    np.testing.assert_allclose(forward, reverse, rtol=2e-3, atol=2e-4)
+    for a, b, pair in zip(*map(jax.tree.leaves, (value, other, both)), strict=True):
+        np.testing.assert_allclose(pair, jnp.stack([a, b]), rtol=2e-4, atol=2e-5)
+    with warnings.catch_warnings(action="error"):  # without jit
+        if not row.function.__module__.startswith(("igm_jax.models", "igm_jax.masking")):
+            arrays = [x.astype(np.float64) for x in arrays]  # as NumPy makes them
+            plain = row(*arrays)
+        else:
+            plain = row(*map(jnp.asarray, arrays))
+    for a, b in zip(*map(jax.tree.leaves, (value, plain)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@by_name
+def test_dtypes(row):
+    """That of the arguments or float32 at least; 64-bit mode changes none but those of indices."""
+
+    def of(dtype):
+        return [x.dtype for x in floats(jax.eval_shape(row, *draw(row, dtype)))]
+
+    assert set(of(np.float32)) <= {jnp.dtype("float32")}
+    for half in (jnp.bfloat16, np.float16):
+        assert set(of(half)) <= {jnp.dtype(half if row.keeps else "float32")}
+    whole = dtypes(jax.eval_shape(row, *draw(row)))
+    with jax.enable_x64(True):
+        assert set(of(np.float32)) <= {jnp.dtype("float32")}
+        assert len(dtypes(jax.eval_shape(row, *draw(row)))) == len(whole)
+
+
+@by_name
+def test_half_precision_loses_no_more_than_its_digits(row):
+    """Against float32 of the same rounded numbers; what is computed in between is not rounded."""
+    if row.function.__name__ in ("top_k_accuracy", "knn_predict", "knn_accuracy"):
+        pytest.skip("a choice: it has no error of rounding")
+    arrays = draw(row, jnp.bfloat16)
+    half, whole = jax.jit(
+        lambda *x: (floats(row(*x)), floats(row(*(v.astype(jnp.float32) for v in x))))
+    )(*arrays)
+    for a, b in zip(half, whole, strict=True):
+        scale = float(jnp.abs(b).max())
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=0.03 * scale)
+
+
+# What a row of the table cannot say.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: losses.normalize(x),
+        lambda x: adapter.mdff(x, 0.1),
+        lambda x: augment.crop_resize(x, jnp.array([0] * 3), jnp.array([2] * 3), 4),
+        lambda x: augment.random_rotation(KEY, x[None, None], (0.1, 0.1, 0.1)),
+        lambda x: augment.random_shear(KEY, x[None, None], 0.5),
+        lambda x: diffusion.add_noise(SCHEDULE, x, STEPS, x),
+        lambda x: diffusion.ddim_sample(lambda x, t: x, SCHEDULE, x, num_steps=2),
+        lambda x: skeleton.view_transform(x, tiny.LAYOUT, "body"),
+    ],
+)
+def test_integers_are_refused_where_they_would_be_cut_off(unchecked_shapes, call):
+    for x in (np.ones((3, 6, 6, 3), np.int32), jnp.ones((3, 6, 6, 3), jnp.uint8)):
+        with pytest.raises(InputError, match=rf"\w+ is of type {x.dtype}: cast it to float32"):
+            call(x)
+
+
+def test_integers_that_are_wide_enough_are_numbers(unchecked_shapes):
+    x = np.array([[1, 2], [3, -4]])
+    assert losses.feature_idempotency_loss(x, x).tolist() == pytest.approx([-1, -1])
+    assert float(metrics.mean_pairwise_cosine(x)) == pytest.approx(-1 / 5**0.5)
+
+
+def test_zero_vector_of_float64_is_zero():
+    """JAX narrows it to float32, which has no number as small as float64's smallest."""
+    assert losses.normalize(np.zeros((2, 3))).tolist() == [[0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("function", [diffusion.add_noise, diffusion.predict_clean])
+def test_noising_over_examples(function):
+    """One example and its step under `vmap`, and one step for all, are rows of the batch."""
+    x, noise = draw(noised(function))
+    batch = function(SCHEDULE, x, STEPS, noise)
+    mapped = jax.vmap(function, in_axes=(None, 0, 0, 0))(SCHEDULE, x, STEPS, noise)
+    np.testing.assert_allclose(mapped, batch, rtol=1e-6)
+    for i in range(3):
+        np.testing.assert_allclose(function(SCHEDULE, x, STEPS[i], noise)[i], batch[i], rtol=1e-6)
+    with pytest.raises(InputError, match="their first axes"):
+        function(SCHEDULE, x, jnp.array([1, 2]), noise)
+
+
+def test_time_embedding_of_one_step():
+    t = jnp.array([2, 5])
+    mapped = jax.vmap(lambda t: diffusion.time_embedding(t, 4))(t)
+    np.testing.assert_array_equal(mapped, diffusion.time_embedding(t, 4))
+
+
+def test_traced_eta():
+    """A compiled sampler takes any eta, and the derivative by eta is that of differences."""
+    x = draw(noised(diffusion.add_noise))[0]
+
+    def sample(eta, key=KEY):
+        return diffusion.ddim_sample(
+            lambda x, t: jnp.sin(x), SCHEDULE, x, num_steps=4, eta=eta, key=key
+        )
+
+    compiled = jax.jit(lambda eta: (sample(eta), jax.jacfwd(lambda e: sample(e).sum())(eta)))
+    for eta in (0.0, 0.6):
+        value, slope = compiled(eta)
+        np.testing.assert_allclose(value, sample(eta), atol=1e-5)
+        assert jnp.isfinite(slope)
+    step = (compiled(0.61)[0].sum() - compiled(0.59)[0].sum()) / 0.02
+    np.testing.assert_allclose(slope, step, rtol=1e-2)
+    with pytest.raises(InputError, match="a traced eta draws noise: give a random key"):
+        jax.jit(lambda eta: sample(eta, key=None))(0.0)
+
+
+def test_traced_temperatures():
+    x, references = draw(Row(None, (FEATURES, (7, 5))))
+
+    def total(t):
+        return (
+            losses.similarity_distribution(x, references, t)[0, 0]
+            + losses.info_nce_loss(x, x, references, temperature=t).sum()
+            + metrics.uniformity(x, t)
+            + losses.coding_length(x, t)
+        )
+
+    slope = jax.jit(jax.grad(total))(0.5)
+    np.testing.assert_allclose(slope, (total(0.51) - total(0.49)) / 0.02, rtol=1e-2)
+    vote = functools.partial(metrics.knn_predict, x, x, LABELS, k=3, num_classes=3)
+    assert jax.jit(lambda t: vote(temperature=t))(0.1).tolist() == vote(temperature=0.1).tolist()
+
+
+@pytest.mark.parametrize("collapse", ["everything", "hips", "spine"])
+def test_view_of_a_body_without_axes_has_a_finite_gradient(collapse):
+    frame = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    frame[{"everything": [0, 1, 2, 3], "hips": [2, 3], "spine": [0, 1]}[collapse]] = 0.5
+
+    def total(frame):
+        origin, rotation = skeleton.view_transform(frame, tiny.LAYOUT, "body")
+        return skeleton.apply_view(frame[None], origin, rotation).sum()
+
+    assert jnp.isfinite(jax.grad(total)(jnp.asarray(frame))).all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_training_step_in_64_bit_mode(name):
+    """Traced, not run: the state has the types that it has in 32 bit, before and after a step."""
+    changes = {
+        "objective.name": name, "objective.ema_decay": 0.9,
+        "data.crops": 2 if "contrast" in name else 1,
+    }  # fmt: skip
+
+    def state_types(after):
+        program = build_program(tiny.config(changes), tiny.INPUTS, 16, jax.devices()[:1])
+        state = jax.eval_shape(program.init, jax.random.key(0))
+        clip = jax.ShapeDtypeStruct((8, 2, 8, 6, 3), jnp.float32)
+        raw = {"clip": clip, "present": jax.ShapeDtypeStruct((8, 2), bool)}
+        raw |= {"other": clip} if "contrast" in name else {}
+        if after:
+            state, _ = jax.eval_shape(program.step, state, raw, jax.random.key(0))
+        return jax.tree.map(lambda x: (x.shape, x.dtype), state)
+
+    narrow = state_types(after=False)
+    with jax.enable_x64(True):
+        assert state_types(after=False) == narrow
+        assert state_types(after=True) == narrow
