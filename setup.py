@@ -37,7 +37,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "viz": ["matplotlib", "pillow", "scikit-learn", "openTSNE", "tensorboardX"],
         "export": ["flatbuffers"],
-        "bench": ["torch>=2.6"],  # benchmarks/: the step in PyTorch, that ours is measured against
+        "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
             "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
             "matplotlib", "pillow", "ruff==0.17.*",

@@ -38,12 +38,6 @@ def test_bytes_of_tuples_and_of_every_kind_are_added():
     assert collectives.compiled_collectives(text) == {"all-reduce": 4 + 24 + 5, "all-gather": 64}
 
 
-def test_a_ring_carries_an_all_reduce_twice():
-    assert collectives.network_bytes({"all-reduce": 80}, 8) == 2 * 70
-    assert collectives.network_bytes({"all-reduce": 80, "all-gather": 8}, 8) == 2 * 70 + 7
-    assert collectives.network_bytes({"all-reduce": 80}, 1) == 0
-
-
 @pytest.mark.parametrize("what", ["projector", "coding length", "adapter"])
 def test_what_has_no_formula(what):
     config = sizes.size("smoke", batch=16)
