@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict
 from benchmarks import sizes
 from benchmarks.worker import Prepared, random_batch, serve
 from igm_jax import parallel
-from igm_jax.training.config import ExperimentConfig, from_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping
 from igm_jax.training.program import build_program
 
 NUM_CLIPS = 10_000  # in the imagined data: the length of an epoch

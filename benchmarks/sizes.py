@@ -9,7 +9,8 @@ from typing import Any
 from igm_jax import skeleton
 from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
-from igm_jax.training.config import ExperimentConfig, from_mapping, nearest
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping, nearest
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 

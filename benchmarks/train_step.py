@@ -22,7 +22,8 @@ from benchmarks import bounds, flops, machine, report, sizes
 from benchmarks.worker import Worker
 from igm_jax import cli
 from igm_jax.errors import InputError
-from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import to_mapping
 
 _SIZES = flags.DEFINE_list("sizes", ["nw_ucla", "ntu_masked", "ntu_unmasked"], sizes.HELP)
 _AGAINST = flags.DEFINE_enum("against", None, ["torch"], "What ours is compared with.")

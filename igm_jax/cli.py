@@ -4,13 +4,14 @@ import difflib
 import logging as python_logging
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 
-from igm_jax.errors import DivergedError, InputError
+from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
@@ -28,9 +29,22 @@ def run(main: Callable[[], None], argument: str | None = None) -> None:
         _parse(sys.argv, argument)
         _quiet_libraries()
         main()
-    except (InputError, DivergedError, OSError, flags.Error) as error:
-        print(f"error: {_line(error)}", file=sys.stderr)
-        sys.exit(1)
+    except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
+        _end(_line(error))
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _end(f"out of memory, stop what else uses this device: {_line(error)[:200]}")
+
+
+def _end(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def exit_code(signal_name: str) -> int:
+    """With what a command ends that was stopped by this signal and goes on when started again."""
+    return STOPPED if signal_name == "SIGTERM" else 128 + signal.Signals[signal_name]
 
 
 def _quiet_libraries() -> None:
@@ -57,14 +71,38 @@ def define_config(default: str) -> flags.FlagHolder:
     global _default_config
     # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
     _default_config = str(_ROOT / default)
-    return config_flags.DEFINE_config_file("config", None, "FILE[:VARIANT]", lock_config=True)
+    return config_flags.DEFINE_config_file("config", None, _config_help(), lock_config=True)
+
+
+def _config_help() -> str:
+    """What `--config` takes, and every key with its default and its meaning."""
+    if not any(re.match(r"--?help", argument) for argument in sys.argv):
+        return "FILE[:VARIANT]"
+    from igm_jax.training.config import ExperimentConfig
+    from igm_jax.training.mapping import documented
+
+    keys = [
+        f"--config.{key}={value}: {meaning}"
+        for key, value, meaning in documented(ExperimentConfig())
+    ]
+    return "\n".join(["FILE[:VARIANT]; each key below is a flag, shown with its default.", *keys])
 
 
 def experiment_config(flag: flags.FlagHolder) -> Any:
-    """The `ExperimentConfig` that the config file and the overriding flags say."""
-    from igm_jax.training.config import ExperimentConfig, from_mapping
+    """The `ExperimentConfig` that the config file and the overriding flags say.
 
-    return from_mapping(ExperimentConfig, flag.value.to_dict())
+    Raises:
+      InputError: a value that does not fit, or a flag that the objective ignores.
+    """
+    from ml_collections import config_flags
+
+    from igm_jax.training.config import ExperimentConfig
+    from igm_jax.training.mapping import from_mapping
+    from igm_jax.training.objectives import check_read
+
+    config = from_mapping(ExperimentConfig, flag.value.to_dict())
+    check_read(config.objective.name, config_flags.get_override_values(flags.FLAGS["config"]))
+    return config
 
 
 def keep_compiled_programs(run_folder: pathlib.Path) -> None:
@@ -80,12 +118,13 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
 
 
 def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--checkpoint` and `--baselines`.
+    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
     run_flag = flags.DEFINE_string("run", None, "run folder; default: the newest under runs/")
+    data = flags.DEFINE_string("data", None, "the store of the run, where it lies elsewhere by now")
     checkpoint = flags.DEFINE_string("checkpoint", "last", "last, best (by validation KNN) or step")
     baselines = flags.DEFINE_bool(
         "baselines", False, "also judge the untrained encoder and raw coordinates"
@@ -100,7 +139,8 @@ def define_run_flags() -> Callable[[], Any]:
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return load_run(folder, int(which) if which.isdigit() else which), baselines.value
+        run = load_run(folder, int(which) if which.isdigit() else which, data.value)
+        return run, baselines.value
 
     return selected
 
@@ -123,10 +163,13 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
         name = re.search(r"\w+", str(error))[0]
-        raise InputError(f"config has no key {name!r}: configs/base.py lists them all") from error
+        raise InputError(
+            f"config has no key {name!r}: experiments/pretrain.py --help lists them all"
+        ) from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]
+        last = re.sub(r"\('Non-boolean argument.*", "give true or false", last)
         raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
     if len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import sizes
 from igm_jax.errors import InputError
-from igm_jax.training.config import differences, to_mapping
+from igm_jax.training.config import differences
+from igm_jax.training.mapping import to_mapping
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -6,7 +6,6 @@ parts that are through and their clips. A killed run is taken up behind the last
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -15,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from igm_jax import locking
 from igm_jax.data.formats.raw import RawData
 from igm_jax.data.store import BadClip
 from igm_jax.data.store.files import VERSION
 from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish
-from igm_jax.errors import InputError
 
 JOURNAL = "journal.jsonl"
 _COMMIT_EVERY = 2.0  # seconds of work that a kill can cost
@@ -56,7 +55,7 @@ def prepare_store(
     """
     target = checked_target(path, overwrite)
     folder = target.parent / f".{target.name}.partial"
-    with named_errors(target), _journal(folder) as journal:
+    with named_errors(target), _journal(target, folder) as journal:
         with StoreFiles(folder, {**raw.facts, "source": source}, on_bad) as files:
             header = {"version": VERSION, "raw": raw.fingerprint(), "on_bad": on_bad}
             before = _resume(journal, files, header)
@@ -88,24 +87,20 @@ class _Written:
         self._seen = (len(files.records), len(files.skipped))
         return {
             "channels": files.channels,
+            "filled": files.filled,
             "clips": files.records[clips:],
             "skipped": [[bad.name, bad.reason] for bad in files.skipped[skipped:]],
         }
 
 
 @contextlib.contextmanager
-def _journal(folder: pathlib.Path) -> Iterator[IO[str]]:
+def _journal(target: pathlib.Path, folder: pathlib.Path) -> Iterator[IO[str]]:
     """The journal, for this process alone; after an error that is no kill, the folder goes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
+    with locking.exclusive(target, "prepares this store: wait for it"):
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another process prepares this store: wait for it"
-            ) from None
-        try:
-            yield journal
+            with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
+                yield journal
         except Exception:  # but not KeyboardInterrupt: who stops a run wants to go on
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -121,7 +116,8 @@ def _resume(journal: IO[str], files: StoreFiles, header: dict[str, Any]) -> int:
         records = [tuple(clip) for commit in commits for clip in commit["clips"]]
         skipped = [BadClip(*bad) for commit in commits for bad in commit["skipped"]]
         channels = commits[-1]["channels"] if commits else None
-        if files.restore(records, skipped, channels):
+        filled = commits[-1].get("filled") if commits else None
+        if files.restore(records, skipped, channels, filled):
             journal.truncate(len(complete.encode()) + 1)
             return commits[-1]["parts"] if commits else 0
     journal.truncate(0)

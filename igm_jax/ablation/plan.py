@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from igm_jax.errors import InputError
-from igm_jax.training import config as configs
+from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
+from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 
 _L_GEN_ALONE = {
     "objective.feature_weight": 0.0,
@@ -76,14 +77,19 @@ class Job:
     overrides: dict[str, Any]
     seed: int
     folder: pathlib.Path
-    config: configs.ExperimentConfig
+    config: ExperimentConfig
     flags: tuple[str, ...]
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What the commands of this run say."""
+        return self.folder.with_name(self.folder.name + ".log")
 
     @property
     def commands(self) -> dict[str, list[str]]:
         """Script → flags, in the order in which they run."""
-        run = f"--run={self.folder}"
-        return {"pretrain": [*self.flags, run]} | {probe: [run] for probe in PROBES}
+        run, data = f"--run={self.folder}", f"--data={self.config.data.path}"
+        return {"pretrain": [*self.flags, run]} | {probe: [run, data] for probe in PROBES}
 
 
 def parse_grid(text: str) -> dict[str, dict[str, Any]]:
@@ -109,7 +115,7 @@ def parse_grid(text: str) -> dict[str, dict[str, Any]]:
         rows = GRIDS[text]
     else:
         raise InputError(
-            f"--grid={text} is unknown{configs.nearest(text, GRIDS)}: choose one of "
+            f"--grid={text} is unknown{nearest(text, GRIDS)}: choose one of "
             f"{', '.join(GRIDS)}, or give KEY=VALUE,VALUE;… or FILE.json"
         )
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
@@ -157,7 +163,7 @@ def slug(name: str) -> str:
 
 
 def plan(
-    config: configs.ExperimentConfig,
+    config: ExperimentConfig,
     rows: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     out: pathlib.Path,
@@ -185,6 +191,8 @@ def plan(
             if "seed" in {**given, **overrides}:
                 raise InputError("config key 'seed' is set by --seeds")
             mine = _replaced(config, {**overrides, "seed": seed})
+            mine.check_length()
+            objectives.check_read(mine.objective.name, {**given, **overrides})
         except InputError as error:
             raise InputError(f"row {name!r}: {error}") from error
         # As the config has them: 0 is 0.0 there, and a list a tuple.
@@ -202,10 +210,8 @@ def plan(
     return jobs
 
 
-def _replaced(
-    config: configs.ExperimentConfig, overrides: Mapping[str, Any]
-) -> configs.ExperimentConfig:
-    mapping = configs.to_mapping(config)
+def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    mapping = to_mapping(config)
     for name, value in overrides.items():
         *groups, key = name.split(".")
         group = mapping
@@ -217,12 +223,14 @@ def _replaced(
             # It would put the rest of the group back to its defaults.
             raise InputError(f"config key {name!r}: set the keys of a group one by one")
         group[key] = value
-    return configs.from_mapping(configs.ExperimentConfig, mapping)
+    return from_mapping(ExperimentConfig, mapping)
 
 
 def _check_folder(job: Job) -> None:
     saved = read_json(job.folder / "config.json") or {}
-    changed = configs.differences(saved, configs.to_mapping(job.config))
+    # The probes' settings do not make another run, but they make another row of the table.
+    ignored = BOOKKEEPING - {"probe"}
+    changed = differences(saved, to_mapping(job.config), ignored=ignored)
     # As for experiments/pretrain.py, a run that never got to a checkpoint has nothing to lose.
     kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
     if changed and any(any(job.folder.glob(pattern)) for pattern in kept):
@@ -235,14 +243,18 @@ def _check_folder(job: Job) -> None:
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     """A JSON file, or None if it is not there or its writer was killed half-way."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else None
     return None
 
 
 def _reports(job: Job) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         lines = (job.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise InputError(f"{job.folder / 'metrics.jsonl'} is damaged: {error}") from error
     return []
 
 
