@@ -38,7 +38,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
-        "bench": ["torch>=2.6"],  # benchmarks/: the step in PyTorch, that ours is measured against
+        "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
             "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
              "matplotlib", "pillow", "ruff==0.17.*",

@@ -1,1 +1,1 @@
-"""What the training step costs: commands that measure it, beside the same step in PyTorch."""
+"""Commands that measure the training step, attention, the data side and many devices."""

@@ -24,10 +24,12 @@ from igm_jax.models import attention
 _TOKENS = flags.DEFINE_list(
     "tokens", ["20", "75", "128", "192", "256", "384", "512", "750"], "Numbers of tokens N."
 )
-_BATCH = flags.DEFINE_integer("batch", 8, "Rows B.", lower_bound=1)
+_ROWS = flags.DEFINE_integer("rows", 8, "Rows B, clips times bodies.", lower_bound=1)
 _HEADS = flags.DEFINE_integer("heads", 8, "Heads H.", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("head_width", 32, "Width K of a head.", lower_bound=1)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Precision.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Precision; default: float32."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements; the median counts.", lower_bound=1)
 
 CANDIDATES: dict[str, Callable] = {
@@ -48,7 +50,7 @@ def jax_call(function: Callable, arrays: list[np.ndarray], dtype: str) -> Callab
 
 
 def torch_call(arrays: list[np.ndarray], dtype: str) -> Callable[[], None] | None:
-    """The same in PyTorch; None where it is not installed."""
+    """Computes the gradient of PyTorch's attention; None where PyTorch is not installed."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -69,7 +71,7 @@ def torch_call(arrays: list[np.ndarray], dtype: str) -> Callable[[], None] | Non
 
 
 def milliseconds(call: Callable[[], None], seconds: float = 0.2) -> float:
-    """Of one call, after a warm-up; calls are repeated for about `seconds`."""
+    """Time of one call, after a warm-up; calls are repeated for about `seconds`."""
     call()
     start = time.perf_counter()
     call()
@@ -86,7 +88,7 @@ def main() -> None:
     print("| tokens |", " | ".join(f"{name}, ms" for name in [*CANDIDATES, "PyTorch"]), "|")
     print("|", " | ".join(["---"] * (len(CANDIDATES) + 2)), "|")
     for tokens in map(int, _TOKENS.value):
-        shape = (3, _BATCH.value, tokens, _HEADS.value, _WIDTH.value)
+        shape = (3, _ROWS.value, tokens, _HEADS.value, _WIDTH.value)
         arrays = list(rng.normal(size=shape).astype(np.float32))
         calls = {name: jax_call(f, arrays, dtype) for name, f in CANDIDATES.items()}
         calls["PyTorch"] = torch_call(arrays, dtype)

@@ -19,7 +19,7 @@ FLOAT32 = 4  # bytes
 
 
 class Bound(NamedTuple):
-    """What a part of the step needs."""
+    """FLOPs and memory traffic of a part of the step."""
 
     name: str
     flops: int
@@ -61,6 +61,11 @@ def parameters(config: ExperimentConfig) -> dict[str, int]:
         build_model(config.objective.name, config.model).init, jax.random.key(0), clip
     )["params"]
     return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in shapes.items()}
+
+
+def least_seconds(config: ExperimentConfig, peak_flops: float, bandwidth: float) -> float:
+    """The least time of a step on hardware of these peaks, by its data sheet."""
+    return sum(b.seconds(peak_flops, bandwidth) for b in bounds(config))
 
 
 def bounds(config: ExperimentConfig) -> list[Bound]:

@@ -1,4 +1,4 @@
-"""What crosses the network in a step on many devices: by formula, and in the compiled program."""
+"""Collectives of a step on many devices: by formula, and in the compiled program."""
 
 import math
 import re
@@ -75,18 +75,8 @@ def _gradient(p: flops.Pass, config: ExperimentConfig, network: Mapping[str, Any
 
 
 def _read(network: Mapping[str, Any], aux: bool) -> list[jax.ShapeDtypeStruct]:
-    """What a pass reads: not the embedding of aux tokens, unless it is given some."""
+    """The parameters that a pass reads: the embedding of aux tokens only where it gets some."""
     return jax.tree.leaves({k: v for k, v in network.items() if aux or k != "aux"})
-
-
-def network_bytes(found: Mapping[str, int], devices: int) -> float:
-    """What a device sends (and receives) if one ring of all devices carries each: at most so much.
-
-    An all-reduce goes round twice, a gather once. Parts of a state that fewer devices share go
-    round a shorter ring, which saves up to half of theirs.
-    """
-    share = (devices - 1) / devices
-    return share * (2 * found.get("all-reduce", 0) + found.get("all-gather", 0))
 
 
 def compiled_collectives(hlo: str) -> dict[str, int]:

@@ -58,7 +58,7 @@ class Pass(NamedTuple):
 
 
 def passes(config: ExperimentConfig) -> list[Pass]:
-    """What the IGM step computes for each of its rows.
+    """The passes of the IGM step over each of its rows.
 
     Raises:
       ValueError: the objective is another one.

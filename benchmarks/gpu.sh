@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Everything that is to be known on a GPU, in less than eight minutes: bash benchmarks/gpu.sh OUT
-# Needs jax, flax, optax, jaxtyping, NumPy and PyTorch. Where jaxtyping is missing and nothing can
-# be downloaded, carry it along: pip install --no-deps --target build/carried jaxtyping wadler_lindig
-# With --smoke it runs on CPU, at a tiny size, only to show that it works.
+# Measures everything on a GPU in less than eight minutes: bash benchmarks/gpu.sh OUT
+# Needs jax, flax, optax, jaxtyping, ml_collections, NumPy and PyTorch. Where nothing can be
+# downloaded, carry the small ones along:
+#   pip install --no-deps --target build/carried jaxtyping wadler_lindig ml_collections
+# PEAK and BANDWIDTH are the card's FLOP/s in bfloat16 and bytes/s of memory, by its data sheet; the
+# defaults are those of an H100 SXM. With --smoke it runs on CPU, at a tiny size, to show that it works.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 smoke=""
@@ -34,32 +36,31 @@ try() {
 timed() {
   local name=$1
   shift
-  try "$name" "$python" benchmarks/train_step.py --against=torch --out="$out/$name.json" "$@"
+  try "$name" "$python" benchmarks/train_step.py --against=torch --json="$out/$name.json" "$@"
 }
 
 try device "$python" -c '
-import jax, flax, optax, jaxtyping, torch
+import jax, flax, optax, jaxtyping, ml_collections, torch
 print("jax", jax.__version__, jax.devices(), "torch", torch.__version__, torch.cuda.is_available())'
 [ "$failed" = 0 ] || { echo "== a library is missing: nothing is measured"; exit 1; }
 
 if [ "$smoke" ]; then
-  try parity "$python" benchmarks/parity.py
-  timed smoke --sizes=smoke --rounds=1 --seconds=0.1
-  try attention "$python" benchmarks/attention.py --tokens=8 --batch=1 --rounds=1
-  try roofline "$python" benchmarks/roofline.py --sizes=smoke
+  try parity "$python" tests/torch_reference/parity.py
+  timed smoke --sizes=smoke --rounds=1 --seconds=0.1 --peak_flops=1e12 --bandwidth=1e11
+  try attention "$python" benchmarks/attention.py --tokens=8 --rows=1 --rounds=1
 else
   nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv ||
     { echo "== no GPU: bash benchmarks/gpu.sh --smoke OUT shows on CPU that it works"; exit 1; }
-  gpu="--platform=gpu --peak_flops=${PEAK:-989e12} --dtype=bfloat16 --seconds=1"
-  try parity "$python" benchmarks/parity.py --platform=gpu --tolerance=1e-3
+  gpu="--platform=gpu --dtype=bfloat16 --seconds=1"
+  gpu="$gpu --peak_flops=${PEAK:-989e12} --bandwidth=${BANDWIDTH:-3.35e12}"
+  try parity "$python" tests/torch_reference/parity.py --platform=gpu --tolerance=1e-3
   timed ntu_masked $gpu --sizes=ntu_masked
   timed ntu_masked_compiled $gpu --sizes=ntu_masked --compile
   timed ntu_unmasked $gpu --sizes=ntu_unmasked --batch=32
   timed nw_ucla $gpu --sizes=nw_ucla
-  try attention "$python" benchmarks/attention.py --dtype=bfloat16 --batch=64 --tokens=75,750 --rounds=3
+  try attention "$python" benchmarks/attention.py --dtype=bfloat16 --rows=64 --tokens=75,750 --rounds=3
   timed ntu_unmasked_compiled $gpu --sizes=ntu_unmasked --batch=32 --compile
   timed nw_ucla_compiled $gpu --sizes=nw_ucla --compile
-  try roofline env JAX_PLATFORMS=cpu "$python" benchmarks/roofline.py --measured="$out/ntu_masked.json"
 fi
 echo "== done after $SECONDS s; results lie in $out"
 exit $failed

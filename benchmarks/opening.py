@@ -1,4 +1,4 @@
-"""What a process pays that trains on a store: `python benchmarks/opening.py STORE`, by `data.py`.
+"""Time and memory of a process that trains on a store. Started by `data.py`, with the store's path.
 
 Prints JSON: for each step its seconds and the memory after it, in MB (10⁶ bytes), which is Linux's
 account of it: `own` (RssAnon), `mapped` (RssFile: pages of files, which all processes of a machine

@@ -8,9 +8,10 @@ import jax
 import jaxlib
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict
 
 from benchmarks import sizes
-from benchmarks.worker import Prepared, random_batch, serve, write_tree
+from benchmarks.worker import Prepared, random_batch, serve
 from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.mapping import from_mapping
@@ -28,7 +29,7 @@ def prepare(job: dict[str, Any]) -> Prepared:
     key = jax.device_put(jax.random.key(config.seed), parallel.replicated(program.mesh))
     state = program.init(key)
     raw = parallel.to_devices(program.mesh, random_batch(config))
-    write_tree(job["weights"], jax.device_get(state.params))
+    np.savez(job["weights"], **flatten_dict(jax.device_get(state.params), sep="/"))
     np.save(job["queue"], state.queue)
 
     start = time.perf_counter()

@@ -1,26 +1,17 @@
-"""What was measured: as JSON, as a table, and against an earlier result."""
+"""Results of `train_step.py`: as a table, and against earlier ones."""
 
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from igm_jax.errors import InputError
 
 # The ratio is PyTorch's time over ours, the median of the rounds.
 COLUMNS = (
-    "size", "clips a step", "ours, ms", "ours, clips/s", "GFLOP/s", "MFU", "GiB", "compile, s",
-    "PyTorch, ms", "clips/s", "GFLOP/s", "GiB", "ratio",
+    "size", "clips a step", "ours, ms", "ours, clips/s", "GFLOP/s", "MFU", "of the bound", "GiB",
+    "compile, s", "PyTorch, ms", "clips/s", "GFLOP/s", "GiB", "ratio",
 )  # fmt: skip
 
-SAME = (
-    "size",
-    "batch",
-    "dtype",
-    "compiled",
-    "each_token",
-    "platform",
-)  # in results that can be compared
+# What has to be equal in results that are compared.
+SAME = ("size", "batch", "dtype", "compiled", "each_token", "platform")
 
 
 def _line(*cells: str) -> str:
@@ -36,10 +27,10 @@ def row(r: dict[str, Any]) -> str:
     def side(x: dict[str, Any] | None, ours: bool) -> list[str]:
         if x is None:
             return ["-"] * 4
-        mfu = [f"{100 * x['mfu']:.1f} %" if x["mfu"] else "-"]
+        shares = [f"{100 * x[k]:.1f} %" if x[k] else "-" for k in ("mfu", "of_bound")]
         return [
             f"{x['ms_per_step']:.1f}", f"{x['clips_per_second']:.1f}",
-            f"{x['flops_per_second'] / 1e9:.0f}", *(mfu if ours else []),
+            f"{x['flops_per_second'] / 1e9:.0f}", *(shares if ours else []),
             f"{x['peak_bytes'] / 2**30:.2f}",
             *([f"{x['compile_seconds']:.0f}"] if ours else []),
         ]  # fmt: skip
@@ -68,19 +59,10 @@ def fallen(now: list[dict[str, Any]], before: list[dict[str, Any]], margin: floa
     pairs = [(r, old[key(r)]) for r in now if r.get("ratio") and key(r) in old]
     if not pairs:
         raise InputError(
-            "--check: that file has no size, batch, precision and platform in common with this"
+            "--before: that file has no size, batch, precision and platform in common with this"
         )
     return [
         f"{r['size']}: {r['ratio']:.2f} times as fast as PyTorch, was {ratio:.2f}"
         for r, ratio in pairs
         if r["ratio"] < (1 - margin) * ratio
     ]
-
-
-def exponent(values: Sequence[float], costs: Sequence[float]) -> float:
-    """Slope of the line through (log value, log cost), by least squares.
-
-    >>> round(exponent([1, 2, 4], [3, 12, 48]), 6)
-    2.0
-    """
-    return float(np.polyfit(np.log(values), np.log(costs), 1)[0])

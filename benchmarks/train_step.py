@@ -1,11 +1,10 @@
 """Times the whole IGM training step: `python benchmarks/train_step.py --against=torch`.
 
-Ours is the program that `experiments/pretrain.py` runs; the other is the same step in PyTorch, of
-`benchmarks/torch_reference`. Each has a process of its own; their rounds alternate, and the median
-counts. Needs jax, flax, optax, jaxtyping, NumPy and PyTorch, no data.
+Ours is the program that `experiments/pretrain.py` runs; the other is the same step in PyTorch,
+`tests/torch_reference`. Each has a process of its own; their rounds alternate, and the median
+counts. Needs jax, flax, optax, jaxtyping, ml_collections, NumPy and PyTorch, but no data.
 """
 
-import importlib
 import importlib.util
 import json
 import math
@@ -19,48 +18,35 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works
 
 from absl import flags
 
-from benchmarks import flops, machine, report, sizes
+from benchmarks import bounds, flops, machine, report, sizes
 from benchmarks.worker import Worker
 from igm_jax import cli
 from igm_jax.errors import InputError
 from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.mapping import from_mapping, to_mapping
+from igm_jax.training.mapping import to_mapping
 
-_SIZES = flags.DEFINE_list(
-    "sizes", ["nw_ucla", "ntu_masked", "ntu_unmasked"], f"of {', '.join(sizes.SIZES)}"
-)
-_CONFIG = flags.DEFINE_string(
-    "config", None, "configs/NAME.py[:VARIANT] in place of the sizes (needs ml_collections)"
-)
+_SIZES = flags.DEFINE_list("sizes", ["nw_ucla", "ntu_masked", "ntu_unmasked"], sizes.HELP)
 _AGAINST = flags.DEFINE_enum("against", None, ["torch"], "What ours is compared with.")
-_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where both run.")
-_BATCH = flags.DEFINE_integer("batch", 0, "Clips a step; 0: the size's own.", lower_bound=0)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the networks.")
-_THREADS = flags.DEFINE_integer("threads", 0, "Cores of each side; 0: all.", lower_bound=0)
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each side.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "Steps are repeated for so long in a round.")
-_COMPILE = flags.DEFINE_bool("compile", False, "torch.compile the reference.")
+_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where it runs.")
+_BATCH = flags.DEFINE_integer("batch", 0, "Clips in a step; 0: the size's own.", lower_bound=0)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Precision; default: the size's own, float32."
+)
+_THREADS = flags.DEFINE_integer("threads", 0, "Cores for each side; 0: all.", lower_bound=0)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements; the median counts.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "Time for which steps repeat in a round.")
+_COMPILE = flags.DEFINE_bool("compile", False, "Compile the PyTorch step with torch.compile.")
 _EACH_TOKEN = flags.DEFINE_bool(
     "each_token", False, "PyTorch projects the condition of each token, alike or not."
 )
-_PEAK = flags.DEFINE_float("peak_flops", 0.0, "FLOP/s of the hardware, for MFU.")
+_PEAK = flags.DEFINE_float("peak_flops", 0.0, "FLOP/s of the hardware by its data sheet, for MFU.")
+_BANDWIDTH = flags.DEFINE_float(
+    "bandwidth", 0.0, "Bytes/s of its memory; with --peak_flops for the share of the bound."
+)
 _PROFILE = flags.DEFINE_string("profile", None, "Folder for a jax trace of three steps.")
-_OUT = flags.DEFINE_string("out", None, "File for the results, JSON.")
-_CHECK = flags.DEFINE_string("check", None, "Earlier results; exit code 1 if a ratio fell.")
-_MARGIN = flags.DEFINE_float("margin", 0.1, "Share of a ratio that --check lets go.")
-
-
-def experiment(file: str) -> ExperimentConfig:
-    """The config of `configs/NAME.py[:VARIANT]`.
-
-    Raises:
-      InputError: there is no such file.
-    """
-    path, _, variant = file.partition(":")
-    if not (pathlib.Path(__file__).parent.parent / path).is_file():
-        raise InputError(f"--config={file}: no such file; --sizes needs none")
-    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    return from_mapping(ExperimentConfig, module.get_config(variant or None).to_dict())
+_JSON = flags.DEFINE_string("json", None, "File for the results and facts of the machine.")
+_BEFORE = flags.DEFINE_string("before", None, "Earlier --json file; exit code 1 if a ratio fell.")
+_MARGIN = flags.DEFINE_float("margin", 0.1, "Share of a ratio that may be lost with --before.")
 
 
 def start(config: ExperimentConfig, folder: str) -> dict[str, Worker]:
@@ -83,7 +69,7 @@ def start(config: ExperimentConfig, folder: str) -> dict[str, Worker]:
             "each_token": _EACH_TOKEN.value,
             **{name: ready[name] for name in ("total_steps", "steps_per_epoch")},
         }
-        workers["torch"] = Worker("benchmarks.torch_reference", job)
+        workers["torch"] = Worker("benchmarks.theirs", job)
     return workers
 
 
@@ -115,6 +101,9 @@ def result(config: ExperimentConfig) -> dict[str, Any]:
             for worker in workers.values():
                 worker.kill()
     count, batch = flops.train_step(config), config.train.batch_size
+    least = None
+    if _PEAK.value and _BANDWIDTH.value:
+        least = 1e3 * bounds.least_seconds(config, _PEAK.value, _BANDWIDTH.value)
     sides = {}
     for name, worker in workers.items():
         by_clock, of_threads = ([r[x] for r in rounds[name]] for x in ("", "cpu_"))
@@ -126,6 +115,7 @@ def result(config: ExperimentConfig) -> dict[str, Any]:
             "clips_per_second": batch / milliseconds * 1e3,
             "flops_per_second": rate,
             "mfu": rate / _PEAK.value if _PEAK.value else None,
+            "of_bound": least / milliseconds if least else None,
             "rounds_ms": by_clock,
             **ends[name],
             **worker.ready,
@@ -148,23 +138,24 @@ def result(config: ExperimentConfig) -> dict[str, Any]:
 def main() -> None:
     """Measures every size; prints a table, writes the results."""
     options = {"batch": _BATCH.value, "dtype": _DTYPE.value, "on_cpu": _PLATFORM.value == "cpu"}
-    if _CONFIG.value:
-        configs = [experiment(_CONFIG.value)]
-    else:
-        configs = [sizes.size(name, **options) for name in _SIZES.value]
+    configs = [sizes.size(name, **options) for name in _SIZES.value]
     if _AGAINST.value and not importlib.util.find_spec("torch"):
         raise InputError("--against=torch needs PyTorch: pip install -e '.[bench]'")
     before = (
-        json.loads(pathlib.Path(_CHECK.value).read_text(encoding="utf-8")) if _CHECK.value else None
+        json.loads(pathlib.Path(_BEFORE.value).read_text(encoding="utf-8"))
+        if _BEFORE.value
+        else None
+        if _BEFORE.value
+        else None
     )
     results = []
     print(report.HEAD, flush=True)
     for config in configs:
         results.append(result(config))
         print(report.row(results[-1]), flush=True)
-    if _OUT.value:
+    if _JSON.value:
         everything = {"machine": machine.facts(), "results": results}
-        pathlib.Path(_OUT.value).write_text(
+        pathlib.Path(_JSON.value).write_text(
             json.dumps(everything, indent=1) + "\n", encoding="utf-8"
         )
     if before:

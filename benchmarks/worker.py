@@ -1,8 +1,9 @@
-"""What both sides of a measurement share: one process each, which speaks JSON, line by line.
+"""Worker processes that take training steps, one for each side of a measurement.
 
-The first line a worker reads is its job; it answers with what it needed to get ready. Each further
-line is a number of steps; it takes them and answers how long they took. In between it sleeps in
-`readline`, so that its threads do not disturb the other side.
+Parent and worker exchange lines of JSON. The first line is the job; the worker answers with facts
+about itself once it is ready. Each further line is a number of steps; the worker takes them and
+answers how long they took. In between it sleeps in `readline`, so that its threads do not disturb
+the other side.
 """
 
 import json
@@ -11,7 +12,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,35 +106,6 @@ def random_batch(config: Any, seed: int = 0) -> dict[str, np.ndarray]:
     clip, *other = np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32)
     raw = {"clip": clip, "present": np.ones((b, config.data.bodies), bool)}
     return raw | {"other": other[0]} if other else raw
-
-
-def leaves(
-    tree: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path, array) of every leaf of nested mappings."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, (*path, name))
-        else:
-            yield (*path, name), value
-
-
-def write_tree(file: str, tree: Mapping[str, Any]) -> None:
-    """Nested mappings of arrays as an .npz file, for `read_tree`."""
-    np.savez(file, **{"/".join(path): array for path, array in leaves(tree)})
-
-
-def read_tree(file: str) -> dict[str, Any]:
-    """What `write_tree` wrote."""
-    tree: dict[str, Any] = {}
-    with np.load(file) as flat:
-        for path, array in flat.items():
-            *groups, name = path.split("/")
-            group = tree
-            for part in groups:
-                group = group.setdefault(part, {})
-            group[name] = array
-    return tree
 
 
 def _peak_resident_bytes() -> int:

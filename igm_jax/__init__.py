@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 _MODULES = (
-    "augment", "data", "diffusion", "drawing", "errors", "evaluation", "inputs", "losses",
-    "masking", "metrics", "models", "parallel", "skeleton", "training",
+    "ablation", "augment", "data", "diffusion", "drawing", "errors", "evaluation", "features",
+    "inputs", "losses", "masking", "metrics", "models", "parallel", "skeleton", "training",
 )  # fmt: skip
 _NAMES = {"LoadedEncoder": "igm_jax.evaluation.run", "load_encoder": "igm_jax.evaluation.run"}
 

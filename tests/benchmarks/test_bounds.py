@@ -22,6 +22,16 @@ def test_the_slower_resource_bounds():
     assert part.seconds(peak_flops=10, bandwidth=10) == 10
 
 
+def test_a_step_takes_at_least_the_time_of_its_parts():
+    config = sizes.size("ntu_masked")
+    parts = bounds.bounds(config)
+    slow_memory = bounds.least_seconds(config, peak_flops=1e30, bandwidth=1e9)
+    assert slow_memory == pytest.approx(sum(p.bytes for p in parts) / 1e9)
+    # The optimiser has no FLOPs by the formula: only memory bounds it.
+    slow_cores = bounds.least_seconds(config, peak_flops=1e9, bandwidth=1e18)
+    assert slow_cores == pytest.approx(flops.train_step(config) / 1e9)
+
+
 def test_parameters_are_those_of_the_model():
     config = sizes.size("smoke")
     e = config.model.encoder

@@ -1,6 +1,9 @@
 """What crosses the network: the formula against the program compiled for eight devices."""
 
 import dataclasses
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +11,7 @@ from benchmarks import collectives, sizes
 from igm_jax import parallel
 from igm_jax.training.program import build_program
 
+ROOT = pathlib.Path(__file__).parents[2]
 AUXILIARY = {"ema_decay": 0.9, "aux_tokens": True, "entropy_weight": 0.0}
 
 
@@ -28,6 +32,16 @@ def test_formula_is_what_was_compiled(fsdp, objective, monkeypatch):
         assert compiled[kind] == pytest.approx(size, abs=100), kind  # scalars
 
 
+def test_the_command_prints_both():
+    command = [sys.executable, "benchmarks/devices.py", "--size=smoke", "--devices=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    _, line = (x for x in done.stdout.splitlines() if x.startswith("| all-"))
+    predicted, compiled = map(float, line.strip("| ").split(" | ")[1:])
+    assert "2 clips a step" in done.stdout
+    assert compiled > 0 and predicted == pytest.approx(compiled, abs=2e-4)  # scalars, in MB
+
+
 def test_bytes_of_tuples_and_of_every_kind_are_added():
     text = """
       %a = f32[] all-reduce(%x), to_apply=%add
@@ -36,12 +50,6 @@ def test_bytes_of_tuples_and_of_every_kind_are_added():
       %e = f32[8] add(%x, %y), metadata={op_name="all-reduce(a)"}
     """
     assert collectives.compiled_collectives(text) == {"all-reduce": 4 + 24 + 5, "all-gather": 64}
-
-
-def test_a_ring_carries_an_all_reduce_twice():
-    assert collectives.network_bytes({"all-reduce": 80}, 8) == 2 * 70
-    assert collectives.network_bytes({"all-reduce": 80, "all-gather": 8}, 8) == 2 * 70 + 7
-    assert collectives.network_bytes({"all-reduce": 80}, 1) == 0
 
 
 @pytest.mark.parametrize("what", ["projector", "coding length", "adapter"])

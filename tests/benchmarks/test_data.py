@@ -6,9 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import large_store, line_reader
-from igm_jax.data import synthetic
-from igm_jax.data.formats import ntu_text, ntu_writer
+from benchmarks import large_store
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
@@ -18,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    tiny = ("--clips=150", "--batches=1", "--files=3", f"--work={folder}")
+    tiny = ("--num_clips=150", "--batches=1", "--files=3", f"--work={folder}")
 
     def bench(*flags):
         command = [sys.executable, str(ROOT / "benchmarks" / "data.py"), *tiny, *flags]
@@ -38,9 +36,8 @@ def test_every_promise_has_its_row(bench, tmp_path):
     rows = table(result.stdout)
     assert [row["promised"] for row in rows if row["promised"]] == [
         "< 1 s", "< 300 MB", "< 300 MB", "< 300 MB", "≥ 5,000 clips/s", "≥ 5,000 clips/s",
-        "≥ 10 times", "≥ 3 files",
+        "≥ 2 times",
     ]  # fmt: skip
-    assert [row["measured"] for row in rows if row["promised"] == "≥ 3 files"] == ["3 files"]
     content = json.loads((tmp_path / "figures.json").read_text())
     assert content["machine"]["cores"] >= 1 and content["machine"]["versions"]["numpy"]
     assert [row["what"] for row in content["rows"]] == [row["what"] for row in rows]
@@ -61,7 +58,7 @@ def test_every_promise_has_its_row(bench, tmp_path):
 def test_one_measure_alone_and_none_of_that_name(bench):
     result = bench("--only=parse")
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(table(result.stdout)) == 4
+    assert len(table(result.stdout)) == 3
     result = bench("--only=parse,speed")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: --only=speed is unknown: choose from open, pipeline, parse\n"
@@ -87,69 +84,3 @@ def test_the_hollow_store_is_one_but_for_its_frames(tmp_path):
     assert (store.path / "frames.npy").stat().st_blocks < 100
     with pytest.raises(InputError, match="sha256"):
         SkeletonStore.verify(store.path)
-
-
-def both(text):
-    return ntu_text.parse(text), line_reader.recording(line_reader.read(text))
-
-
-def people(count=2, frames=3):
-    return ntu_text.record(np.random.default_rng(0).normal(size=(count, frames, 25, 3)))
-
-
-def test_both_readers_agree_on_genuine_looking_files(tmp_path):
-    folder = ntu_writer.write(tmp_path / "raw", list(synthetic.generate(72))[::12])
-    texts = [path.read_bytes() for path in folder.iterdir()]
-    assert {b"\r" in text for text in texts} == {True, False}
-    for text in texts:
-        ours, theirs = both(text)
-        assert len(ours) > 100 and line_reader.same(ours, theirs)
-
-
-JOINT = b" 0 0 0 0 0 0 0 0 2\n"
-BODY = b"72057594037931101 0 0 0 0 0 0 0 0 2\n25\n"
-STRANGE = {
-    "nobody": b"2\n0\n0\n",
-    "no frames": b"0\n",
-    "spellings": b"1\n1\n" + BODY + (b"-1.5E-05 +.5 5." + JOINT + b"1e3 -0 007" + JOINT) * 12
-    + b"16777217 0.1 0.12345678901234567" + JOINT,
-    "tabs": ntu_text.format_recording(people()).replace(b" ", b"\t"),
-    "wide": ntu_text.format_recording(people()).replace(b" ", b"   "),
-    "mixed ends": ntu_text.format_recording(people()).replace(b"\n", b"\r\n", 40),
-    "no end": ntu_text.format_recording(people()).rstrip(),
-    "infinite pixels": b"1\n1\n" + BODY + b"1 2 3 -Infinity inf NaN 0 0 0 0 0 1\n" * 25,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-def test_both_readers_agree_on_strange_files(text):
-    assert line_reader.same(*both(text))
-
-
-def test_a_difference_is_seen():
-    ours, theirs = both(STRANGE["spellings"])
-    theirs.joints[0, 24, 2] = np.nextafter(theirs.joints[0, 24, 2], np.float32(1))
-    assert not line_reader.same(ours, theirs)
-    assert not line_reader.same(ours, both(STRANGE["nobody"])[0])
-
-
-def test_what_we_accept_the_line_reader_reads_alike():
-    """It accepts more: numbers that are not finite, bodies of other joints, text after the end."""
-    rng = np.random.default_rng(0)
-    text = np.frombuffer(ntu_text.format_recording(people(1, 1)), np.uint8)
-    whole = ntu_text.parse(text.tobytes())
-    changed = 0
-    for _ in range(300):
-        damaged = text.copy()
-        damaged[rng.integers(len(text))] = rng.choice(list(b"0123456789 .-\nNe"))
-        try:
-            ours = ntu_text.parse(damaged.tobytes())
-        except InputError:
-            continue
-        try:
-            theirs = line_reader.recording(line_reader.read(damaged.tobytes()))
-        except ValueError:
-            continue  # a field that we do not read is no number
-        assert line_reader.same(ours, theirs)
-        changed += not line_reader.same(ours, whole)
-    assert changed > 20

@@ -10,8 +10,9 @@ from benchmarks import flops, sizes
 from igm_jax.models import AdapterConfig, Condition, Encoder, EncoderConfig, Generator, adapter
 from igm_jax.models.generator import GeneratorConfig
 
+NTU = sizes.size("ntu_masked", on_cpu=False)
 PAPER = dataclasses.replace(  # joints only, one t, a teacher, one condition for each token
-    sizes.NTU, model=dataclasses.replace(sizes.NTU.model, encoder=EncoderConfig())
+    NTU, model=dataclasses.replace(NTU.model, encoder=EncoderConfig())
 )
 
 

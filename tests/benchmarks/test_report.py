@@ -9,12 +9,19 @@ from igm_jax.errors import InputError
 def one(size="nw_ucla", ratio=1.5, **changes):
     side = {
         "ms_per_step": 20.0, "clips_per_second": 3200.0, "flops_per_second": 2e11, "mfu": None,
+        "of_bound": None,
         "peak_bytes": 2**30, "compile_seconds": 12.0,
     }  # fmt: skip
     run = {"size": size, "batch": 64, "dtype": "float32", "platform": "cpu"}
     run |= {"compiled": False, "each_token": False}
     theirs = {**side, "ms_per_step": 20.0 * ratio}
-    return {**run, "ours": {**side, "mfu": 0.25}, "torch": theirs, "ratio": ratio, **changes}
+    return {
+        **run,
+        "ours": {**side, "mfu": 0.25, "of_bound": 0.5},
+        "torch": theirs,
+        "ratio": ratio,
+        **changes,
+    }
 
 
 def test_rows_fit_the_head():
@@ -24,8 +31,8 @@ def test_rows_fit_the_head():
     assert {line.count("|") for line in lines} == {len(report.COLUMNS) + 1}
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert dict(zip(report.COLUMNS, cells))["size"] == "nw_ucla"
-    assert cells[2:8] == ["20.0", "3200.0", "200", "25.0 %", "1.00", "12"]
-    assert cells[8:] == ["30.0", "3200.0", "200", "1.00", "1.50"]
+    assert cells[2:9] == ["20.0", "3200.0", "200", "25.0 %", "50.0 %", "1.00", "12"]
+    assert cells[9:] == ["30.0", "3200.0", "200", "1.00", "1.50"]
     assert lines[3].endswith("| - | - | - | - | - |")
 
 

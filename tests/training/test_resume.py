@@ -1,11 +1,8 @@
-"""A run goes on elsewhere: on fewer devices, and after it was killed."""
+"""A run goes on elsewhere: on fewer devices."""
 
 import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -16,7 +13,6 @@ from igm_jax.evaluation.run import load_run
 from igm_jax.training.log import RunLog
 from igm_jax.training.loop import pretrain
 
-ROOT = pathlib.Path(__file__).parents[2]
 # No projector: its batch normalisation hides an offset that all features share, whose gradient then
 # is rounding, which Adam scales up to steps like any other.
 SETTINGS = {
@@ -60,19 +56,3 @@ def test_from_eight_devices_to_four_to_one(tmp_path, monkeypatch):
             np.testing.assert_allclose(a[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
     a, b = (load_run(folder).params["embed"]["kernel"] for folder in (moved, whole))
     np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_killed_three_times_is_the_same_run(tmp_path):
-    """The soak in short: by hand it kills more often.
-
-    As a user's, its runs keep their compiled programs beside them and go on with those.
-    """
-    env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    command = [sys.executable, str(ROOT / "benchmarks/soak.py"), "--kills=3", "--out=soak"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    *kills, last = done.stdout.splitlines()
-    assert len(kills) == 3 and all(line.startswith("start ") for line in kills)
-    assert last == "3 kills: the end is that of an uninterrupted run, bit for bit"
-    kept = [path.name for path in (tmp_path / "soak" / ".jax_cache").iterdir()]
-    assert len([name for name in kept if name.startswith("jit_train_step-")]) == 1

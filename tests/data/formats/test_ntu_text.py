@@ -3,14 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from igm_jax.data.formats import ntu_text
+from igm_jax.data import synthetic
+from igm_jax.data.formats import ntu_text, ntu_writer
 from igm_jax.data.formats.ntu_text import format_recording, parse, record
 from igm_jax.errors import InputError
 
 
 def naive_parse(text):
     """Line by line, as readers of these files usually are."""
-    lines = iter(text.decode().splitlines())
+    lines = iter(text.decode("latin-1").splitlines())
     num_frames, rows = int(next(lines)), []
     for frame in range(num_frames):
         for _ in range(int(next(lines))):
@@ -53,6 +54,14 @@ def test_nine_digits_keep_every_bit(seed, crlf):
     assert (b"\r\n" in text) == crlf
     assert same(parse(text), recording)
     assert same(naive_parse(text), recording)
+
+
+def test_genuine_looking_files_are_read_as_line_by_line(tmp_path):
+    folder = ntu_writer.write(tmp_path / "raw", list(synthetic.generate(72))[::12])
+    texts = [path.read_bytes() for path in folder.iterdir()]
+    assert {b"\r" in text for text in texts} == {True, False}
+    for text in texts:
+        assert len(parse(text)) > 100 and same(parse(text), naive_parse(text))
 
 
 def test_seven_digits_are_those_of_the_sensor():
@@ -249,20 +258,26 @@ def test_the_first_damage_is_named():
         parse("\n".join(lines).encode())
 
 
-def test_random_damage_gives_a_recording_or_an_error_with_a_line():
+def test_random_damage_is_read_as_line_by_line_or_is_an_error_with_a_line():
     rng = np.random.default_rng(0)
     short = np.frombuffer(TEXT[: len("\n".join(LINES[:56])) + 1], np.uint8).copy()
     short[0] = ord("1")
-    refused = 0
-    for _ in range(300):
+    whole = parse(short.tobytes())
+    refused = changed = 0
+    for _ in range(400):
         text = short.copy()
-        text[rng.integers(len(text), size=2)] = rng.choice(list(b"0 9-.\nNx\0\xff"), size=2)
+        damage = rng.choice(list(b"0123456789 -.\nNx\0\xff"), size=2)
+        text[rng.integers(len(text), size=2)] = damage
         try:
-            parse(text.tobytes())
+            recording = parse(text.tobytes())
         except InputError as error:
             assert str(error).startswith("line ")
             refused += 1
-    assert 20 < refused < 300
+        else:
+            # NUL separates fields, as every byte up to the space does.
+            assert same(recording, naive_parse(text.tobytes().replace(b"\0", b" ")))
+            changed += not np.array_equal(recording.joints, whole.joints)
+    assert refused > 20 and changed > 20
 
 
 def test_rows_of_bodies_come_in_the_order_of_their_first_rows():

@@ -1,13 +1,15 @@
-"""Both implementations on the same numbers: `python benchmarks/parity.py`.
+"""Compares our step with the PyTorch one on the same numbers.
 
-Says how far apart the loss, its terms and every parameter's gradient are; exit code 1 if too far.
+`python tests/torch_reference/parity.py` prints how far apart the loss, its terms and the gradient
+of every parameter are. It ends with exit code 1 if one is further apart than `--tolerance`.
 """
 
 import pathlib
 import sys
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for torch_reference
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # works uninstalled too
 
 import jax
 import numpy as np
@@ -15,9 +17,6 @@ import torch
 from absl import flags
 
 from benchmarks import sizes
-from benchmarks.jax_draws import step_draws
-from benchmarks.torch_reference.training import Trainer
-from benchmarks.torch_reference.weights import state_dict
 from benchmarks.worker import random_batch
 from igm_jax import cli, diffusion
 from igm_jax.errors import InputError
@@ -27,10 +26,13 @@ from igm_jax.training.objectives import OBJECTIVES, build_model
 from igm_jax.training.program import build_program
 from igm_jax.training.state import TrainState
 from igm_jax.training.step import prepare_batch
+from torch_reference.jax_draws import step_draws
+from torch_reference.training import Trainer
+from torch_reference.weights import state_dict
 
-_SIZE = flags.DEFINE_string("size", "smoke", f"One of {', '.join(sizes.SIZES)}.")
-_BATCH = flags.DEFINE_integer("batch", 4, "Clips.", lower_bound=2)
-_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where both run.")
+_SIZE = flags.DEFINE_string("size", "smoke", sizes.HELP)
+_BATCH = flags.DEFINE_integer("batch", 4, "Clips in a step.", lower_bound=2)
+_PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where it runs.")
 _TOLERANCE = flags.DEFINE_float("tolerance", 1e-4, "Largest relative difference.")
 
 
@@ -69,7 +71,7 @@ def relative(ours: Any, theirs: Any) -> float:
 
 
 def visible_part(name: str, tensor: Any) -> np.ndarray:
-    """What the loss can see of a parameter or its gradient.
+    """The part of a parameter or its gradient that the loss can see.
 
     A softmax does not see the bias of the keys, nor batch normalisation the bias before it: their
     gradients are rounding, which Adam scales up to steps like any other.

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import torch
 
-from benchmarks.torch_reference.draws import Augmentation, Draws, Noising, own_steps
 from igm_jax.training.config import ExperimentConfig
+from torch_reference.draws import Augmentation, Draws, Noising, own_steps
 
 
 def _tensor(x: jax.Array) -> torch.Tensor:
@@ -16,7 +16,7 @@ def _tensor(x: jax.Array) -> torch.Tensor:
 
 
 def step_draws(config: ExperimentConfig, clips: int, key: jax.Array) -> Draws:
-    """What `igm_jax.training.step.train_step` draws.
+    """All draws of `igm_jax.training.step.train_step`.
 
     Args:
       config: the experiment.
@@ -42,7 +42,7 @@ def objective_draws(
     clip: Augmentation | None = None,
     other: Augmentation | None = None,
 ) -> Draws:
-    """What `igm_jax.training.objectives.igm.igm_objective` draws from its key."""
+    """All draws of `igm_jax.training.objectives.igm.igm_objective`."""
     o, e = config.objective, config.model.encoder
     rows = clips * config.data.bodies
     shape = (rows, e.frames, e.joints, e.channels)

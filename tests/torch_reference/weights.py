@@ -1,16 +1,25 @@
 """Parameters of the linen modules as a state dict of these."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.worker import leaves
-
 # linen's name → ours; `in` is a keyword.
 RENAMED = {"kernel": "weight", "scale": "weight", "in": "hidden"}
+
+
+def leaves(
+    tree: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, array) of every leaf of nested mappings."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def state_dict(params: Mapping[str, Any]) -> dict[str, Tensor]:

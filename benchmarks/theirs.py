@@ -1,15 +1,22 @@
-"""The worker that takes steps of the PyTorch reference; see `benchmarks.worker`."""
+"""The worker that takes steps of the PyTorch reference; see `benchmarks.worker`.
 
+It imports no JAX, so that its peak memory is that of PyTorch alone.
+"""
+
+import pathlib
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
+
 import numpy as np
 import torch
+from torch_reference.draws import draw
+from torch_reference.training import Trainer
 
-from benchmarks.torch_reference.draws import draw
-from benchmarks.torch_reference.training import Trainer
-from benchmarks.worker import Prepared, random_batch, read_tree, serve
+from benchmarks.worker import Prepared, random_batch, serve
 
 
 def namespace(value: Any) -> Any:
@@ -17,6 +24,19 @@ def namespace(value: Any) -> Any:
     if isinstance(value, dict):
         return SimpleNamespace(**{name: namespace(x) for name, x in value.items()})
     return value
+
+
+def read_tree(file: str) -> dict[str, Any]:
+    """The nested dict of arrays that an .npz file holds under names like `encoder/embed/kernel`."""
+    tree: dict[str, Any] = {}
+    with np.load(file) as flat:
+        for path, array in flat.items():
+            *groups, name = path.split("/")
+            group = tree
+            for part in groups:
+                group = group.setdefault(part, {})
+            group[name] = array
+    return tree
 
 
 def prepare(job: dict[str, Any]) -> Prepared:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.torch_reference.layers import (
+from torch_reference.layers import (
     EPSILON,
     Attention,
     Block,
@@ -78,7 +78,7 @@ def mdff(z: Tensor, eta: float, temperature: float) -> Tensor:
 
 
 class Condition(NamedTuple):
-    """What g knows: the distinct features of a clip [B, S, D], and which one each token has [B, N].
+    """Condition of g: distinct features of a clip [B, S, D], and which one each token has [B, N].
 
     `which` None says that all tokens have the one feature there is.
     """

@@ -1,4 +1,4 @@
-"""What the encoder and the generator share."""
+"""Layers that the encoder and the generator share."""
 
 import torch
 import torch.nn.functional as F

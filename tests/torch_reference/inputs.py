@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.torch_reference.draws import Augmentation
+from torch_reference.draws import Augmentation
 
 
 def rotation(angles: Tensor) -> Tensor:

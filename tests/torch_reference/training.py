@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_reference.draws import Draws
-from benchmarks.torch_reference.inputs import augment, standardise
-from benchmarks.torch_reference.model import IGM, Featurizer
-from benchmarks.torch_reference.objective import Result, alpha_bar, igm_loss
-from benchmarks.torch_reference.weights import state_dict
+from torch_reference.draws import Draws
+from torch_reference.inputs import augment, standardise
+from torch_reference.model import IGM, Featurizer
+from torch_reference.objective import Result, alpha_bar, igm_loss
+from torch_reference.weights import state_dict
 
 
 def learning_rate(step: int, c: Any, total_steps: int, steps_per_epoch: int) -> float:

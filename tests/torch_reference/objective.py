@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.torch_reference.draws import Draws, Noising
-from benchmarks.torch_reference.model import IGM, Aux, Condition, Featurizer, adapt
+from torch_reference.draws import Draws, Noising
+from torch_reference.model import IGM, Aux, Condition, Featurizer, adapt
 
 
 class Result(NamedTuple):
