@@ -44,7 +44,10 @@ def get_config() -> ConfigDict:
     e.frames = 120  # T after resizing [MAMP]
     e.joints = 25  # V; 0 = those of the store
     e.channels = 6  # C, of all streams together: 3 for each in space; 0 = those of the store
-    e.patch_frames = 4  # frames in a token of one joint [MAMP]
+    e.patch_frames = 4  # frames in a token [MAMP]
+    e.patch_joints = (
+        1  # neighbouring joints of the layout in a token [MAMP]; 0 = all, a pose [ours]
+    )
     e.width = 256  # D [MAMP]
     e.depth = 8  # blocks [MAMP]
     e.heads = 8  # [MAMP]

@@ -1,6 +1,7 @@
-"""The encoder f: a pre-LN transformer over patches of 4 frames × 1 joint (MAMP's backbone)."""
+"""The encoder f: a pre-LN transformer over patches of frames × joints (MAMP's backbone)."""
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,8 @@ class EncoderConfig:
       channels: of all streams together: 3 for joints in space, 2 for image points, 9 for joint,
         bone and motion in space.
       patch_frames: frames in a token; must divide `frames`.
+      patch_joints: neighbouring joints of the layout in a token; must divide `joints`. 1 is the
+        paper's, 0 puts all joints, a whole pose, into each token.
       width: D.
       depth: number of blocks.
       heads: attention heads H; must divide `width`.
@@ -35,6 +38,7 @@ class EncoderConfig:
     joints: int = 25
     channels: int = 3
     patch_frames: int = 4
+    patch_joints: int = 1
     width: int = 256
     depth: int = 8
     heads: int = 8
@@ -43,13 +47,28 @@ class EncoderConfig:
     remat: bool = False
 
     def __post_init__(self):
-        layers.check_patch(self.frames, self.patch_frames)
+        self.patch.check(self.frames, self.joints)
         layers.check_transformer("encoder", self.width, self.heads, self.dtype)
+
+    @property
+    def patch(self) -> layers.Patch:
+        """Size of a token."""
+        return layers.Patch(self.patch_frames, self.patch_joints)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens in time, and tokens at each time."""
+        return self.patch.grid(self.frames, self.joints)
 
     @property
     def num_tokens(self) -> int:
         """N."""
-        return self.frames // self.patch_frames * self.joints
+        return math.prod(self.grid)
+
+    @property
+    def patch_numbers(self) -> int:
+        """P, the numbers in a token."""
+        return self.patch_frames * (self.patch_joints or self.joints) * self.channels
 
 
 @struct.dataclass
@@ -127,10 +146,8 @@ class Encoder(nn.Module):
                 f"clip has [T, V, C] = {list(clip.shape[1:])}, but the encoder was built for "
                 f"{[c.frames, c.joints, c.channels]}"
             )
-        patches = layers.patchify(clip, c.patch_frames)
-        positions = layers.PositionEmbedding(
-            c.frames // c.patch_frames, c.joints, c.width, name="position"
-        )()[None]
+        patches = layers.patchify(clip, c.patch)
+        positions = layers.PositionEmbedding(c.grid, c.width, name="position")()[None]
         if keep is not None:  # gather before embedding: hidden tokens cost nothing
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[0, keep]
