@@ -32,6 +32,9 @@ def get_config() -> ConfigDict:
     d.crop = (0.5, 1.0)  # share of the valid frames, uniform [MAMP]
     d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
     d.crops = 2  # 2: the objective gets a second view of each clip, cropped and turned anew [ours]
+    # "mixed", or "session": a batch has clips of one subject, camera and setup, or a few, so that
+    # only what is done tells them apart, not who does it where. Ids are read, not labels. [ours]
+    d.batches = "mixed"
     d.mirror = 0.5  # share of the clips that are mirrored, left and right exchanged [ours]
     d.shear = 0.0  # random shear of each clip, off-diagonal entries in ± this [ours; AimCLR 0.5]
     d.rotation = (0.3, 1.2, 0.3)  # ± rad about x, y (up), z, one rotation a clip [ours; MAMP 0.3]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from igm_jax import diffusion, masking, skeleton
+from igm_jax.data.sessions import BATCHES
 from igm_jax.errors import InputError
 from igm_jax.models import EncoderConfig, IGMConfig
 from igm_jax.parallel import ParallelConfig
@@ -46,12 +47,14 @@ class DataConfig:
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop_frames: int = 64
     crops: int = 2
+    batches: str = "mixed"
     mirror: float = 0.5
     shear: float = 0.0
     rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
 
     def __post_init__(self):
         _choice("data.view", self.view, skeleton.VIEWS)
+        _choice("data.batches", self.batches, BATCHES)
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
         _at_least("data", self, 1, "bodies", "min_crop_frames")
