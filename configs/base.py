@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
     e.mlp_width = 1024  # [MAMP]
     e.dtype = "float32"  # compute precision; bfloat16 on accelerators [ours]
     e.remat = False  # recompute activations in the backward pass
+    e.stretches = 1  # mean tokens of so many stretches of a clip make its evaluated features [ours]
 
     a = m.adapter = ConfigDict()
     a.eta = 0.1  # strength of the high-pass filter [ours; 0.01–0.2 in use]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.inputs import Inputs
-from igm_jax.models import Encoder, EncoderConfig, pool
+from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
 
 
 def pooled_features(
@@ -25,6 +25,8 @@ def pooled_features(
 ) -> Float[Array, "B D"]:
     """Standardised streams, encoded with nothing hidden, mean over tokens and present bodies.
 
+    With `config.stretches` S above 1 the means over S stretches of the clip stand side by side.
+
     Args:
       params: parameters of the encoder.
       clip: [B, M, T, V, C] in the units and view of the training data, T = config.frames.
@@ -34,7 +36,7 @@ def pooled_features(
     """
     rows = inputs(clip.reshape(-1, *clip.shape[2:]))
     tokens = Encoder(config).apply({"params": params}, rows)
-    return pool(tokens, present)
+    return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 
 @functools.cache

@@ -128,7 +128,7 @@ def load_encoder(
         "joints": c.joints,
         "channels": channels,
         "bodies": run.config.data.bodies,
-        "width": c.width,
+        "width": c.width * c.stretches,
         "step": run.step,
         "config": run.config,
     }

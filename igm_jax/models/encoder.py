@@ -32,6 +32,8 @@ class EncoderConfig:
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
       remat: recompute blocks in the backward pass, to save memory.
+      stretches: of the clip, whose mean tokens stand side by side in the features that are
+        evaluated; the losses see one mean over all tokens.
     """
 
     frames: int = 120
@@ -45,10 +47,16 @@ class EncoderConfig:
     mlp_width: int = 1024
     dtype: str = "float32"
     remat: bool = False
+    stretches: int = 1
 
     def __post_init__(self):
         self.patch.check(self.frames, self.joints)
         layers.check_transformer("encoder", self.width, self.heads, self.dtype)
+        if not 1 <= self.stretches <= self.grid[0]:
+            raise InputError(
+                f"encoder stretches={self.stretches}: a clip of {self.grid[0]} tokens in time has "
+                f"1 to {self.grid[0]}"
+            )
 
     @property
     def patch(self) -> layers.Patch:
@@ -158,6 +166,27 @@ class Encoder(nn.Module):
         blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
         x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
+
+
+def stretch_means(
+    tokens: Float[Array, "B N D"], steps: int, stretches: int
+) -> Float[Array, "B SD"]:
+    """Mean tokens of equal stretches of each clip, side by side, so that features keep time.
+
+    Args:
+      tokens: [B, N, D], every token of a clip, joints varying fastest.
+      steps: tokens in time.
+      stretches: S; the first are one step longer where `steps` is not a multiple.
+
+    Returns:
+      [B, S · D].
+
+    >>> stretch_means(jnp.array([[[1.0], [3.0], [5.0], [7.0]]]), 4, 2).tolist()
+    [[2.0, 6.0]]
+    """
+    b, n, d = tokens.shape
+    parts = jnp.array_split(tokens.reshape(b, steps, n // steps, d), stretches, axis=1)
+    return jnp.concatenate([x.reshape(b, -1, d).mean(axis=1) for x in parts], axis=-1)
 
 
 def pool(tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"]) -> Float[Array, "B D"]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igm_jax.errors import InputError
-from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool
+from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool, stretch_means
 
 SMALL = EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2, mlp_width=32)
 
@@ -154,6 +154,13 @@ def test_pool_ignores_the_absent():
     np.testing.assert_allclose(pool(rows[:, None], present), [[1, 2], [4, 5], [0, 0]])
     sensitivity = jax.grad(lambda r: pool(r[:, None], present).sum())(rows)
     np.testing.assert_allclose(sensitivity[:, 0], [1, 0, 0.5, 0.5, 0, 0])
+
+
+def test_stretches_of_unequal_length_and_one_of_all():
+    tokens = jnp.arange(10.0).reshape(1, 10, 1)  # five steps of two joints
+    np.testing.assert_allclose(stretch_means(tokens, 5, 3), [[1.5, 5.5, 8.5]])
+    many = jax.random.normal(jax.random.key(0), (3, 10, 7))
+    np.testing.assert_array_equal(stretch_means(many, 5, 1), many.mean(axis=1))
 
 
 def test_block_is_the_transformer_of_the_books(small):
