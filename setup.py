@@ -28,6 +28,7 @@ setup(
         "ml-collections>=1.1",
         "grain>=0.2.18",
         "absl-py>=2.1",
+        "filelock>=4.0",  # one process a run folder, on every system
         "jaxtyping>=0.3",  # shapes in public signatures; no cost at run time
         "rich>=13",  # progress bar and tables; flax brings it already
     ],

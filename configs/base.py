@@ -28,7 +28,8 @@ def get_config() -> ConfigDict:
     # the path that the person walks [ours]
     d.view = "posture"
     d.streams = ("joint", "motion")  # of joint, bone, motion: channels f reads, g generates [ours]
-    d.bodies = 1  # M, bodies of a clip that are read; absent ones count nowhere
+    # M, bodies of a clip that are read; absent ones count nowhere. 0 = as many as the store has.
+    d.bodies = 1
     d.crop = (0.5, 1.0)  # share of the valid frames, uniform [MAMP]
     d.min_crop_frames = 64  # but at least so many, where there are as many [MAMP]
     d.crops = 2  # 2: the objective gets a second view of each clip, cropped and turned anew [ours]

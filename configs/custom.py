@@ -1,8 +1,8 @@
 """One's own skeletons, of any number of joints, in the plane or in space. For two CPU cores.
 
-docs/own_data.md leads here. The joints, and whether they have two coordinates or three, are those
-of the store. Joints in space whose layout has axes do better in the posture view, which leaves out
-where the person stands, faces and walks: `--config.data.view=posture`.
+docs/own_data.md leads here. The joints, whether they have two coordinates or three, and the number
+of bodies are those of the store. Joints in space whose layout has axes do better in the posture
+view, which leaves out where the person stands, faces and walks: `--config.data.view=posture`.
 """
 
 from configs import base
@@ -14,8 +14,9 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = f"custom-{protocol}"
     c.data.update(
-        dataset="custom", path="data/custom", protocol=protocol, view="centred", min_crop_frames=16
-    )
+        dataset="custom", path="data/custom", protocol=protocol, view="centred", bodies=0,
+        min_crop_frames=16,
+    )  # fmt: skip
     base.small_networks(c)
     c.model.encoder.update(joints=0, channels=0)
     c.optimizer.warmup_epochs = 10.0

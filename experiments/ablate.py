@@ -19,10 +19,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from igm_jax import cli
+from igm_jax.ablation import plan as ablation
+from igm_jax.ablation import table
+from igm_jax.ablation.workers import Processes, find_gpus
 from igm_jax.data import open_dataset
 from igm_jax.errors import InputError
-from igm_jax.evaluation import ablation, comparison
-from igm_jax.evaluation.processes import Processes
 
 CONFIG = cli.define_config("configs/synthetic.py")
 GRID = flags.DEFINE_string(
@@ -32,7 +33,9 @@ GRID = flags.DEFINE_string(
     "FILE.json with {row: {key: value}}",
 )
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of every row")
-WORKERS = flags.DEFINE_integer("workers", 1, "runs side by side, each on its CPUs", lower_bound=1)
+WORKERS = flags.DEFINE_integer(
+    "workers", 1, "runs side by side, each on its own CPUs and GPUs", lower_bound=1
+)
 OUT = flags.DEFINE_string("out", None, "folder; default: runs/ablations/<config.name>-<grid>")
 TEST = flags.DEFINE_bool("test", False, "show test accuracy; choices are made on validation")
 
@@ -69,12 +72,13 @@ def main() -> None:
             write_table(out, jobs, split)
 
     workers = min(WORKERS.value, max(1, len(todo)))
-    processes = Processes(pathlib.Path(__file__).resolve().parent, workers)
+    gpus = find_gpus(workers)
+    processes = Processes(pathlib.Path(__file__).resolve().parent, workers, gpus)
     processes.run(todo, ended)
     text = write_table(out, jobs, split)
     if processes.stopped:
         print(f"{processes.stopped.name}: stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + processes.stopped)
+        sys.exit(cli.exit_code(processes.stopped.name))
     print(text, end="")
     if failed:
         sys.exit(1)
@@ -82,8 +86,8 @@ def main() -> None:
 
 def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     """Writes table.md and table.json of what is finished; gives the former."""
-    entries = comparison.summarize(jobs, split)
-    text = comparison.table_text(jobs, entries, split)
+    entries = table.summarize(jobs, split)
+    text = table.table_text(jobs, entries, split)
     environments = [ablation.read_json(job.folder / "environment.json") or {} for job in jobs]
     content = {
         "command": shlex.join(["python", "experiments/ablate.py", *sys.argv[1:]]),

@@ -17,7 +17,7 @@ def main() -> None:
     """Flags, run folder, one table."""
     run, baselines = selected()
     rows = protocol.evaluate(run, protocol.evaluate_knn, baselines=baselines)
-    print(f"Cosine KNN of {run.folder} ({run.config.data.protocol})\n")
+    print(f"Cosine KNN of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
     print(protocol.markdown_table(rows))
     protocol.save_rows(run.folder / "knn.json", run, rows)
 

@@ -1,6 +1,8 @@
 """Linear probe of a run: `python experiments/linear_probe.py [--run=runs/NAME] [--baselines]`.
 
-`--labels=10%` trains it with the labels of a tenth of the clips of every class.
+`--labels=10%` trains it with the labels of a tenth of the clips of every class. `--augmented` draws
+new crops and rotations of the training clips in each epoch, as MAMP does; without it the features
+of the whole clips are computed once.
 """
 
 import functools
@@ -16,6 +18,9 @@ from igm_jax.data.few_labels import SUBSETS
 from igm_jax.evaluation import protocol
 
 _LABELS = flags.DEFINE_enum("labels", "all", ["all", *SUBSETS], "Labels that the probe may use.")
+_AUGMENTED = flags.DEFINE_bool(
+    "augmented", False, "Train the probe on new crops and rotations in each epoch."
+)
 
 selected = cli.define_run_flags()
 
@@ -23,13 +28,17 @@ selected = cli.define_run_flags()
 def main() -> None:
     """Flags, run folder, one table."""
     run, baselines = selected()
-    labels = _LABELS.value
-    judge = functools.partial(protocol.evaluate_linear, labels=labels)
+    labels, augmented = _LABELS.value, _AUGMENTED.value
+    judge = functools.partial(protocol.evaluate_linear, labels=labels, augmented=augmented)
     rows = protocol.evaluate(run, judge, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
-    print(f"Linear probe of {run.folder} ({run.config.data.protocol}{few})\n")
+    crops = ", new crops and rotations in each epoch" if augmented else ""
+    print(
+        f"Linear probe of {run.folder} ({run.config.data.protocol}{few}{crops}), {run.progress}\n"
+    )
     print(protocol.markdown_table(rows))
     suffix = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
+    suffix += "-augmented" if augmented else ""
     protocol.save_rows(run.folder / f"linear_probe{suffix}.json", run, rows)
 
 

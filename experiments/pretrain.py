@@ -1,7 +1,8 @@
 """Pre-trains IGM: `python experiments/pretrain.py --config=configs/nw_ucla.py`.
 
 Any key of the config can be set from the command line: `--config.train.epochs=50`. The run goes to
-runs/<name>; the same command goes on with it if it was interrupted.
+runs/<name>; the same command goes on with it if it was interrupted. Exit code: 0 finished, 75 saved
+and stopped by SIGTERM, 130 saved and stopped by Ctrl-C, 1 an error.
 
 On many hosts, one process each: `srun python experiments/pretrain.py …` within Slurm, elsewhere
 with --coordinator, --processes and --process, or --distributed (docs/scaling.md).
@@ -53,8 +54,8 @@ def main() -> None:
         print(
             f"{run_folder}: finished. Next: python experiments/linear_probe.py --run={run_folder}"
         )
-    elif result == "SIGINT":
-        sys.exit(130)
+    elif result != "finished":
+        sys.exit(cli.exit_code(result))
 
 
 flags.adopt_module_key_flags(cli)  # for --help

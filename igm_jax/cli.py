@@ -4,13 +4,14 @@ import difflib
 import logging as python_logging
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 
-from igm_jax.errors import DivergedError, InputError
+from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
@@ -28,9 +29,22 @@ def run(main: Callable[[], None], argument: str | None = None) -> None:
         _parse(sys.argv, argument)
         _quiet_libraries()
         main()
-    except (InputError, DivergedError, OSError, flags.Error) as error:
-        print(f"error: {_line(error)}", file=sys.stderr)
-        sys.exit(1)
+    except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
+        _end(_line(error))
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _end(f"out of memory, stop what else uses this device: {_line(error)[:200]}")
+
+
+def _end(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def exit_code(signal_name: str) -> int:
+    """With what a command ends that was stopped by this signal and goes on when started again."""
+    return STOPPED if signal_name == "SIGTERM" else 128 + signal.Signals[signal_name]
 
 
 def _quiet_libraries() -> None:
@@ -80,12 +94,13 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
 
 
 def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--checkpoint` and `--baselines`.
+    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
     run_flag = flags.DEFINE_string("run", None, "run folder; default: the newest under runs/")
+    data = flags.DEFINE_string("data", None, "the store of the run, where it lies elsewhere by now")
     checkpoint = flags.DEFINE_string("checkpoint", "last", "last, best (by validation KNN) or step")
     baselines = flags.DEFINE_bool(
         "baselines", False, "also judge the untrained encoder and raw coordinates"
@@ -100,7 +115,8 @@ def define_run_flags() -> Callable[[], Any]:
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return load_run(folder, int(which) if which.isdigit() else which), baselines.value
+        run = load_run(folder, int(which) if which.isdigit() else which, data.value)
+        return run, baselines.value
 
     return selected
 
@@ -127,6 +143,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]
+        last = re.sub(r"\('Non-boolean argument.*", "give true or false", last)
         raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
     if len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")

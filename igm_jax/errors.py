@@ -1,4 +1,8 @@
-"""Exceptions that are told to the user in one line, without a traceback."""
+"""Exceptions that are told to the user in one line, and the exit code of a run that was stopped."""
+
+# SIGTERM stopped the command, which has saved and goes on when it is started again. It is
+# EX_TEMPFAIL of sysexits.h: a scheduler must not take such a run for a finished one.
+STOPPED = 75
 
 
 class InputError(ValueError):

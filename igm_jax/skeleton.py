@@ -1,8 +1,7 @@
 """Joint layouts, the frames of reference a clip can be put into, and the three streams.
 
 Everything here is a pure function of arrays `[..., V, C]`; NumPy in gives NumPy out and JAX in
-gives JAX out, so the input pipeline (host) and `igm_jax.load_encoder` (device) share one
-definition.
+gives JAX out, so the input pipeline (host) and the networks' inputs (device) share one definition.
 """
 
 import dataclasses

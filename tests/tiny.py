@@ -58,7 +58,7 @@ _SETTINGS = {
         "max_t": 0.9,
         "own_t": False,
     },
-    "optimizer": {"warmup_epochs": 1},
+    "optimizer": {"warmup_epochs": 0.8},
     "train": {
         "epochs": 2,
         "batch_size": 8,

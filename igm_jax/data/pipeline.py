@@ -11,10 +11,11 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from igm_jax.data.resize import BLOCK, resize
 from igm_jax.data.sessions import BATCHES, SessionOrder, session_codes
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.skeleton import apply_view, concat_streams, moving_origin, view_transform
+from igm_jax.skeleton import concat_streams
 
 # "clip" float32 [b, M, T, V, C], "present" bool [b, M], with two crops also "other", like "clip":
 # b of the B rows of a batch, or all. "index" int32 [B], positions in the store, is always of all.
@@ -23,22 +24,6 @@ Batch = dict[str, np.ndarray]
 # Of more clips the statistics are those of a sample, so that no run begins by reading all its data.
 # More than any data set named in docs/data.md trains on: theirs are of all clips.
 STATISTICS_CLIPS = 1 << 16
-
-_BLOCK = 16  # clips gathered together: their frames fit into the cache, three times as fast
-
-
-def frame_positions(length: Int[np.ndarray, " B"], frames: int) -> Float[np.ndarray, "B T"]:
-    """Where to sample clips of `length` frames so that `frames` remain (half-pixel centres).
-
-    Sample i stands for the middle of the i-th of T equal spans of the clip:
-    (i + ½) · length / T − ½, held inside the clip.
-
-    >>> frame_positions(np.array([4, 2]), 4)
-    array([[0.  , 1.  , 2.  , 3.  ],
-           [0.  , 0.25, 0.75, 1.  ]])
-    """
-    length = np.asarray(length)[:, None]
-    return np.clip((np.arange(frames) + 0.5) * (length / frames) - 0.5, 0, length - 1)
 
 
 def gather(
@@ -54,7 +39,8 @@ def gather(
     """Frames [start, stop) of each clip, resized to `frames` frames, seen in `view`.
 
     The frame of reference is that of the whole clip (its first frame, first body), whatever the
-    crop; in `"posture"` its origin moves with that body. Linear interpolation at `frame_positions`.
+    crop; in `"posture"` its origin moves with that body. Linear interpolation at
+    `resize.frame_positions`.
 
     Args:
       store: an open store.
@@ -76,33 +62,12 @@ def gather(
     if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
         raise ValueError("a crop is empty or leaves its clip")
     store.read_ahead(table)
-    joints, channels = store.frames.shape[1:]
-    rows = np.asarray(store.frames).reshape(len(store.frames), -1)
-    origin, rotation = view_transform(np.asarray(store.frames)[table["offset"]], store.layout, view)
-
-    position = frame_positions(stop - start, frames)
-    low = position.astype(np.int64)
-    high = np.minimum(low + 1, (stop - start)[:, None] - 1)
-    weight = (position - low).astype(np.float32)[..., None]
-
     present = np.arange(bodies) < table["bodies"][:, None]
-    out = np.zeros((*present.shape, frames, joints, channels), np.float32)
-    at_low, at_high = np.empty((2, _BLOCK * bodies, frames, rows.shape[1]), np.float32)
-    for block in np.split(np.arange(len(table)), range(_BLOCK, len(table), _BLOCK)):
-        of, body = np.nonzero(present[block])  # one entry a track: a body of a clip
-        clip = block[of]
-        first = (table["offset"] + start)[clip] + body * table["length"][clip].astype(np.int64)
-        a, b = at_low[: len(clip)], at_high[: len(clip)]
-        # mode="clip" never clips here; it lets take write into `out` without a copy of its own.
-        np.take(rows, first[:, None] + low[clip], axis=0, out=a, mode="clip")
-        np.take(rows, first[:, None] + high[clip], axis=0, out=b, mode="clip")
-        b -= a
-        b *= weight[clip]
-        a += b
-        tracks = a.reshape(-1, frames, joints, channels)
-        path = moving_origin(origin[block], tracks[body == 0], store.layout, view)
-        out[clip, body] = apply_view(tracks, path[of], rotation[clip])
-    return out, present
+    clip = resize(
+        np.asarray(store.frames), table["offset"], table["length"].astype(np.int64), present,
+        start, stop, layout=store.layout, frames=frames, view=view,
+    )  # fmt: skip
+    return clip, present
 
 
 def full_clips(
@@ -164,14 +129,35 @@ def statistics(
         raise InputError("statistics of no clips: choose a split that has some")
     indices = np.sort(sample(indices, most))
     count, total, square = 0, 0.0, 0.0
-    for start in range(0, len(indices), _BLOCK):
-        chosen = indices[start : start + _BLOCK]
+    for start in range(0, len(indices), BLOCK):
+        chosen = indices[start : start + BLOCK]
         clip, present = full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
         x = concat_streams(clip[present], store.layout, streams).astype(np.float64)
         x = x.reshape(-1, x.shape[-1])
         count, total, square = count + len(x), total + x.sum(axis=0), square + (x * x).sum(axis=0)
     mean = total / count
     return mean, np.sqrt(np.maximum(square / count - mean**2, 0))
+
+
+def crop_places(
+    draws: Float[np.ndarray, "2 B"],
+    length: Int[np.ndarray, " B"],
+    crop: tuple[float, float],
+    min_crop_frames: int,
+) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+    """First frame of a random crop of each clip, and one past its last.
+
+    Args:
+      draws: uniform in [0, 1): of the crop's size, and of its place.
+      length: frames of each clip.
+      crop: least and largest share of them.
+      min_crop_frames: no crop is shorter, unless its clip is.
+    """
+    (share, place), (low, high) = draws, crop
+    size = np.rint((low + share * (high - low)) * length).astype(np.int64)
+    size = np.clip(size, np.minimum(max(min_crop_frames, 1), length), length)
+    start = (place * (length - size + 1)).astype(np.int64)
+    return start, start + size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,13 +183,10 @@ class _CropAndGather(grain.transforms.RandomMap):
         # Drawn for the whole batch: a clip is cropped alike, whichever process reads it.
         draws = rng.random((self.crops, 2, len(index)))
         clips = []
-        for share, place in draws[:, :, self.rows]:
-            low, high = self.crop
-            size = np.rint((low + share * (high - low)) * length).astype(np.int64)
-            size = np.clip(size, np.minimum(max(self.min_crop_frames, 1), length), length)
-            start = (place * (length - size + 1)).astype(np.int64)
+        for draw in draws[:, :, self.rows]:
+            start, stop = crop_places(draw, length, self.crop, self.min_crop_frames)
             clip, present = gather(
-                self.store, chosen, start, start + size,
+                self.store, chosen, start, stop,
                 frames=self.frames, bodies=self.bodies, view=self.view,
             )  # fmt: skip
             clips.append(clip)

@@ -1,16 +1,26 @@
-"""The linear probe of MAMP: batch normalisation without affine, then a linear classifier."""
+"""The linear probe: batch normalisation without affine, then a linear classifier.
+
+Classifier, optimiser and epochs are those that MAMP published. MAMP draws new crops and rotations
+in each epoch and reports the best epoch on the test clips. `linear_probe` computes the features of
+the whole clips once, and its result is the last epoch. `augmented_linear_probe` takes new features
+in each epoch; it too reports the last. The learning rate is ours too: `protocol.evaluate_linear`
+chooses it on validation clips.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 # PyTorch's BatchNorm1d, which the recipe was published with, keeps 0.9 of the old statistics.
 BATCH_NORM_DECAY = 0.9
 BATCH_NORM_EPSILON = 1e-6
+_MOMENTUM = optax.trace(0.9)
 
 
 class ProbeState(NamedTuple):
@@ -53,51 +63,123 @@ def linear_probe(
     Returns:
       [L, epochs] accuracy on the test features after each epoch; the last column is the result.
     """
-    count, width = features.shape
+    states, keys = _begin(features.shape[1], len(learning_rates), num_classes, epochs, seed)
+    one_epoch = functools.partial(
+        _epoch,
+        features=features, labels=labels, test_features=test_features, test_labels=test_labels,
+        learning_rates=learning_rates, epochs=epochs, batch_size=batch_size,
+    )  # fmt: skip
+    step = jnp.zeros((), jnp.int32)
+    _, accuracy = jax.lax.scan(one_epoch, (states, step), keys)
+    return accuracy.T
+
+
+def augmented_linear_probe(
+    features_of_epoch: Callable[[int], Float[np.ndarray, "n D"]],
+    labels: Int[Array, " n"],
+    test_features: Float[Array, "m D"],
+    test_labels: Int[Array, " m"],
+    learning_rates: Float[Array, " L"],
+    *,
+    num_classes: int,
+    epochs: int = 100,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Float[Array, "L epochs"]:
+    """`linear_probe` whose training features are new in each epoch, as MAMP trains its probe.
+
+    Args:
+      features_of_epoch: number of the epoch, from 0 → [n, D] features of newly augmented clips.
+      labels: see `linear_probe`, as are all others.
+      test_features: [m, D].
+      test_labels: [m].
+      learning_rates: [L].
+      num_classes: number of classes.
+      epochs: passes over the clips.
+      batch_size: at most n.
+      seed: of the order and the initial weights.
+
+    Returns:
+      [L, epochs] accuracy on the test features after each epoch.
+    """
+    width = test_features.shape[1]
+    states, keys = _begin(width, len(learning_rates), num_classes, epochs, seed)
+    carry, accuracy = (states, jnp.zeros((), jnp.int32)), []
+    for number, key in enumerate(keys):
+        carry, after = _compiled_epoch(
+            carry, key,
+            features=jnp.asarray(features_of_epoch(number)), labels=labels,
+            test_features=test_features, test_labels=test_labels,
+            learning_rates=learning_rates, epochs=epochs, batch_size=batch_size,
+        )  # fmt: skip
+        accuracy.append(after)
+    return jnp.stack(accuracy, axis=1)
+
+
+def _begin(
+    width: int, rates: int, num_classes: int, epochs: int, seed: int | Array
+) -> tuple[ProbeState, Array]:
+    """One equal state for each learning rate, and a key for each epoch."""
+    k_init, k_epochs = jax.random.split(jax.random.key(seed))
+    params = {
+        "kernel": 0.01 * jax.random.normal(k_init, (width, num_classes)),
+        "bias": jnp.zeros(num_classes),
+    }
+    state = ProbeState(params, jnp.zeros(width), jnp.ones(width), _MOMENTUM.init(params))
+    states = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (rates, *x.shape)), state)
+    return states, jax.random.split(k_epochs, epochs)
+
+
+def _epoch(
+    carry: tuple[ProbeState, Array],
+    key: Array,
+    *,
+    features: Array,
+    labels: Array,
+    test_features: Array,
+    test_labels: Array,
+    learning_rates: Array,
+    epochs: int,
+    batch_size: int,
+) -> tuple[tuple[ProbeState, Array], Float[Array, " L"]]:
+    """One pass over the features with every learning rate, then the accuracies."""
+    count = len(features)
     batch_size = min(batch_size, count)
     steps = count // batch_size
     schedule = optax.cosine_decay_schedule(1.0, epochs * steps)
-    momentum = optax.trace(0.9)
 
-    def train_one(rate: Array) -> Array:
-        def step(carry, batch):
-            state, i = carry
-            x, y = features[batch], labels[batch]
-            mean, variance = x.mean(axis=0), x.var(axis=0)
+    def step(carry, batch):
+        states, i = carry
+        x, y = features[batch], labels[batch]
+        scales = learning_rates * schedule(i)
+        return (jax.vmap(_update, (0, 0, None, None))(states, scales, x, y), i + 1), None
 
-            def loss_fn(params):
-                logits = _logits(params, x, mean, variance)
-                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    def accuracy(state):
+        logits = _logits(state.params, test_features, state.mean, state.variance)
+        return (logits.argmax(axis=-1) == test_labels).mean()
 
-            grads = jax.grad(loss_fn)(state.params)
-            updates, trace = momentum.update(grads, state.momentum)
-            scale = rate * schedule(i)
-            params = jax.tree.map(lambda p, u: p - scale * u, state.params, updates)
-            # Running variances are unbiased, batch variances are not; so is PyTorch's.
-            unbiased = variance * (batch_size / max(batch_size - 1, 1))
-            state = ProbeState(
-                params, _decay(state.mean, mean), _decay(state.variance, unbiased), trace
-            )
-            return (state, i + 1), None
+    order = jax.random.permutation(key, count)[: steps * batch_size]
+    carry, _ = jax.lax.scan(step, carry, order.reshape(steps, batch_size))
+    return carry, jax.vmap(accuracy)(carry[0])
 
-        def epoch(carry, key):
-            order = jax.random.permutation(key, count)[: steps * batch_size]
-            carry, _ = jax.lax.scan(step, carry, order.reshape(steps, batch_size))
-            state = carry[0]
-            logits = _logits(state.params, test_features, state.mean, state.variance)
-            return carry, (logits.argmax(axis=-1) == test_labels).mean()
 
-        k_init, k_epochs = jax.random.split(jax.random.key(seed))
-        params = {
-            "kernel": 0.01 * jax.random.normal(k_init, (width, num_classes)),
-            "bias": jnp.zeros(num_classes),
-        }
-        state = ProbeState(params, jnp.zeros(width), jnp.ones(width), momentum.init(params))
-        keys = jax.random.split(k_epochs, epochs)
-        _, accuracy = jax.lax.scan(epoch, (state, jnp.zeros((), jnp.int32)), keys)
-        return accuracy
+_compiled_epoch = jax.jit(_epoch, static_argnames=("epochs", "batch_size"))
 
-    return jax.vmap(train_one)(learning_rates)
+
+def _update(state: ProbeState, scale: Array, x: Array, y: Array) -> ProbeState:
+    """One step of SGD on one batch."""
+    mean, variance = x.mean(axis=0), x.var(axis=0)
+
+    def loss_fn(params):
+        logits = _logits(params, x, mean, variance)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    grads = jax.grad(loss_fn)(state.params)
+    updates, trace = _MOMENTUM.update(grads, state.momentum)
+    params = jax.tree.map(lambda p, u: p - scale * u, state.params, updates)
+    # Running variances are unbiased, batch variances are not; so is PyTorch's.
+    unbiased = variance * (len(x) / max(len(x) - 1, 1))
+    return ProbeState(params, _decay(state.mean, mean), _decay(state.variance, unbiased), trace)
 
 
 def _decay(old: Array, new: Array) -> Array:

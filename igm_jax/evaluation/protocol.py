@@ -5,19 +5,19 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from igm_jax import metrics
-from igm_jax.data import SkeletonStore, open_dataset, protocols
+from igm_jax.data import SkeletonStore, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
-from igm_jax.evaluation.features import clip_batches, extract_features
-from igm_jax.evaluation.linear_probe import linear_probe
-from igm_jax.evaluation.run import Run, init_encoder
+from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
+from igm_jax.evaluation.run import Run, init_encoder, open_store
+from igm_jax.features import augmented_batches, clip_batches, extract_features
 
 # Frames of the raw-coordinate baselines; the figure that is usual for them.
 RAW_FRAMES = 32
@@ -30,38 +30,48 @@ class FeatureSet:
     Attributes:
       name: what the row of a table is called.
       values: [number of clips, D] float32, in the order of the store.
+      augmented: positions of clips in the store, number of an epoch → features of these clips with
+        the crops and rotations of that epoch; `evaluate_linear` needs it for its `augmented`.
     """
 
     name: str
     values: np.ndarray
+    augmented: Callable[[np.ndarray, int], np.ndarray] | None = None
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
     """The run's features, and if wanted those of the same encoder untrained and the raw joints."""
-    everything = np.arange(len(store))
+    everything, config = np.arange(len(store)), run.config
+    encoder = config.model.encoder
 
-    def clips(frames: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        return clip_batches(
-            store,
-            everything,
-            frames=frames,
-            bodies=run.config.data.bodies,
-            view=run.config.data.view,
+    def feature_set(
+        name: str, frames: int, extract: Callable[[Iterable[Any]], np.ndarray]
+    ) -> FeatureSet:
+        clips = clip_batches(
+            store, everything, frames=frames, bodies=config.data.bodies, view=config.data.view
         )
 
-    encoder = run.config.model.encoder
+        def augmented(indices: np.ndarray, epoch: int) -> np.ndarray:
+            seed = (config.seed, epoch)
+            return extract(
+                augmented_batches(store, indices, frames=frames, config=config.data, seed=seed)
+            )
 
-    def encoded(params: Any) -> np.ndarray:
-        return extract_features(encoder, params, run.inputs, clips(encoder.frames))
+        return FeatureSet(name, extract(clips), augmented)
 
-    sets = [FeatureSet(f"pre-trained, step {run.step}", encoded(run.params))]
+    def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
+        return functools.partial(extract_features, encoder, params, run.inputs)
+
+    def raw(batches: Iterable[Any]) -> np.ndarray:
+        return np.concatenate([clip.reshape(len(clip), -1) for clip, _ in batches])
+
+    sets = [feature_set(f"pre-trained, {run.progress}", encoder.frames, encoded(run.params))]
     if baselines:
-        init = jax.jit(functools.partial(init_encoder, run.config))
-        untrained = init(jax.random.key(run.config.seed))
-        raw = np.concatenate([clip.reshape(len(clip), -1) for clip, _ in clips(RAW_FRAMES)])
+        init = jax.jit(functools.partial(init_encoder, config))
+        untrained = init(jax.random.key(config.seed))
         sets += [
-            FeatureSet("untrained encoder", encoded(untrained)),
-            FeatureSet(f"raw coordinates, {RAW_FRAMES} frames", raw),
+            feature_set("untrained encoder", encoder.frames, encoded(untrained)),
+            feature_set(f"raw coordinates, {RAW_FRAMES} frames", RAW_FRAMES, raw),
         ]
     return sets
 
@@ -80,18 +90,20 @@ def evaluate(
       baselines: see `feature_sets`.
 
     Raises:
-      InputError: the data that the run was trained on is not where its config says.
+      InputError: the data that the run was trained on is not found.
     """
-    store = open_dataset(run.config.data.dataset, run.config.data.path)
-    if store.meta["sha256"] != run.data:
-        raise InputError(f"{store.path} is not the data that {run.folder} was trained on")
+    store = open_store(run)
     return [
         judge(features, run, store) for features in feature_sets(run, store, baselines=baselines)
     ]
 
 
 def evaluate_linear(
-    features: FeatureSet, run: Run, store: SkeletonStore, labels: str = "all"
+    features: FeatureSet,
+    run: Run,
+    store: SkeletonStore,
+    labels: str = "all",
+    augmented: bool = False,
 ) -> dict[str, Any]:
     """Linear probe: the learning rate that is best on validation clips, then trained on all.
 
@@ -101,24 +113,34 @@ def evaluate_linear(
       store: what the features were made of.
       labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
         drawn by the run's seed. All validation clips have their say in the rate even then.
+      augmented: train on new crops and rotations in each epoch, not on the whole clips. They are
+        drawn as in pre-training; nothing is mirrored or sheared.
 
     Returns:
       A table row: the rate, its validation accuracy, and on the test split the accuracy after the
       last epoch (the result) and that of the best epoch (which MAMP's script reports).
     """
     config = run.config.probe
-    data, few = _parts(features, run, store), _parts(features, run, store, labels)
-    probe = functools.partial(
-        linear_probe,
-        num_classes=len(store.class_names),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        seed=run.config.seed,
-    )
+    settings = {
+        "num_classes": len(store.class_names),
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "seed": run.config.seed,
+    }
+
+    def probe(part: str, judged: str, rates: jax.Array) -> np.ndarray:
+        known = _part(features, run, store, part, labels)
+        asked = _part(features, run, store, judged)
+        asked = (asked.features, asked.labels, rates)
+        if not augmented:
+            return np.asarray(linear_probe(known.features, known.labels, *asked, **settings))
+        new = functools.partial(features.augmented, known.indices)
+        return np.asarray(augmented_linear_probe(new, known.labels, *asked, **settings))
+
     rates = jnp.asarray(config.learning_rates)
-    validation = np.asarray(probe(*few("fit"), *data("val"), rates))[:, -1]
+    validation = probe("fit", "val", rates)[:, -1]
     best = int(validation.argmax())
-    test = np.asarray(probe(*few("train"), *data("test"), rates[best : best + 1]))[0]
+    (test,) = probe("train", "test", rates[best : best + 1])
     return {
         "features": features.name,
         "learning rate": config.learning_rates[best],
@@ -132,35 +154,41 @@ def evaluate_knn(
     features: FeatureSet, run: Run, store: SkeletonStore, ks: Sequence[int] = (1, 20)
 ) -> dict[str, Any]:
     """Cosine KNN from the training split to the test split, for each K or all clips if fewer."""
-    data = _parts(features, run, store)
     row: dict[str, Any] = {"features": features.name}
     for name, reference, queries in (("validation", "fit", "val"), ("test", "train", "test")):
-        known = data(reference)
+        known = _part(features, run, store, reference)
+        asked = _part(features, run, store, queries)
         for k in ks:
             accuracy = metrics.knn_accuracy(
-                *data(queries), *known, k=min(k, len(known[1])), num_classes=len(store.class_names)
-            )
+                asked.features, asked.labels, known.features, known.labels,
+                k=min(k, len(known.labels)), num_classes=len(store.class_names),
+            )  # fmt: skip
             row[f"{name} K={k} %"] = _percent(accuracy)
     return row
 
 
-def _parts(
-    features: FeatureSet, run: Run, store: SkeletonStore, labels: str = "all"
-) -> Callable[[str], tuple[jax.Array, jax.Array]]:
-    def part(name: str) -> tuple[jax.Array, jax.Array]:
-        chosen = protocols.split(store, run.config.data.protocol, name)
-        if labels != "all":
-            chosen = few_labels(store, chosen, labels, run.config.seed)
-        label = store.clips["label"][chosen].astype(np.int32)
-        chosen, label = chosen[label >= 0], label[label >= 0]
-        if not len(chosen):
-            raise InputError(
-                f"{store.path}: no clip of part {name!r} of protocol "
-                f"{run.config.data.protocol!r} has a label: features are judged by labels, add some"
-            )
-        return jnp.asarray(features.values[chosen]), jnp.asarray(label)
+class _Part(NamedTuple):
+    """The labelled clips of a part of the store."""
 
-    return part
+    indices: np.ndarray
+    features: jax.Array
+    labels: jax.Array
+
+
+def _part(
+    features: FeatureSet, run: Run, store: SkeletonStore, name: str, labels: str = "all"
+) -> _Part:
+    chosen = protocols.split(store, run.config.data.protocol, name)
+    if labels != "all":
+        chosen = few_labels(store, chosen, labels, run.config.seed)
+    label = store.clips["label"][chosen].astype(np.int32)
+    chosen, label = chosen[label >= 0], label[label >= 0]
+    if not len(chosen):
+        raise InputError(
+            f"{store.path}: no clip of part {name!r} of protocol "
+            f"{run.config.data.protocol!r} has a label: features are judged by labels, add some"
+        )
+    return _Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
 
 
 def _percent(accuracy: Any) -> float:
@@ -184,5 +212,11 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Writes a table as JSON into the run folder, with the step it belongs to."""
-    content = {"step": run.step, "protocol": run.config.data.protocol, "rows": list(rows)}
+    content = {
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "unfinished": run.unfinished,
+        "protocol": run.config.data.protocol,
+        "rows": list(rows),
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -3,17 +3,17 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float32
 
-from igm_jax import augment, skeleton
+from igm_jax import features, skeleton
+from igm_jax.data import SkeletonStore, open_dataset
 from igm_jax.errors import InputError
-from igm_jax.evaluation import features
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder
 from igm_jax.training import checkpoint
@@ -31,6 +31,9 @@ class Run:
       inputs: what the encoder sees of a clip.
       data: checksums of the store that it was trained on.
       params: parameters of the encoder.
+      places: where that store may lie, the likeliest first; none: where the config says.
+      total_steps: the length of the run; None where an older version did not save it.
+      reached: its newest checkpoint.
     """
 
     folder: pathlib.Path
@@ -39,14 +42,36 @@ class Run:
     inputs: Inputs
     data: dict[str, str]
     params: Any
+    places: tuple[str, ...] = ()
+    total_steps: int | None = None
+    reached: int = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run has no checkpoint of its last step."""
+        return self.total_steps is not None and self.reached < self.total_steps
+
+    @property
+    def progress(self) -> str:
+        """`step 234`, or `step 118 of 234, unfinished` of a run that has not got further."""
+        if self.total_steps is None or self.step == self.total_steps:
+            return f"step {self.step}"
+        end = ", unfinished" if self.unfinished else ""
+        return f"step {self.step} of {self.total_steps}{end}"
 
 
-def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
+def load_run(
+    folder: str | pathlib.Path,
+    which: str | int = "last",
+    data: str | pathlib.Path | None = None,
+) -> Run:
     """Reads the encoder of a run.
 
     Args:
       folder: the run folder.
       which: "last", "best" by validation KNN, or a step.
+      data: the store that it was trained on; by default where the config says, seen from here, and
+        then where it was when the checkpoint was written.
 
     Raises:
       InputError: no such run or checkpoint.
@@ -58,10 +83,43 @@ def load_run(folder: str | pathlib.Path, which: str | int = "last") -> Run:
     meta = checkpoint.restore_meta(folder, step)
     inputs = Inputs.from_dict(meta["inputs"])
     config = from_mapping(ExperimentConfig, meta["config"])
-    config = config.fitted(inputs.layout.num_joints, len(inputs.mean))
+    # A run without "bodies" is older than data.bodies=0.
+    config = config.fitted(
+        inputs.layout.num_joints, len(inputs.mean), meta.get("bodies", config.data.bodies)
+    )
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
-    return Run(folder, step, config, inputs, meta["data"], params)
+    places = (config.data.path, meta.get("store", config.data.path)) if data is None else (data,)
+    return Run(
+        folder,
+        step,
+        config,
+        inputs,
+        meta["data"],
+        params,
+        places=tuple(map(str, places)),
+        total_steps=meta.get("total_steps"),
+        reached=checkpoint.newest_step(folder),
+    )
+
+
+def open_store(run: Run) -> SkeletonStore:
+    """The store that a run was trained on, known by its checksums.
+
+    Raises:
+      InputError: it is at none of its places.
+    """
+    problems = []
+    for place in dict.fromkeys(run.places or (run.config.data.path,)):
+        try:
+            store = open_dataset(run.config.data.dataset, place)
+        except InputError as error:
+            problems.append(f"{error}")
+            continue
+        if store.meta["sha256"] == run.data:
+            return store
+        problems.append(f"{place} is not the data that {run.folder} was trained on")
+    raise InputError(f"{problems[0]}; or say where it lies by --data=FOLDER")
 
 
 def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:
@@ -96,60 +154,104 @@ def load_encoder(
 
     Returns:
       `(encode, info)`. `encode(clips, present=None)` maps clips [B, T, V, C] or [B, M, T, V, C] in
-      the units of the training data (metres), of any length T, to features [B, D] float32: view,
-      resize and standardisation are inside. `present` [B, M] says which bodies are there; without
-      it a body is absent if all its coordinates are zero. `info` holds `layout`, `frames`,
-      `joints`, `channels`, `bodies`, `width`, `step` and `config`.
+      the units of the training data (metres), of any length T, to features [B, D] float32. They are
+      those that KNN and the probes judge: view, resize and standardisation are inside, and of each
+      clip the first `data.bodies` bodies that are there are read. `present` [B, M] says which are;
+      without it a body is absent if all its coordinates are zero. All lengths share one compiled
+      program. It resizes on the host, so it cannot be traced; inside `jax.jit` use
+      `igm_jax.features.pooled_features`. `info` holds `layout`, `frames`, `joints`, `channels`,
+      `bodies`, `width`, `step`, `total_steps` and `config`.
 
     Raises:
-      InputError: no such run; or, from `encode`, clips of another shape.
+      InputError: no such run; or, from `encode`, clips that it cannot read.
     """
     run = load_run(run_folder, which)
-    c = run.config.model.encoder
+    c, data = run.config.model.encoder, run.config.data
     channels = c.channels // len(run.inputs.streams)
-    jitted = jax.jit(functools.partial(_encode_raw, run))
 
-    def encode(clips: Array | np.ndarray, present: Array | np.ndarray | None = None) -> Array:
-        clips = jnp.asarray(clips, jnp.float32)
-        if clips.ndim == 4:
-            clips = clips[:, None]
-        if clips.ndim != 5 or clips.shape[-2:] != (c.joints, channels) or not clips.shape[2]:
-            raise InputError(
-                f"clips have shape {list(clips.shape)}; this encoder reads [B, T, V, C] or "
-                f"[B, M, T, V, C] with V={c.joints} ({run.inputs.layout.name}) and C={channels}"
-            )
-        if present is None:
-            present = (clips != 0).any(axis=(2, 3, 4))
-        return jitted(run.params, clips, jnp.asarray(present))
+    def encode(
+        clips: Array | np.ndarray | Sequence[Any],
+        present: Array | np.ndarray | Sequence[Any] | None = None,
+    ) -> Array:
+        clips = _coordinates(clips, run.inputs.layout, channels)
+        batches = features.raw_batches(
+            clips, _bodies_there(clips, present),
+            layout=run.inputs.layout, frames=c.frames, bodies=data.bodies, view=data.view,
+        )  # fmt: skip
+        return jnp.asarray(features.extract_features(c, run.params, run.inputs, batches))
 
     info = {
         "layout": run.inputs.layout,
         "frames": c.frames,
         "joints": c.joints,
         "channels": channels,
-        "bodies": run.config.data.bodies,
-        "width": c.width * c.stretches,
+        "bodies": data.bodies,
+        "width": c.feature_width,
         "step": run.step,
+        "total_steps": run.total_steps,
         "config": run.config,
     }
     return encode, info
 
 
-def _encode_raw(
-    run: Run, params: Any, clips: Float[Array, "B M T V C"], present: Bool[Array, "B M"]
-) -> Float[Array, "B D"]:
-    """The device's twin of `pipeline.full_clips`, followed by the encoder."""
-    layout, view = run.inputs.layout, run.config.data.view
-    origin, rotation = skeleton.view_transform(clips[:, 0, 0], layout, view)
-    origin = skeleton.moving_origin(origin, clips[:, 0], layout, view)
-    clips = skeleton.apply_view(clips, origin[:, None], rotation[:, None])
-    clips = jnp.where(present[:, :, None, None, None], clips, 0)
-    config = run.config.model.encoder
-    length = clips.shape[2]
-    clips = augment.crop_resize(
-        clips, jnp.zeros(present.shape), jnp.full(present.shape, length), config.frames
-    )
-    return features.pooled_features(params, clips, present, config=config, inputs=run.inputs)
+def _coordinates(
+    clips: Any, layout: skeleton.Layout, channels: int
+) -> Float32[np.ndarray, "B M T V C"]:
+    """What `encode` was given as one array, checked."""
+    if isinstance(clips, jax.core.Tracer):
+        raise InputError(
+            "encode resizes clips on the host and cannot be traced: call it outside jax.jit, "
+            "jax.grad and jax.vmap, or use igm_jax.features.pooled_features inside"
+        )
+    if np.ma.isMaskedArray(clips):  # what is masked is missing
+        clips = clips.astype(np.float32).filled(np.nan)
+    try:
+        clips = np.asarray(clips)
+    except ValueError as error:
+        raise InputError(
+            "clips are no array: encode clips of different lengths one after the other"
+        ) from error
+    if clips.dtype.kind not in "fiu" and clips.dtype != jnp.bfloat16:
+        raise InputError(f"clips are of type {clips.dtype}: they have to be real numbers")
+    given, joints = clips.shape, layout.num_joints
+    if clips.ndim == 4:
+        clips = clips[:, None]
+    if clips.ndim != 5 or given[-2:] != (joints, channels) or 0 in clips.shape[1:3]:
+        raise InputError(
+            f"clips have shape {list(given)}; this encoder reads [B, T, V, C] or "
+            f"[B, M, T, V, C] with V={joints} ({layout.name}) and C={channels}"
+        )
+    with np.errstate(over="ignore"):  # found below
+        clips = clips.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(clips).all(axis=(1, 2, 3, 4)))
+    if len(bad):
+        raise InputError(
+            f"clip {bad[0]} holds NaN or infinity ({len(bad)} of {len(clips)} clips do): fill "
+            "missing joints first"
+        )
+    return clips
+
+
+def _bodies_there(clips: Float32[np.ndarray, "B M T V C"], present: Any) -> Bool[np.ndarray, "B M"]:
+    """Which bodies `encode` reads."""
+    if present is None:
+        present = (clips != 0).any(axis=(2, 3, 4))
+    try:
+        present = np.asarray(present)
+    except ValueError as error:
+        raise InputError("present is no array: give one row [M] for each clip") from error
+    if present.shape != clips.shape[:2] or present.dtype.kind not in "biu":
+        raise InputError(
+            f"present has shape {list(present.shape)} and type {present.dtype}; for these clips it "
+            f"has to be {list(clips.shape[:2])} of True and False"
+        )
+    present = present.astype(bool)
+    empty = np.flatnonzero(~present.any(axis=1))
+    if len(empty):
+        raise InputError(
+            f"clip {empty[0]} shows nobody ({len(empty)} of {len(clips)} clips): leave it out"
+        )
+    return present
 
 
 def _others(parent: pathlib.Path) -> str:

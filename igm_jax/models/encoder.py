@@ -74,6 +74,11 @@ class EncoderConfig:
         return math.prod(self.grid)
 
     @property
+    def feature_width(self) -> int:
+        """Numbers in the features that are evaluated: D for each stretch."""
+        return self.width * self.stretches
+
+    @property
     def patch_numbers(self) -> int:
         """P, the numbers in a token."""
         return self.patch_frames * (self.patch_joints or self.joints) * self.channels

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from igm_jax import diffusion, masking, skeleton
@@ -57,7 +57,8 @@ class DataConfig:
         _choice("data.batches", self.batches, BATCHES)
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
-        _at_least("data", self, 1, "bodies", "min_crop_frames")
+        _at_least("data", self, 0, "bodies")
+        _at_least("data", self, 1, "min_crop_frames")
         if self.crops not in (1, 2) or not 0 <= self.mirror <= 1 or self.shear < 0:
             raise InputError(
                 f"data.crops={self.crops} must be 1 or 2, data.mirror={self.mirror} in [0, 1] and "
@@ -102,6 +103,7 @@ class ObjectiveConfig:
     def __post_init__(self):
         _choice("objective.name", self.name, OBJECTIVE_NAMES)
         _at_least("objective", self, 1, "diffusion_steps", "queue_size")
+        _at_least("objective", self, 0, "start_epoch", "ramp_epochs")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(
                 f"objective.ema_decay={self.ema_decay} must be in [0, 1) and "
@@ -120,6 +122,12 @@ class ObjectiveConfig:
                 raise InputError(f"objective.{name}={getattr(self, name)}: must not be negative")
         if not 0 < self.max_t <= 1:
             raise InputError(f"objective.max_t={self.max_t}: needs 0 < max_t <= 1")
+        if self.max_t * self.diffusion_steps < 1:
+            raise InputError(
+                f"objective.max_t={self.max_t} is less than one of the "
+                f"objective.diffusion_steps={self.diffusion_steps}: set max_t to at least "
+                f"{1 / self.diffusion_steps:.3g}"
+            )
         for name in ("mask_ratio", "reencode_mask_ratio"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"objective.{name}={getattr(self, name)}: needs 0 <= ratio < 1")
@@ -128,6 +136,17 @@ class ObjectiveConfig:
     def idempotent(self) -> bool:
         """Whether generated clips are re-encoded at all."""
         return self.feature_weight > 0 or self.distribution_weight > 0
+
+    @property
+    def ramped(self) -> bool:
+        """Whether there is a loss that `start_epoch` and `ramp_epochs` hold back."""
+        return self.name == "igm" and (self.idempotent or self.entropy_weight > 0)
+
+    @property
+    def reads_queue(self) -> bool:
+        """Whether a loss compares with the features of earlier clips."""
+        igm = self.name == "igm" and self.distribution_weight > 0
+        return igm or self.name == "momentum_contrast"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +161,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self):
+        _at_least("optimizer", self, 0, "warmup_epochs", "weight_decay", "final_learning_rate")
         if self.learning_rate <= 0 or self.clip_norm <= 0:
             raise InputError(
                 f"optimizer.learning_rate={self.learning_rate} and clip_norm={self.clip_norm} "
@@ -168,10 +188,14 @@ class TrainConfig:
             "checkpoint_every", "keep_checkpoints",
         )  # fmt: skip
 
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Whole batches in so many clips; at least one."""
+        return max(1, num_clips // self.batch_size)
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig:
-    """Linear probe (MAMP's recipe). Comments on every key: configs/base.py."""
+    """Linear probe (MAMP's optimiser and epochs). Comments on every key: configs/base.py."""
 
     epochs: int = 100
     batch_size: int = 256
@@ -185,7 +209,7 @@ class ProbeConfig:
 class ExperimentConfig:
     """Everything a run depends on; with the data it determines the result.
 
-    `parallel` alone changes no number beyond its rounding, so it is not a part of what a run is.
+    What changes no number beyond its rounding is not a part of what a run is: `BOOKKEEPING`.
     """
 
     name: str = "base"
@@ -212,18 +236,59 @@ class ExperimentConfig:
                 f"{max(1, queue // batch) * batch}"
             )
 
-    def fitted(self, joints: int, channels: int) -> "ExperimentConfig":
-        """This with the joints and channels of the data where model.encoder says 0.
+    def check_length(self, clips: int | None = None) -> None:
+        """Refuses to begin a run that ends before its own phases do.
+
+        Not part of the config's own checks: runs that were begun can always be read.
+
+        Args:
+          clips: in the pre-training split, if that is known.
+        """
+        o, epochs, warmup = self.objective, self.train.epochs, self.optimizer.warmup_epochs
+        if warmup >= epochs:
+            raise InputError(
+                f"optimizer.warmup_epochs={warmup:g} is not less than train.epochs={epochs}, so "
+                "the learning rate would never decay: set "
+                f"--config.optimizer.warmup_epochs={epochs / 10:g}, or more epochs"
+            )
+        if o.ramped and o.start_epoch >= epochs:
+            raise InputError(
+                f"objective.start_epoch={o.start_epoch} is not less than train.epochs={epochs}, so "
+                f"L_gen would stay alone: set --config.objective.start_epoch={epochs // 10}, or "
+                "all weights but L_gen's to 0"
+            )
+        if o.ramped and o.start_epoch + o.ramp_epochs > epochs:
+            raise InputError(
+                f"objective.start_epoch={o.start_epoch} and objective.ramp_epochs={o.ramp_epochs} "
+                f"together are more than train.epochs={epochs}, so the weights would never be "
+                f"reached: set --config.objective.ramp_epochs={(epochs - o.start_epoch) // 2}, or "
+                "more epochs"
+            )
+        if clips is not None and o.reads_queue and o.queue_size > clips:
+            batch = self.train.batch_size
+            raise InputError(
+                f"objective.queue_size={o.queue_size} is more than the {clips} clips to pre-train "
+                "on, so a clip would be compared with older features of itself: set "
+                f"--config.objective.queue_size={max(1, clips // 2 // batch) * batch}"
+            )
+
+    def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":
+        """This with the numbers of the data where model.encoder or data.bodies says 0.
 
         Args:
           joints: V.
           channels: of all streams together.
+          bodies: M, the most that a clip of the store has.
         """
         encoder = self.model.encoder
         encoder = dataclasses.replace(
             encoder, joints=encoder.joints or joints, channels=encoder.channels or channels
         )
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, encoder=encoder))
+        return dataclasses.replace(
+            self,
+            data=dataclasses.replace(self.data, bodies=self.data.bodies or bodies),
+            model=dataclasses.replace(self.model, encoder=encoder),
+        )
 
     def _check_objective(self) -> None:
         """What the objective cannot do without; what depends on the data, once it is `fitted`."""
@@ -311,16 +376,46 @@ def to_mapping(config: Any) -> dict[str, Any]:
     }
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+# Keys and groups that change no number of a training run beyond its rounding: with other values of
+# these it is the same run. What its data is, the checksums say and not the path.
+BOOKKEEPING = frozenset(
+    {
+        "name",
+        "data.path",
+        "model.encoder.remat",
+        "model.generator.remat",
+        "train.log_every",
+        "train.knn_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.tensorboard",
+        "parallel",
+        "probe",
+    }
+)
+
+
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+    ignored: Collection[str] = BOOKKEEPING,
+) -> list[str]:
     """`"key: old → new"` for every leaf in which two configs differ as experiments.
 
-    Not for those of `parallel`: a run is the same run on other devices.
+    Args:
+      old: a config in plain JSON types.
+      new: another.
+      prefix: name of this part, for the lines.
+      ignored: keys and groups that do not count.
     """
     lines = []
-    for key in sorted((old.keys() | new.keys()) - {"parallel"}):
-        a, b = old.get(key), new.get(key)
+    for key in sorted(old.keys() | new.keys()):
+        a, b, name = old.get(key), new.get(key), prefix + key
+        if name in ignored:
+            continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differences(a, b, f"{prefix}{key}.")
+            lines += differences(a, b, f"{name}.", ignored)
         elif a != b:
-            lines.append(f"{prefix}{key}: {a!r} → {b!r}")
+            lines.append(f"{name}: {a!r} → {b!r}")
     return lines

@@ -108,6 +108,23 @@ def one_line_for_a_lost_process() -> Iterator[None]:
         ) from error
 
 
+def check_leader(problem: Exception | None) -> None:
+    """Ends all processes where the first one has met a problem; all call it.
+
+    Args:
+      problem: what the first process met, if it did; the others' is not read.
+
+    Raises:
+      InputError: in the others; the first raises its problem.
+    """
+    if jax.process_count() > 1:
+        met = np.asarray(problem is not None and leader(), np.int32)
+        if multihost_utils.broadcast_one_to_all(met) and not leader():
+            raise InputError("process 0 cannot begin: its log says why")
+    if problem is not None:
+        raise problem
+
+
 def check_same(**values: Any) -> None:
     """Refuses to go on if processes were started on different things.
 

@@ -6,9 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from igm_jax import metrics
+from igm_jax import features, metrics
 from igm_jax.data import SkeletonStore, pipeline, protocols
-from igm_jax.evaluation import features
 from igm_jax.inputs import Inputs
 from igm_jax.training.config import ExperimentConfig
 

@@ -24,7 +24,8 @@ class RunLog:
       silent: write and show nothing, as all processes of a run but the first.
 
     Raises:
-      InputError: TensorBoard is asked for and its writer is not installed.
+      InputError: TensorBoard is asked for and its writer is not installed, or a line of the file is
+        no report.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class RunLog:
         if path.exists():
             lines = path.read_text().splitlines(keepends=True)
             # A kill in mid-write leaves a line without its end.
-            kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= start_step]
+            whole = [x for x in lines if x.endswith("\n")]
+            kept = [x for i, x in enumerate(whole, 1) if _step(path, i, x) <= start_step]
             if kept != lines:
                 temporary = run_folder / ".metrics.jsonl.writing"
                 temporary.write_text("".join(kept))
@@ -116,6 +118,13 @@ class RunLog:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _step(path: pathlib.Path, number: int, line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: line {number} is damaged: remove it, or all of it") from error
 
 
 def format_values(step: int, values: Mapping[str, float]) -> str:

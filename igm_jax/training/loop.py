@@ -13,7 +13,7 @@ from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.inputs import Inputs
-from igm_jax.training import checkpoint, distributed
+from igm_jax.training import checkpoint, distributed, memory
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig, to_mapping
@@ -50,33 +50,54 @@ def pretrain(
       "finished", or the name of the signal that stopped the run after it was saved.
 
     Raises:
-      InputError: the data does not fit the config, the run folder belongs to another config, or
-        processes differ in one of them.
+      InputError: the data does not fit the config, the run folder belongs to another config or is
+        held by another run, or processes differ in one of them.
+      MemoryError: a step needs more memory than there is; says which keys need less.
       DivergedError: a loss that is not finite; names step, clips and config.
       ConnectionError: another process is gone.
     """
+    with run_folders.held(run_folder), memory.one_line_when_it_is_short(config, devices):
+        return _pretrain(config, store, run_folder, resume, devices)
+
+
+def _pretrain(
+    config: ExperimentConfig,
+    store: SkeletonStore,
+    run_folder: pathlib.Path,
+    resume: str,
+    devices: list[jax.Device] | None,
+) -> str:
+    """`pretrain`, once the run folder is ours."""
     stated = to_mapping(config)  # with its zeros, so that the same command knows its run again
+    most_bodies = int(store.clips["bodies"].max())
     config = config.fitted(
-        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams)
+        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams), most_bodies
     )
     start = checkpoint.newest_step(run_folder)
-    distributed.check_same(config=stated, data=store.meta["sha256"], checkpoints=start)
+    distributed.check_same(
+        config=_without_path(stated), data=store.meta["sha256"], checkpoints=start
+    )
     saved = None
-    if start:
+    if not start:
+        config.check_length()
+    else:
         run_folders.check_same_run(run_folder, stated, resume)
         saved = checkpoint.restore_meta(run_folder, start)
         if saved["data"] != store.meta["sha256"]:
             raise InputError(
-                f"{store.path} is not the data that {run_folder} was trained on: put that "
-                "back, or choose another --run"
+                f"{store.path} is not the data that {run_folder} was trained on: give that with "
+                "--config.data.path=FOLDER, or choose another --run"
             )
     indices, inputs = _prepare_data(config, store, saved)
     program = build_program(config, inputs, len(indices), devices)
     meta = {
         "config": stated,
         "inputs": inputs.to_dict(),
+        "bodies": config.data.bodies,
+        "total_steps": program.total_steps,
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
+        "store": str(store.path.absolute()),  # where it lay; it is known by its checksums
     }
     distributed.check_same(statistics=meta["inputs"])
     if saved is None:
@@ -104,7 +125,7 @@ def pretrain(
             ) as log,
             Stopping(program.mesh) as stopping,
         ):
-            log.say(headline(config, program, len(indices), start))
+            log.say(headline(config, program, len(indices), start, most_bodies))
             return _Loop(
                 config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
             ).run(state, step_key, iterator, start, window)
@@ -138,6 +159,8 @@ class _Loop:
             raw = next(iterator)
             clip_index = raw.pop("index")
             state, values = program.step(state, parallel.to_devices(program.mesh, raw), key)
+            if step == start + 1:
+                window.restart_clock()  # the call has compiled, which no later step does
             if pending:  # one step late, so that the device never waits for the host
                 self._collect(*pending, window)
             pending = (step, values, clip_index)
@@ -197,6 +220,11 @@ class _Loop:
         window.add(host, features_, self.config.objective.distortion)
 
 
+def _without_path(stated: dict[str, Any]) -> dict[str, Any]:
+    """Hosts may have the data at different places."""
+    return {**stated, "data": {**stated["data"], "path": ""}}
+
+
 def _keys(seed: int, mesh: Mesh) -> jax.Array:
     """Two keys that share no randomness, on all devices: of the initial state, and of all steps."""
     split = jax.jit(jax.random.split, out_shardings=parallel.replicated(mesh))
@@ -227,7 +255,9 @@ def _prepare_data(
         )
     for part in ("fit", "val"):  # what KNN needs later must not fail after hours
         protocols.split(store, data.protocol, part)
-    if saved is not None:
+    if saved is None:
+        config.check_length(len(indices))
+    else:
         return indices, Inputs.from_dict(saved["inputs"])
     mean, std = pipeline.statistics(
         store, indices,

@@ -68,7 +68,7 @@ def build_program(
     """
     batch_size = config.train.batch_size
     mesh = parallel.make_mesh(config.parallel, batch_size, devices)
-    steps_per_epoch = max(1, num_clips // batch_size)
+    steps_per_epoch = config.train.steps_per_epoch(num_clips)
     total_steps = config.train.epochs * steps_per_epoch
     model = build_model(config)
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)

@@ -62,14 +62,26 @@ def progress_line(step: int, report: dict[str, float], seconds_left: float) -> s
     )
 
 
-def headline(config: ExperimentConfig, program: Program, clips: int, start: int) -> str:
-    """What is trained on what; on more than one device, a second line says who holds what."""
+def headline(
+    config: ExperimentConfig, program: Program, clips: int, start: int, most_bodies: int
+) -> str:
+    """First line of a run; on more than one device, a second line says who holds what.
+
+    Args:
+      config: the experiment, fitted to the data.
+      program: its compiled side.
+      clips: number of clips that are trained on.
+      start: step after which the run goes on, or 0.
+      most_bodies: the most that a clip of the store has; the line says if fewer are read.
+    """
     target = program.restore_target
     count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}
     parts = ", ".join(f"{k} {v:,}" for k, v in count.items())
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    bodies = config.data.bodies
+    fewer = f"reads {bodies} of up to {most_bodies} bodies, " if bodies < most_bodies else ""
     line = (
-        f"{config.name}: {clips:,} clips, {program.total_steps:,} steps of "
+        f"{config.name}: {clips:,} clips, {fewer}{program.total_steps:,} steps of "
         f"{config.train.batch_size} ({config.train.epochs} epochs) on {program.mesh.size} "
         f"{jax.devices()[0].platform} device(s){processes}; parameters: {parts}"
         + (f"; resumed after step {start:,}" if start else "; compiling …")

@@ -1,18 +1,41 @@
 """The run folder: whose it is, and under which circumstances its numbers arose."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
+from igm_jax import locking
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
 from igm_jax.training.config import differences
+
+
+@contextlib.contextmanager
+def held(run_folder: pathlib.Path) -> Iterator[None]:
+    """Keeps every other run out of this folder; of many processes the first does it for all.
+
+    Raises:
+      InputError: a run holds the folder; in all processes.
+      OSError: the folder cannot be written to.
+    """
+    with contextlib.ExitStack() as stack:
+        problem: Exception | None = None
+        if distributed.leader():
+            busy = "trains this run: wait for it, or choose another --run"
+            try:
+                stack.enter_context(locking.exclusive(run_folder, busy))
+            except (InputError, OSError) as error:
+                problem = error
+        distributed.check_leader(problem)
+        yield
 
 
 def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
@@ -33,7 +56,15 @@ def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str
     path = run_folder / "config.json"
     if not path.exists():
         raise InputError(f"{path} is missing: put it back, or choose another --run")
-    changed = differences(json.loads(path.read_text()), config)
+    try:
+        saved = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}): put it back, or choose another --run"
+        ) from error
+    if not isinstance(saved, dict):
+        raise InputError(f"{path} is damaged: put it back, or choose another --run")
+    changed = differences(saved, config)
     if changed:
         raise InputError(
             f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from clip_samples import random_clips
 
-from igm_jax.data import pipeline
+from igm_jax.data import pipeline, resize
 from igm_jax.data.store import Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import VIEWS, bone_stream, view_transform
@@ -131,7 +131,7 @@ def test_unknown_view(write):
 
 def test_frame_positions_are_centred_and_inside():
     for length, frames in itertools.product((1, 2, 7, 30), (1, 2, 7, 64)):
-        (at,) = pipeline.frame_positions(np.array([length]), frames)
+        (at,) = resize.frame_positions(np.array([length]), frames)
         expected = [(i + 0.5) * length / frames - 0.5 for i in range(frames)]
         np.testing.assert_allclose(at, [min(max(e, 0), length - 1) for e in expected], atol=1e-12)
         np.testing.assert_allclose(at, length - 1 - at[::-1], atol=1e-12)  # time reversed

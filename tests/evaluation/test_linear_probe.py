@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from igm_jax.evaluation.linear_probe import linear_probe
+from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
 
 
 def blobs(count, seed, classes=4, width=6, spread=1.3):
@@ -117,3 +117,20 @@ def test_a_training_set_smaller_than_the_batch_is_one_batch():
     )
     np.testing.assert_array_equal(small, exact)
     assert np.isfinite(small).all()
+
+
+def test_augmented_probe_of_features_that_stay_is_the_cached_one():
+    (x, y), (test_x, test_y) = blobs(120, 0), blobs(300, 1)
+    y, test_x, test_y = (jnp.asarray(a) for a in (y, test_x, test_y))
+    rates, how = jnp.array([0.01, 0.1]), {"num_classes": 4, "epochs": 4, "batch_size": 32}
+    asked = []
+    stay = lambda epoch: asked.append(epoch) or x  # noqa: E731
+    got = augmented_linear_probe(stay, y, test_x, test_y, rates, seed=3, **how)
+    expected = linear_probe(x, y, test_x, test_y, rates, seed=3, **how)
+    assert asked == [0, 1, 2, 3]
+    np.testing.assert_allclose(got, expected, atol=1.5 / 300)
+    # The features of the last epoch only have their say at the end.
+    moved = lambda epoch: x if epoch < 3 else -x  # noqa: E731
+    other = augmented_linear_probe(moved, y, test_x, test_y, rates, seed=3, **how)
+    np.testing.assert_allclose(other[:, :3], got[:, :3])
+    assert np.abs(other[:, 3] - got[:, 3]).max() > 0.02

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -145,6 +146,38 @@ def test_feature_sets_and_their_baselines(finished):
     np.testing.assert_array_equal(raw, clips.reshape(80, -1))
 
 
+def test_unfinished_run_is_named_so_in_table_and_file(finished, tmp_path):
+    """Its checkpoint is step 5 of 10, and it has no later one."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    shutil.rmtree(folder / "checkpoints" / "10")
+    run = load_run(folder)
+    (alone,) = feature_sets(run, finished.store, baselines=False)
+    assert alone.name == "pre-trained, step 5 of 10, unfinished"
+    save_rows(folder / "x.json", run, [])
+    assert json.loads((folder / "x.json").read_text()) == {
+        "step": 5, "total_steps": 10, "unfinished": True, "protocol": "xsub", "rows": [],
+    }  # fmt: skip
+
+
+def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
+    run, store = load_run(finished.folder), finished.store
+    (features,) = feature_sets(run, store, baselines=False)
+    indices = np.arange(20)
+    first, again, second = (features.augmented(indices, epoch) for epoch in (0, 0, 1))
+    assert first.shape == (20, 16)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 1e-2
+    assert np.abs(first - features.values[indices]).max() > 1e-2
+    # Without rotations, and with crops that leave nothing out, they are the cached features.
+    data = dataclasses.replace(run.config.data, crop=(1.0, 1.0), rotation=(0.0, 0.0, 0.0))
+    still = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    (unmoved,) = feature_sets(still, store, baselines=False)
+    np.testing.assert_allclose(unmoved.augmented(indices, 3), features.values[indices], atol=1e-5)
+    rows = [evaluate_linear(f, still, store, augmented=True) for f in (features, unmoved)]
+    assert rows[0] != rows[1] and rows[1] == evaluate_linear(unmoved, still, store)
+
+
 def test_table_and_file(run):
     rows = [{"features": "a", "test %": 69.6}, {"features": "longer", "test %": 7}]
     assert markdown_table(rows).splitlines() == [
@@ -155,7 +188,7 @@ def test_table_and_file(run):
     ]
     save_rows(run.folder / "x.json", run, rows)
     assert json.loads((run.folder / "x.json").read_text()) == {
-        "step": 10, "protocol": "xsub", "rows": rows
+        "step": 10, "total_steps": None, "unfinished": False, "protocol": "xsub", "rows": rows,
     }  # fmt: skip
 
 

@@ -11,11 +11,15 @@ import pytest
 import tiny
 
 import igm_jax
+from igm_jax import features
 from igm_jax.data.pipeline import full_clips
+from igm_jax.data.resize import resize_clips
 from igm_jax.errors import InputError
-from igm_jax.evaluation.features import clip_batches, extract_features
-from igm_jax.evaluation.run import _encode_raw, init_encoder, load_run, newest_run
+from igm_jax.evaluation.protocol import feature_sets
+from igm_jax.evaluation.run import init_encoder, load_run, newest_run
+from igm_jax.features import clip_batches, extract_features
 from igm_jax.skeleton import VIEWS
+from igm_jax.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +47,131 @@ def test_raw_clips_give_the_features_of_the_pipeline(finished, loaded, expected)
     assert len(set(table["length"][chosen])) >= 3
     for i in chosen:
         frames = finished.store[int(i)].frames
-        features = encode(frames[None])
-        assert features.shape == (1, 16) and features.dtype == jnp.float32
-        np.testing.assert_allclose(features[0], expected[i], atol=2e-5)
+        ours = encode(frames[None])
+        assert ours.shape == (1, 16) and ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours[0], expected[i], atol=1e-5)
         if len(frames) == 1:
-            np.testing.assert_allclose(encode(frames)[0], expected[i], atol=2e-5)
+            np.testing.assert_allclose(encode(frames)[0], expected[i], atol=1e-5)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_of_a_raw_clip_is_the_pipelines(finished, view):
-    run = load_run(finished.folder)
-    data = dataclasses.replace(run.config.data, view=view)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
-    two = int(finished.store.clips["bodies"].argmax())
-    clip, present = full_clips(finished.store, np.array([two]), frames=8, bodies=2, view=view)
-    expected = extract_features(run.config.model.encoder, run.params, run.inputs, [(clip, present)])
-    frames = jnp.asarray(finished.store[two].frames)[None]
-    np.testing.assert_allclose(
-        _encode_raw(run, run.params, frames, jnp.asarray(present)), expected, atol=5e-5
-    )
+@pytest.mark.parametrize("bodies", [1, 2])
+def test_clips_outside_a_store_are_read_as_those_inside(finished, view, bodies):
+    """Bit for bit, in every view, of one body and of two; the encoder then sees the same."""
+    table = finished.store.clips
+    how = {"frames": 8, "bodies": bodies, "view": view}
+    for i in (int(table["bodies"].argmax()), int(table["bodies"].argmin())):
+        clip, present = full_clips(finished.store, np.array([i]), **how)
+        frames = finished.store[i].frames[None]
+        there = np.ones(frames.shape[:2], bool)
+        ours = resize_clips(frames, there, layout=tiny.LAYOUT, **how)
+        np.testing.assert_array_equal(ours[0], clip)
+        np.testing.assert_array_equal(ours[1], present)
+
+
+def test_encode_reads_as_many_bodies_as_the_run(finished, tmp_path, capsys):
+    """Of a run that reads one body, clips of two give what KNN and the probes judge."""
+    folder = tmp_path / "one-body"
+    changes = {"data.bodies": 1, "objective.feature_weight": 0, "objective.distribution_weight": 0}
+    changes |= {"train.epochs": 1, "optimizer.warmup_epochs": 0.5}
+    store = finished.store
+    loop.pretrain(tiny.config(changes), store, folder, devices=jax.devices()[:1])
+    assert ": 40 clips, reads 1 of up to 2 bodies, 5 steps of 8" in capsys.readouterr().err
+    encode, info = igm_jax.load_encoder(folder)
+    (judged,) = feature_sets(load_run(folder), store, baselines=False)
+    assert info["bodies"] == 1
+    table = store.clips
+    for i in (int(table["bodies"].argmax()), int(table["bodies"].argmin())):
+        np.testing.assert_allclose(encode(store[i].frames[None])[0], judged.values[i], atol=1e-5)
+    # A body in the second place is the first one there.
+    two = store[int(table["bodies"].argmax())].frames[None].copy()
+    second = encode(two[:, 1:])
+    np.testing.assert_array_equal(encode(two, np.array([[False, True]])), second)
+    two[:, 0] = 0
+    np.testing.assert_array_equal(encode(two), second)
+
+
+def test_twenty_lengths_and_few_batch_sizes_are_compiled(loaded):
+    encode, _ = loaded
+    traced = []
+    true = features.Encoder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "Encoder", lambda c: traced.append(c) or true(c))
+        features._jitted.cache_clear()
+        rng = np.random.default_rng(0)
+        for length in range(1, 21):
+            encode(rng.normal(size=(1, length, 6, 3)))
+        assert len(traced) == 1
+        for count in range(1, 34):
+            encode(rng.normal(size=(count, 9, 6, 3)))
+        assert len(traced) == 7  # 1, 2, 4 … 64
+    features._jitted.cache_clear()
+
+
+def test_many_clips_go_through_in_batches(loaded):
+    encode, _ = loaded
+    clips = np.random.default_rng(0).normal(size=(130, 5, 6, 3))
+    np.testing.assert_allclose(encode(clips)[::129], encode(clips[::129]), atol=1e-5)
+    assert encode(clips[:0]).shape == (0, 16)
+
+
+def test_number_types_do_not_matter(loaded):
+    encode, _ = loaded
+    clips = np.random.default_rng(0).integers(-3, 4, size=(2, 7, 6, 3))
+    expected = encode(clips)
+    for same in (clips.astype(np.float64), clips.astype(np.float16), jnp.asarray(clips)):
+        np.testing.assert_array_equal(encode(same), expected)
+    np.testing.assert_array_equal(encode(clips.astype(jnp.bfloat16)), expected)
+
+
+@pytest.mark.parametrize(
+    ("clips", "told"),
+    [
+        (np.full((2, 8, 6, 3), np.nan), r"clip 0 holds NaN or infinity \(2 of 2 clips do\)"),
+        (np.full((2, 8, 6, 3), 1e300), "clip 0 holds NaN or infinity"),
+        (np.arange(2)[:, None, None, None] * np.ones((2, 8, 6, 3)), "clip 0 shows nobody"),
+        (np.ones((2, 8, 6, 3), complex), "of type complex128"),
+        (np.full((2, 8, 6, 3), "1"), "of type <U1"),
+        (np.ma.masked_equal(np.arange(288).reshape(2, 8, 6, 3), 150), "clip 1 holds NaN"),
+        ([np.ones((8, 6, 3)), np.ones((9, 6, 3))], "encode clips of different lengths one after"),
+    ],
+)
+def test_clips_that_hold_no_coordinates_are_refused(loaded, clips, told):
+    encode, _ = loaded
+    with pytest.raises(InputError, match=told):
+        encode(clips)
+
+
+def test_present_that_does_not_fit_and_tracing_are_refused(loaded):
+    encode, _ = loaded
+    for present, told in (
+        (np.ones(2, bool), r"present has shape \[2\] .* has to be \[2, 1\] of True and False"),
+        ([[1.0], [np.nan]], "type float64"),
+        ([[1], [1, 0]], r"give one row \[M\] for each clip"),
+    ):
+        with pytest.raises(InputError, match=told):
+            encode(np.ones((2, 8, 6, 3)), present)
+    with pytest.raises(InputError, match="cannot be traced"):
+        jax.jit(encode)(jnp.ones((2, 8, 6, 3)))
+
+
+def test_run_says_how_far_it_got(finished):
+    last, best = (load_run(finished.folder, which) for which in ("last", "best"))
+    assert (last.progress, last.unfinished) == ("step 10", False)
+    assert (best.progress, best.unfinished) == ("step 5 of 10", False)
+    stopped = dataclasses.replace(best, reached=5)
+    assert (stopped.progress, stopped.unfinished) == ("step 5 of 10, unfinished", True)
+    assert dataclasses.replace(best, total_steps=None).progress == "step 5"  # of an older version
+
+
+def test_number_of_bodies_of_the_store_is_saved(finished, tmp_path, capsys):
+    """A run that leaves them to the store is read back without it."""
+    changes = {"data.bodies": 0, "objective.feature_weight": 0, "objective.distribution_weight": 0}
+    changes |= {"train.epochs": 1, "optimizer.warmup_epochs": 0.5}
+    config = tiny.config(changes)
+    loop.pretrain(config, finished.store, tmp_path / "run", devices=jax.devices()[:1])
+    assert load_run(tmp_path / "run").config.data.bodies == 2
+    assert "bodies" not in capsys.readouterr().err  # all are read
 
 
 def test_clips_of_one_batch_do_not_meet(finished, loaded, expected):
@@ -74,13 +184,13 @@ def test_clips_of_one_batch_do_not_meet(finished, loaded, expected):
         frames = finished.store[int(i)].frames
         clips[row, : len(frames)] = frames  # the second body of others is zero: it is absent
     assert len(chosen) > 3 and len(set(table["bodies"][chosen])) == 2
-    np.testing.assert_allclose(encode(clips), expected[chosen], atol=2e-5)
+    np.testing.assert_allclose(encode(clips), expected[chosen], atol=1e-5)
     # What is there may be said instead of guessed.
     present = np.arange(2) < table["bodies"][chosen][:, None]
     np.testing.assert_array_equal(encode(clips, present), encode(clips))
     first_only = encode(clips, present & [True, False])
     single = np.asarray(encode(clips[:, :1]))
-    np.testing.assert_allclose(first_only, single, atol=2e-5)
+    np.testing.assert_allclose(first_only, single, atol=1e-5)
     assert np.abs(single - expected[chosen]).max() > 1e-2
 
 
@@ -97,8 +207,9 @@ def test_camera_does_not_matter_to_the_body_view(finished, loaded):
 )
 def test_clips_of_another_shape_are_refused(loaded, shape):
     encode, _ = loaded
-    with pytest.raises(InputError, match=r"clips have shape .* with V=6 \(tiny6\) and C=3"):
+    with pytest.raises(InputError, match=r"clips have shape .* with V=6 \(tiny6\) and C=3") as told:
         encode(np.ones(shape))
+    assert f"clips have shape {list(shape)};" in str(told.value)
 
 
 def test_info_says_what_is_needed_to_use_it(finished, loaded):
@@ -106,7 +217,8 @@ def test_info_says_what_is_needed_to_use_it(finished, loaded):
     assert info["layout"] == tiny.LAYOUT and info["config"] == finished.config
     numbers = {k: v for k, v in info.items() if k not in ("layout", "config")}
     assert numbers == {
-        "frames": 8, "joints": 6, "channels": 3, "bodies": 2, "width": 16, "step": 10
+        "frames": 8, "joints": 6, "channels": 3, "bodies": 2, "width": 16, "step": 10,
+        "total_steps": 10,
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (143, "")
+    assert (process.returncode, stdout) == (75, "")
     assert stderr.splitlines()[-1] == "SIGTERM: stopped; the same command goes on"
     assert not list(out.glob("*/seed3/knn.json"))
 

@@ -1,6 +1,7 @@
 """The commands from end to end in a folder of their own, and what they say to bad input."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -123,14 +124,14 @@ def interrupt(process, run_folder, number, after_step):
 
 
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
-    """Ctrl-C ends with the exit code that shells know it by; SIGTERM is part of the plan."""
+    """Ctrl-C ends with the exit code that shells know it by, SIGTERM with 75: not finished."""
     flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=20", "--config.train.log_every=1",
              "--config.train.knn_every=20", "--config.train.checkpoint_every=20",
              # Less to compile.
              "--config.objective.name=spectral_contrastive")  # fmt: skip
     run_folder = folder / "runs" / "stopped"
     reached = 0
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
         process = start(folder, "pretrain.py", *flags)
         returncode, stdout, stderr = interrupt(process, run_folder, number, reached + 2)
         assert (returncode, stdout) == (code, "")
@@ -140,12 +141,67 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         assert stderr.splitlines()[-1].startswith(told)
         assert f"resumed after step {reached}" in stderr or reached == 0
         reached = step
+    probe = run(folder, "linear_probe.py", "--run=runs/stopped", "--augmented")
+    progress = f"step {reached} of 120, unfinished"
+    assert probe.returncode == 0, probe.stderr
+    title, _, _, _, row = probe.stdout.splitlines()
+    assert title.endswith(f"(xsub, new crops and rotations in each epoch), {progress}")
+    assert row.startswith(f"| pre-trained, {progress} |")
+    saved = json.loads((run_folder / "linear_probe-augmented.json").read_text())
+    assert (saved["step"], saved["total_steps"], saved["unfinished"]) == (reached, 120, True)
     result = run(folder, "pretrain.py", *flags)
     assert result.returncode == 0 and f"resumed after step {reached}" in result.stderr
     assert "runs/stopped: finished" in result.stdout
     steps = [report["step"] for report in metrics(run_folder) if "loss" in report]
     assert steps == list(range(1, 121))
     shutil.rmtree(run_folder)
+
+
+def test_run_and_its_store_may_move(folder, tmp_path):
+    """From any folder, with the store at its old place or a new one; it is known by its content."""
+    run_folder = folder / "runs" / "synthetic-xsub-smoke"
+    copied = tmp_path / "run"
+    shutil.copytree(run_folder, copied)
+    result = run(tmp_path, "knn.py", f"--run={copied}")  # data/synthetic is not in this folder
+    assert (result.returncode, result.stderr) == (0, "")
+    moved = folder / "data" / "moved"
+    (folder / "data" / "synthetic").rename(moved)
+    try:
+        refused(run(folder, "knn.py", f"--run={copied}"), "not at data/synthetic", "--data=FOLDER")
+        again = run(tmp_path, "knn.py", f"--run={copied}", f"--data={moved}")
+        assert again.returncode == 0 and again.stdout == result.stdout
+        flags = (SMOKE, f"--run={copied}", f"--config.data.path={moved}")
+        result = run(tmp_path, "pretrain.py", *flags)
+        assert result.returncode == 0 and "resumed after step" in result.stderr
+    finally:
+        moved.rename(folder / "data" / "synthetic")
+
+
+def test_batch_script_of_the_docs_puts_a_stopped_job_back(tmp_path):
+    """With srun and scontrol that only say what they were asked for."""
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    (script,) = [part.split("```")[0] for part in text.split("```\n#!/bin/bash\n")[1:]]
+    (tmp_path / "job.sh").write_text(script)
+    srun = "trap 'exit ${CODE}' TERM\ntouch started\nfor i in $(seq 300); do sleep 0.1; done\n"
+    (tmp_path / "srun").write_text(f"#!/bin/bash\n{srun}")
+    (tmp_path / "scontrol").write_text('#!/bin/bash\necho "$@" > asked\n')
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for code, asked in ((75, True), (1, False)):
+        env = os.environ | {"PATH": path, "SLURM_JOB_ID": "12", "CODE": str(code)}
+        job = subprocess.Popen(["bash", "job.sh"], cwd=tmp_path, env=env)
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "started").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(20) == code
+        assert (tmp_path / "asked").exists() == asked
+        if asked:
+            assert (tmp_path / "asked").read_text() == "requeue 12\n"
+            (tmp_path / "asked").unlink()
+        (tmp_path / "started").unlink()
 
 
 # Refused
@@ -165,6 +221,12 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         (("--config.data.path=nowhere",), ("'synthetic' is not at nowhere", "prepare_data.py")),
         (("--config.seed=5", "--run=runs/synthetic-xsub-smoke"), ("another config (seed: 0 → 5)",)),
         (("--run=runs/synthetic-xsub-smoke", "--resume=never"), ("holds a run already",)),
+        (
+            ("--config.optimizer.warmup_epochs=2", "--run=runs/x"),
+            ("warmup_epochs=2 is not less than train.epochs=2", "warmup_epochs=0.2"),
+        ),
+        (("--run=/proc/x",), ("/proc/.x.lock", "cannot be made")),
+        (("--run=/",), ("/ is the root of a file system",)),
         (("--run=file",), ("file", "exists")),
         (("--rnu=x",), ("unknown flag --rnu", "--run")),
     ],
@@ -206,6 +268,7 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
             ["--run=runs/synthetic-xsub-smoke", "--checkpoint=3"],
             ["no checkpoint 3", "it has ["],
         ),
+        ("linear_probe.py", ["--augmented=maybe"], ["--augmented=maybe: give true or false"]),
         ("knn.py", ["--checkpoint=first"], ["--checkpoint=first is unknown", "last, best"]),
     ],
 )

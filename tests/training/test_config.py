@@ -79,7 +79,7 @@ def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one()
 @pytest.mark.parametrize(("name", "variant"), list(all_variants()))
 def test_every_variant_parses_and_its_program_builds(name, variant):
     values = load(name, variant)
-    config = from_mapping(ExperimentConfig, values.to_dict()).fitted(17, 4)
+    config = from_mapping(ExperimentConfig, values.to_dict()).fitted(17, 4, 2)
     smoke, protocol = "smoke" in (variant or ""), (variant or "").split("-")[0]
     assert config.data.protocol == (
         protocol if protocol in protocols_of(name) else protocols_of(name)[0]
@@ -97,7 +97,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
-    config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4)
+    config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4, 2)
     streams, channels = config.data.streams, config.model.encoder.channels
     layout = {6: tiny.LAYOUT, 20: KINECT20, 25: NTU25}[config.model.encoder.joints]
     inputs = Inputs(layout, streams, mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -198,10 +198,12 @@ def test_wrong_type_is_refused(values, told):
         ({"objective.entropy": "shannon"}, "objective.entropy='shannon' is unknown"),
         ({"objective.mask_ratio": 1.0}, "objective.mask_ratio=1.0: needs 0 <= ratio < 1"),
         ({"objective.reencode_mask_ratio": -0.1}, "reencode_mask_ratio=-0.1"),
-        ({"data.bodies": 0}, "data.bodies=0: must be at least 1"),
+        ({"data.bodies": -1}, "data.bodies=-1: must be at least 0"),
         ({"train.log_every": 0}, "train.log_every=0: must be at least 1"),
         ({"train.epochs": -1}, "train.epochs=-1: must be at least 1"),
         ({"probe.batch_size": 0}, "probe.batch_size=0: must be at least 1"),
+        ({"objective.max_t": 0.0005}, "max_t=0.0005 is less than one of .*at least 0.001"),
+        ({"optimizer.warmup_epochs": -1}, "optimizer.warmup_epochs=-1.0: must be at least 0"),
         ({"objective.diffusion_steps": 0}, "objective.diffusion_steps=0: must be at least 1"),
         ({"objective.ema_decay": 1.0}, r"objective.ema_decay=1.0 must be in \[0, 1\)"),
         ({"objective.condition_drop": 1.5}, r"condition_drop=1.5 in \[0, 1\]"),
@@ -259,6 +261,41 @@ def test_differences_names_each_leaf_once():
     ]  # fmt: skip
 
 
+def test_what_changes_no_number_makes_no_difference():
+    a = to_mapping(tiny.config())
+    changes = {"name": "x", "data.path": "y", "parallel.accumulate": 2, "probe.epochs": 9}
+    changes |= {"model.encoder.remat": True, "model.generator.remat": True}
+    train = {"log_every": 9, "knn_every": 9, "checkpoint_every": 9, "keep_checkpoints": 9}
+    changes |= {f"train.{k}": v for k, v in train.items()} | {"train.tensorboard": True}
+    b = to_mapping(tiny.config(changes))
+    assert differences(a, b) == []
+    assert len(differences(a, b, ignored=())) == len(changes)
+
+
+@pytest.mark.parametrize(("name", "variant"), list(all_variants()))
+def test_every_config_is_long_enough_for_its_phases(name, variant):
+    from_mapping(ExperimentConfig, load(name, variant).to_dict()).check_length()
+    literal = load("paper_literal", f"{name}-{variant}" if variant else name)
+    from_mapping(ExperimentConfig, literal.to_dict()).check_length()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer.warmup_epochs": 2}, "warmup_epochs=2 is not less than train.epochs=2.*=0.2"),
+        ({"objective.start_epoch": 2}, "start_epoch=2 is not less than train.epochs=2"),
+        ({"objective.ramp_epochs": 3}, "ramp_epochs=3 together are more than train.epochs=2"),
+    ],
+)
+def test_phases_longer_than_the_run(changes, told):
+    with pytest.raises(InputError, match=told):
+        tiny.config(changes).check_length()
+    none = {"feature_weight": 0, "distribution_weight": 0}  # nothing is held back
+    if "warmup" not in told:
+        alone = {f"objective.{k}": v for k, v in none.items()}
+        tiny.config({**changes, **alone}).check_length()
+
+
 def test_configs_are_frozen_and_hashable():
     config = tiny.config()
     assert len({config, tiny.config()}) == 1
@@ -287,11 +324,14 @@ def test_objective_that_cannot_be_is_refused(changes, told):
 def test_what_is_left_to_the_data_is_taken_from_it():
     changes = {"objective.name": "masked_autoencoding"}
     stated = tiny.config({**changes, "model.encoder.joints": 0, "model.encoder.channels": 0})
-    assert stated.fitted(6, 3) == tiny.config({**changes, "model.encoder.channels": 3})
-    assert tiny.config().fitted(17, 4) == tiny.config()
+    assert stated.fitted(6, 3, 2) == tiny.config({**changes, "model.encoder.channels": 3})
+    assert tiny.config().fitted(17, 4, 5) == tiny.config()
+    assert tiny.config({"data.bodies": 0}).fitted(6, 3, 5) == tiny.config({"data.bodies": 5})
+    custom = from_mapping(ExperimentConfig, load("custom").to_dict())
+    assert custom.fitted(6, 3, 4).data.bodies == 4
     with pytest.raises(InputError, match="mask_ratio that hides a token"):
         tiny.config({**changes, "model.encoder.joints": 0, "objective.mask_ratio": 0.1}).fitted(
-            1, 3
+            1, 3, 1
         )
 
 

@@ -69,3 +69,9 @@ def test_terminal_gets_a_progress_bar(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "step 20  loss 0.5" in shown.out + shown.err
     assert "20/40" in shown.out + shown.err
+
+
+def test_damaged_line_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nrubbish\n{"step": 3}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl: line 2 is damaged"):
+        RunLog(tmp_path, 10, 5)

@@ -6,6 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from igm_jax.data import pipeline, protocols
+from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import load_run
 from igm_jax.training import checkpoint, evaluate, loop
@@ -289,9 +293,15 @@ def everything(folder):
         ({"seed": 1}, "auto", r"run of another config \(seed: 0 → 1\): choose another --run"),
         ({"objective.max_t": 0.5}, "auto", r"\(objective.max_t: 0.9 → 0.5\)"),
         (
-            {"seed": 1, "data.bodies": 1, "train.epochs": 9, "probe.epochs": 1, "name": "x"},
+            {
+                "seed": 1,
+                "data.bodies": 1,
+                "train.epochs": 9,
+                "data.view": "camera",
+                "data.shear": 0.1,
+            },
             "auto",
-            r"\(data.bodies: 2 → 1; name: 'tiny' → 'x'; probe.epochs: 3 → 1; seed: 0 → 1 …\)",
+            r"\(data.bodies: 2 → 1; data.shear: .*; data.view: .*; seed: 0 → 1 …\)",
         ),
         ({}, "never", "holds a run already: choose another --run, or --resume=auto"),
     ],
@@ -338,6 +348,103 @@ def test_data_that_does_not_fit_leaves_no_folder(store, tmp_path, changes, told)
     with pytest.raises(InputError, match=told):
         pretrain(tiny.config(changes), store, tmp_path / "run", devices=ONE)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train.epochs": 1, "optimizer.warmup_epochs": 1}, "warmup_epochs=1 is not less .*=0.1,"),
+        ({"objective.ramp_epochs": 3}, "ramp_epochs=3 together are more .*epochs=2.*ramp_epochs=1"),
+        ({"objective.queue_size": 48}, "queue_size=48 is more than the 40 clips .*queue_size=16"),
+    ],
+)
+def test_run_shorter_than_its_phases_is_not_begun(store, tmp_path, changes, told):
+    with pytest.raises(InputError, match=told):
+        pretrain(tiny.config(changes), store, tmp_path / "run", devices=ONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bookkeeping_makes_no_other_run(whole, store, tmp_path):
+    """What is logged, kept and probed, and where the data and the run lie."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "15")
+    shutil.copytree(store.path, tmp_path / "moved")
+    changes = {"log_every": 1, "knn_every": 3, "keep_checkpoints": 1}
+    config = dataclasses.replace(
+        CONFIG,
+        name="renamed",
+        data=dataclasses.replace(CONFIG.data, path=str(tmp_path / "moved")),
+        train=dataclasses.replace(CONFIG.train, **changes),
+        probe=dataclasses.replace(CONFIG.probe, epochs=7),
+    )
+    moved = SkeletonStore.open(tmp_path / "moved")
+    assert pretrain(config, moved, folder, devices=ONE) == "finished"
+    mine, theirs = (saved(f, store)[1] for f in (folder, whole))
+    jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+
+
+def test_held_folder_is_refused_and_untouched(whole, store):
+    """By a process that ends, and the lock with it."""
+    code = (
+        "import pathlib, sys\nfrom igm_jax import locking\n"
+        f"with locking.exclusive(pathlib.Path({str(whole)!r}), 'trains'):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert holder.stdout.readline() == "held\n"
+    before = everything(whole)
+    told = rf"run: process {holder.pid} on host {socket.gethostname()} trains this run: wait for it"
+    with pytest.raises(InputError, match=told):
+        pretrain(CONFIG, store, whole, devices=ONE)
+    assert everything(whole) == before
+    holder.kill()
+    holder.communicate()
+    assert pretrain(CONFIG, store, whole, devices=ONE) == "finished"
+
+
+def test_damaged_config_is_told(whole, store, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    text = (folder / "config.json").read_text()
+    for damaged in (text[:50], "[]", ""):
+        (folder / "config.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"config.json is damaged"):
+            pretrain(CONFIG, store, folder, devices=ONE)
+
+
+def test_compilation_is_not_in_the_rate_of_the_first_report(store, tmp_path, monkeypatch):
+    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+    calls = []
+
+    def slow_at_first(state, batch, key):
+        calls.append(1)
+        if len(calls) == 1:
+            time.sleep(2)  # as a compiler does
+        return program.step(state, batch, key)
+
+    slow = dataclasses.replace(program, step=slow_at_first)
+    monkeypatch.setattr(loop, "build_program", lambda *_: slow)
+    pretrain(CONFIG, store, tmp_path / "run", devices=ONE)
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["step"] == 4 and first["clips_per_second"] > 4 * 8 / 2
+
+
+def test_out_of_memory_says_what_to_set(store, tmp_path, monkeypatch):
+    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+
+    def too_large(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    large = dataclasses.replace(program, step=too_large)
+    monkeypatch.setattr(loop, "build_program", lambda *_: large)
+    with pytest.raises(MemoryError) as caught:
+        pretrain(CONFIG, store, tmp_path / "run", devices=ONE)
+    message = str(caught.value)
+    assert "8 clips at once on a device do not fit" in message
+    assert "--config.parallel.accumulate=2" in message and "batch_size=4" in message
+    assert "allocating 9 bytes" in message
 
 
 def test_file_in_place_of_the_run_folder(store, tmp_path):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from igm_jax import locking
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
 from igm_jax.training.checkpoint import restore_params
@@ -145,11 +146,22 @@ def test_lost_process_ends_the_other_and_a_signal_to_one_saves_in_both(folder):
     wait_for_step(run_folder, reached + 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     (first, second) = ends(processes)
-    assert first[0] == second[0] == 0, (first, second)
+    assert first[0] == second[0] == 75, (first, second)
     assert "; resumed after step " in first[2] and second[1:] == ("", "")
     step = max(steps_in(run_folder))
     assert f"SIGTERM: saved step {step} of 3000 in runs/lost" in first[2].splitlines()[-1]
     assert max(report["step"] for report in reports(run_folder)) == step
+
+
+def test_folder_that_is_held_is_refused_by_all_processes(folder):
+    """The first alone looks, and the others do not wait for it until they count as lost."""
+    with locking.exclusive(folder / "runs/held", "trains"):
+        first, second = ends(start(folder, "--run=runs/held", devices=1, processes=2))
+    assert first[0] == second[0] == 1
+    told = f"process {os.getpid()} on host {socket.gethostname()} trains this run"
+    assert told in first[2].splitlines()[-1]
+    assert second[2].splitlines()[-1] == "error: process 0 cannot begin: its log says why"
+    assert not (folder / "runs/held").exists()
 
 
 def test_processes_that_were_started_on_different_things(folder):

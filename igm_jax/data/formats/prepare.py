@@ -6,7 +6,6 @@ parts that are through and their clips. A killed run is taken up behind the last
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -15,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from igm_jax import locking
 from igm_jax.data.formats.raw import RawData
 from igm_jax.data.store import BadClip
 from igm_jax.data.store.files import VERSION
 from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish
-from igm_jax.errors import InputError
 
 JOURNAL = "journal.jsonl"
 _COMMIT_EVERY = 2.0  # seconds of work that a kill can cost
@@ -56,7 +55,7 @@ def prepare_store(
     """
     target = checked_target(path, overwrite)
     folder = target.parent / f".{target.name}.partial"
-    with named_errors(target), _journal(folder) as journal:
+    with named_errors(target), _journal(target, folder) as journal:
         with StoreFiles(folder, {**raw.facts, "source": source}, on_bad) as files:
             header = {"version": VERSION, "raw": raw.fingerprint(), "on_bad": on_bad}
             before = _resume(journal, files, header)
@@ -94,18 +93,13 @@ class _Written:
 
 
 @contextlib.contextmanager
-def _journal(folder: pathlib.Path) -> Iterator[IO[str]]:
+def _journal(target: pathlib.Path, folder: pathlib.Path) -> Iterator[IO[str]]:
     """The journal, for this process alone; after an error that is no kill, the folder goes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
+    with locking.exclusive(target, "prepares this store: wait for it"):
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another process prepares this store: wait for it"
-            ) from None
-        try:
-            yield journal
+            with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
+                yield journal
         except Exception:  # but not KeyboardInterrupt: who stops a run wants to go on
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -1,4 +1,7 @@
-"""Clips to features, jitted and in batches: the one way in which f is used after training."""
+"""Clips to features, jitted and in batches.
+
+KNN during training, probes and `igm_jax.load_encoder` all go through `extract_features`.
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -7,12 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
-from igm_jax import parallel
-from igm_jax.data import SkeletonStore, pipeline
+from igm_jax import augment, parallel
+from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
+from igm_jax.skeleton import Layout
+from igm_jax.training.config import DataConfig
+
+BATCH_SIZE = 128  # clips that go through the encoder together
 
 
 def pooled_features(
@@ -60,24 +67,29 @@ def extract_features(
       config: the encoder's.
       params: its parameters.
       inputs: what the encoder sees of a clip.
-      batches: (clip [b, M, T, V, C], present [b, M]) pairs, equal b but for a smaller last one,
-        which is padded so that everything is compiled once.
+      batches: (clip [b, M, T, V, C], present [b, M]) pairs. Each is padded to the next power of
+        two, or to the size of the batch before it, so that few sizes are compiled.
       mesh: splits every batch over these devices, those of `params`; all their processes call
         this alike. By default the one device of `params` reads the clips.
 
     Returns:
       [number of clips, D] float32.
     """
-    encode, size, features = _jitted(config, inputs, mesh), None, []
+    encode, size = _jitted(config, inputs, mesh), 0
+    features = [np.zeros((0, config.feature_width), np.float32)]
     parts = 1 if mesh is None else mesh.size
     for clip, present in batches:
         count = len(clip)
-        size = size or -(-count // parts) * parts
+        size = max(size, -(-_power_of_two(count) // parts) * parts)
         clip, present = (_pad(x, size) for x in (clip, present))
         if mesh is not None:
             clip, present = (parallel.from_whole(mesh, x) for x in (clip, present))
         features.append(np.asarray(encode(params, clip, present))[:count])
     return np.concatenate(features)
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
 
 
 def _pad(x: np.ndarray, size: int) -> np.ndarray:
@@ -91,9 +103,65 @@ def clip_batches(
     frames: int,
     bodies: int,
     view: str,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Whole clips in the order of `indices`, as `extract_features` reads them."""
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         yield pipeline.full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
+
+
+def raw_batches(
+    clips: Float32[np.ndarray, "B M t V C"],
+    present: Bool[np.ndarray, "B M"],
+    *,
+    layout: Layout,
+    frames: int,
+    bodies: int,
+    view: str,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Clips that are in no store, as `extract_features` reads them; see `resize.resize_clips`."""
+    for start in range(0, len(clips), batch_size):
+        part = slice(start, start + batch_size)
+        yield resize.resize_clips(
+            clips[part], present[part], layout=layout, frames=frames, bodies=bodies, view=view
+        )
+
+
+def augmented_batches(
+    store: SkeletonStore,
+    indices: np.ndarray,
+    *,
+    frames: int,
+    config: DataConfig,
+    seed: tuple[int, ...],
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`clip_batches` with a random crop and a random rotation of each clip.
+
+    Args:
+      store: an open store.
+      indices: positions of the clips.
+      frames: T.
+      config: `bodies`, `view`, `crop`, `min_crop_frames` and `rotation` are read.
+      seed: other numbers give other crops and rotations.
+      batch_size: clips in a batch.
+    """
+    rng = np.random.default_rng(seed)
+    length = store.clips["length"][indices].astype(np.int64)
+    start, stop = pipeline.crop_places(
+        rng.random((2, len(indices))), length, config.crop, config.min_crop_frames
+    )
+    key = jax.random.key(int(rng.integers(1 << 31)))
+    for first in range(0, len(indices), batch_size):
+        part = slice(first, first + batch_size)
+        clip, present = pipeline.gather(
+            store, indices[part], start[part], stop[part],
+            frames=frames, bodies=config.bodies, view=config.view,
+        )  # fmt: skip
+        turned = _rotated(jax.random.fold_in(key, first), clip, config.rotation)
+        yield np.asarray(turned), present
+
+
+_rotated = jax.jit(augment.random_rotation, static_argnames="max_angles")

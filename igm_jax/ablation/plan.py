@@ -80,10 +80,15 @@ class Job:
     flags: tuple[str, ...]
 
     @property
+    def log(self) -> pathlib.Path:
+        """What the commands of this run say."""
+        return self.folder.with_name(self.folder.name + ".log")
+
+    @property
     def commands(self) -> dict[str, list[str]]:
         """Script → flags, in the order in which they run."""
-        run = f"--run={self.folder}"
-        return {"pretrain": [*self.flags, run]} | {probe: [run] for probe in PROBES}
+        run, data = f"--run={self.folder}", f"--data={self.config.data.path}"
+        return {"pretrain": [*self.flags, run]} | {probe: [run, data] for probe in PROBES}
 
 
 def parse_grid(text: str) -> dict[str, dict[str, Any]]:
@@ -185,6 +190,7 @@ def plan(
             if "seed" in {**given, **overrides}:
                 raise InputError("config key 'seed' is set by --seeds")
             mine = _replaced(config, {**overrides, "seed": seed})
+            mine.check_length()
         except InputError as error:
             raise InputError(f"row {name!r}: {error}") from error
         # As the config has them: 0 is 0.0 there, and a list a tuple.
@@ -222,7 +228,9 @@ def _replaced(
 
 def _check_folder(job: Job) -> None:
     saved = read_json(job.folder / "config.json") or {}
-    changed = configs.differences(saved, configs.to_mapping(job.config))
+    # The probes' settings do not make another run, but they make another row of the table.
+    ignored = configs.BOOKKEEPING - {"probe"}
+    changed = configs.differences(saved, configs.to_mapping(job.config), ignored=ignored)
     # As for experiments/pretrain.py, a run that never got to a checkpoint has nothing to lose.
     kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
     if changed and any(any(job.folder.glob(pattern)) for pattern in kept):
@@ -235,14 +243,18 @@ def _check_folder(job: Job) -> None:
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     """A JSON file, or None if it is not there or its writer was killed half-way."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else None
     return None
 
 
 def _reports(job: Job) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         lines = (job.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise InputError(f"{job.folder / 'metrics.jsonl'} is damaged: {error}") from error
     return []
 
 

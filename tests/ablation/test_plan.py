@@ -1,4 +1,3 @@
-import fcntl
 import json
 import os
 import signal
@@ -14,8 +13,11 @@ from absl import flags
 from ml_collections import config_flags
 from scipy import stats
 
+from igm_jax import locking
+from igm_jax.ablation import plan as ablation
+from igm_jax.ablation import table as comparison
+from igm_jax.ablation import workers as processes
 from igm_jax.errors import InputError
-from igm_jax.evaluation import ablation, comparison, processes
 from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
 
 ROWS = {"first": {}, "second row": {"objective.mask_ratio": 0.25}}
@@ -122,7 +124,7 @@ def test_objectives_are_compared_in_the_plane_and_in_space(coordinates, tmp_path
     given = {"model.encoder.joints": 0, "model.encoder.channels": 0}
     for job in plan(tmp_path, ablation.parse_grid("objectives"), given=given):
         channels = coordinates * len(job.config.data.streams)
-        encoder = job.config.fitted(17, channels).model.encoder
+        encoder = job.config.fitted(17, channels, 2).model.encoder
         assert (encoder.joints, encoder.channels) == (17, channels), job.row
 
 
@@ -315,8 +317,8 @@ def test_summary_is_json_with_commands_that_can_be_repeated(tmp_path):
     assert second["commands"]["1"] == [
         f"python experiments/pretrain.py --config=configs/x.py --config.objective.mask_ratio=0.25 "
         f"--config.seed=1 --run={run}",
-        f"python experiments/linear_probe.py --run={run}",
-        f"python experiments/knn.py --run={run}",
+        f"python experiments/linear_probe.py --run={run} --data=data/synthetic",
+        f"python experiments/knn.py --run={run} --data=data/synthetic",
     ]
     assert second["columns"]["linear"]["values"] == {"0": 50.0, "1": 50.0}
     assert second["columns"]["linear"]["difference"]["high"] == 0
@@ -345,7 +347,7 @@ if script != "pretrain":
 elif (out / "wait").exists():
     def save(number, _):
         print(f"{signal.Signals(number).name}: saved step 5", flush=True)
-        sys.exit(0)
+        sys.exit(75)
     signal.signal(signal.SIGTERM, save)
     (out / f"starts-{name}").write_text(str(os.getpid()))
     (out / f"starts-{name}").rename(out / f"waits-{name}")
@@ -449,18 +451,21 @@ def test_run_stopped_from_elsewhere_is_not_finished(scripts):
     all_, problems = run(scripts, [job])
     thread.join()
     assert all_.stopped is None
-    assert problems["seed0"].endswith("exit code 0 before its end: SIGTERM: saved step 5")
+    told = "pretrain.py was stopped before its end, the same command goes on: SIGTERM: saved step 5"
+    assert problems == {"seed0": told}
 
 
 def test_run_of_a_killed_command_is_waited_for(scripts, capsys):
-    """What a killed command has started holds the lock of the log, and may finish the run."""
+    """What a killed command has started holds the run folder, and may finish the run."""
     (job,) = plan(scripts / "runs", {"row": {}}, seeds=[0])
     job.folder.mkdir(parents=True)
-    with open(job.folder.with_name("seed0.log"), "a") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)
-        code = f"import pathlib, time; p = pathlib.Path({str(scripts / 'go')!r})\n"
-        code += "while not p.exists(): time.sleep(0.02)"
-        orphan = subprocess.Popen([sys.executable, "-c", code], stdout=log)
+    code = (
+        "import pathlib, time\nfrom igm_jax import locking\n"
+        f"with locking.exclusive(pathlib.Path({str(job.folder)!r}), 'trains'):\n"
+        f"    while not pathlib.Path({str(scripts / 'go')!r}).exists(): time.sleep(0.02)"
+    )
+    orphan = subprocess.Popen([sys.executable, "-c", code])
+    soon(lambda: locking.is_held(job.folder))
     problems = []
     timer = threading.Timer(0.5, lambda: (problems.append("waited"), (scripts / "go").touch()))
     finish(job)
@@ -469,4 +474,84 @@ def test_run_of_a_killed_command_is_waited_for(scripts, capsys):
     processes.Processes(scripts, 1).run([job], lambda _, problem: problems.append(problem))
     assert problems == ["waited", None] and orphan.wait() == 0
     assert calls(scripts)[-1][0] == "knn"
-    assert capsys.readouterr().err == (f"{job.folder}.log: still written to, by an earlier start\n")
+    told = f"{job.folder}: an earlier start still trains it: waiting for it\n"
+    assert capsys.readouterr().err == told
+
+
+def test_two_commands_share_the_runs(scripts, capsys):
+    """The second waits for the run that the first works on, and does not do it again."""
+    (job,) = plan(scripts / "runs", {"row": {}}, seeds=[0])
+    second, problems = processes.Processes(scripts, 1), []
+    thread = threading.Thread(target=lambda: problems.append(second._finish(job)))
+    said = []
+    with locking.exclusive(job.log, "works"):
+        thread.start()
+        soon(lambda: said.append(capsys.readouterr().err) or any(said))
+        assert thread.is_alive()
+        finish(job)
+    thread.join()
+    assert problems == [None] and not (scripts / "calls").exists()
+    assert f"process {os.getpid()} on host" in "".join(said)
+
+
+# GPUs, of which none is here
+
+
+def test_gpus_are_shared_out_like_cpus():
+    environments = processes.gpu_environments(3, [str(i) for i in range(8)])
+    shares = [e["CUDA_VISIBLE_DEVICES"].split(",") for e in environments]
+    assert [gpu for share in shares for gpu in share] == [str(i) for i in range(8)]
+    assert sorted(map(len, shares)) == [2, 3, 3]
+    # No GPU, or one worker: nothing is said, and a run takes what it finds.
+    assert processes.gpu_environments(2, []) == [{}, {}]
+    assert processes.gpu_environments(1, ["0", "1"]) == [{}]
+    with pytest.raises(InputError, match=r"--workers=3, but there are 2 GPUs.*use --workers=2"):
+        processes.gpu_environments(3, ["0", "1"])
+
+
+@pytest.mark.parametrize(
+    ("says", "visible", "found"),
+    [
+        ("gpu 4", None, ["0", "1", "2", "3"]),
+        ("gpu 2", "5,GPU-8932", ["5", "GPU-8932"]),
+        ("gpu 1", "3,-1,4", ["3"]),
+        ("cpu 1", None, []),
+    ],
+)
+def test_gpus_are_counted_in_another_process(says, visible, found, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    asked = []
+
+    def answer(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, f"a line of a plugin\n{says}\n", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    assert processes.find_gpus(2) == found and len(asked) == 1
+    assert processes.find_gpus(1) == [] and len(asked) == 1
+
+
+def test_devices_that_cannot_be_shared(monkeypatch):
+    done = subprocess.CompletedProcess([], 0, "tpu 4\n", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(InputError, match="--workers=2: a TPU serves one process"):
+        processes.find_gpus(2)
+    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nRuntimeError: no backend\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(InputError, match="finds no device for --workers=2: RuntimeError: no back"):
+        processes.find_gpus(2)
+
+
+def test_each_run_sees_the_gpus_of_its_worker(scripts):
+    for name in ("pretrain", "linear_probe", "knn"):
+        path = scripts / f"{name}.py"
+        path.write_text(
+            SCRIPT.replace("print(script, name,", "print(os.environ['CUDA_VISIBLE_DEVICES'],")
+        )
+    jobs = plan(scripts / "runs", {"row": {}}, seeds=range(4))
+    all_ = processes.Processes(scripts, 2, ["0", "1", "2"])
+    all_.run(jobs, lambda *_: None)
+    seen = {line[0] for line in calls(scripts)}
+    assert seen == {"0", "1,2"} and len(calls(scripts)) == 12

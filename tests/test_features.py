@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from igm_jax.data import pipeline
-from igm_jax.evaluation.features import clip_batches, extract_features
+from igm_jax.features import clip_batches, extract_features
 from igm_jax.models import IGM, Encoder
 
 CONFIG = tiny.config().model.encoder

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from igm_jax.evaluation.ablation import COLUMNS, Job, measured
+from igm_jax.ablation.plan import COLUMNS, Job, measured
 from igm_jax.evaluation.protocol import markdown_table
 
 _COMPARED = ("linear", "KNN K=1")  # columns with a difference to the first row

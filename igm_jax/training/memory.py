@@ -1,0 +1,66 @@
+"""When a step does not fit into memory: which keys make it smaller."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from igm_jax.training.config import ExperimentConfig
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether this is the runtime's way to say that a device or the host has no memory left."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
+@contextlib.contextmanager
+def one_line_when_it_is_short(
+    config: ExperimentConfig, devices: list[jax.Device] | None = None
+) -> Iterator[None]:
+    """Turns an out-of-memory of training into one line that says what to set.
+
+    Raises:
+      MemoryError: in its place.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_short(error):
+            raise
+        count = len(jax.devices() if devices is None else devices)
+        reason = " ".join(str(error).split())[:120]
+        raise MemoryError(f"{advice(config, count)} ({reason})") from error
+
+
+def advice(config: ExperimentConfig, devices: int) -> str:
+    """What to set so that a step needs less memory, in the order in which it should be tried.
+
+    Args:
+      config: the experiment whose step does not fit.
+      devices: how many share its batch.
+    """
+    batch, accumulate = config.train.batch_size, config.parallel.accumulate
+    at_once = batch // (devices * accumulate)
+    encoder, generator = config.model.encoder, config.model.generator
+    same, other = [], ""
+    parts = next((n for n in range(2, at_once + 1) if at_once % n == 0), None)
+    if parts:
+        same.append(f"--config.parallel.accumulate={accumulate * parts}")
+    remat = {"encoder": encoder.remat, "generator": generator.remat}
+    unset = [f"--config.model.{name}.remat=True" for name, value in remat.items() if not value]
+    if unset:
+        same.append(" ".join(unset))
+    less = batch // 2 // (devices * accumulate) * devices * accumulate
+    if less:
+        queue = max(1, config.objective.queue_size // less) * less
+        other = f"--config.train.batch_size={less}"
+        if queue != config.objective.queue_size:
+            other += f" --config.objective.queue_size={queue}"
+    told = f"out of memory: {at_once} clips at once on a device do not fit: "
+    if same:
+        told += f"set {', and if that is not enough '.join(same)}, with which the same run goes on"
+    if other:
+        told += f"{'; or ' if same else 'set '}{other}, which is another run"
+    return told if same or other else told + "nothing is left to set but smaller networks"
