@@ -57,7 +57,9 @@ def parameters(config: ExperimentConfig) -> dict[str, int]:
     """Number of parameters of each network."""
     e = config.model.encoder
     clip = jax.ShapeDtypeStruct((1, e.frames, e.joints, e.channels), jnp.float32)
-    shapes = jax.eval_shape(build_model(config).init, jax.random.key(0), clip)["params"]
+    shapes = jax.eval_shape(
+        build_model(config.objective.name, config.model).init, jax.random.key(0), clip
+    )["params"]
     return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in shapes.items()}
 
 

@@ -18,7 +18,8 @@ from absl import flags
 from benchmarks import flops, machine, report, sizes
 from benchmarks.worker import Worker
 from igm_jax import cli
-from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import to_mapping
 
 _PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "Where it runs.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the networks.")

@@ -12,7 +12,8 @@ import optax
 from benchmarks import sizes
 from benchmarks.worker import Prepared, random_batch, serve, write_tree
 from igm_jax import parallel
-from igm_jax.training.config import ExperimentConfig, from_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping
 from igm_jax.training.program import build_program
 
 NUM_CLIPS = 10_000  # in the imagined data: the length of an epoch

@@ -44,13 +44,13 @@ def jax_gradients(
 
     def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         batch = prepare_batch(raw, k_augment, config=config.data, inputs=inputs)
-        loss, output = OBJECTIVES[o.name](
+        loss, output = OBJECTIVES[o.name].loss(
             params,
             state.teacher,
             state.queue,
             batch,
             k_objective,
-            model=build_model(config),
+            model=build_model(o.name, config.model),
             config=o,
             alpha_bar=diffusion.alpha_bar(o.schedule, o.diffusion_steps),
             ramp=jax.numpy.float32(ramp),

@@ -9,14 +9,9 @@ from igm_jax import skeleton
 from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.models import EncoderConfig, GeneratorConfig, IGMConfig
-from igm_jax.training.config import (
-    DataConfig,
-    ExperimentConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    TrainConfig,
-    nearest,
-)
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.groups import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
+from igm_jax.training.mapping import nearest
 
 # The paper's networks; `configs/ntu60.py` computes them in bfloat16, see `with_dtype`.
 NTU = ExperimentConfig(

@@ -23,7 +23,8 @@ from benchmarks import flops, machine, report, sizes
 from benchmarks.worker import Worker
 from igm_jax import cli
 from igm_jax.errors import InputError
-from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 _SIZES = flags.DEFINE_list(
     "sizes", ["nw_ucla", "ntu_masked", "ntu_unmasked"], f"of {', '.join(sizes.SIZES)}"

@@ -17,7 +17,7 @@ from absl import flags
 from igm_jax import cli
 from igm_jax.data import Clip, SkeletonStore, summary
 from igm_jax.errors import InputError
-from igm_jax.training.config import nearest
+from igm_jax.training.mapping import nearest
 
 _DATA = flags.DEFINE_string("data", None, "The store; may be given without --data=, too.")
 _CLIPS = flags.DEFINE_list("clips", None, "Clips to draw, by name; default: one of each class.")

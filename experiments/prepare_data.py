@@ -21,7 +21,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.data import BadClip, SkeletonStore, summary, synthetic
-from igm_jax.data.formats import pyskl_pkl
+from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.formats.raw import RawData
 from igm_jax.data.formats.sources import FORMATS
@@ -37,6 +37,12 @@ _CLEANING = flags.DEFINE_list(
 )
 _SPLIT = flags.DEFINE_string(
     "split", None, "pyskl_pkl: the list to train on, of a file with several, such as xsub_train."
+)
+_MIN_SCORE = flags.DEFINE_float(
+    "min_score",
+    None,
+    "pyskl_pkl and custom: a joint whose confidence score is lower counts as missing and is filled "
+    "in; a score of 0 always does. Default: 0.",
 )
 _LIMIT = flags.DEFINE_integer(
     "limit", None, "For a trial: read so many files, from all over the source."
@@ -69,6 +75,10 @@ def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
         if module is not pyskl_pkl:
             raise InputError(f"--split: {dataset} has no lists to choose from: leave the flag out")
         options["split"] = _SPLIT.value
+    if _MIN_SCORE.value is not None:
+        if module not in (pyskl_pkl, custom):
+            raise InputError(f"--min_score: {dataset} has no scores: leave the flag out")
+        options["min_score"] = _MIN_SCORE.value
     if module is synthetic:
         if source is not None:
             raise InputError(f"--source={source}: the synthetic data has none: leave the flag out")
@@ -99,7 +109,8 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 def variant(store: SkeletonStore) -> str:
     """What to put behind the config so that its protocol is one that can cut the store."""
     rows = summary.parts(store)
-    usable = [row["protocol"] for row in rows if row["train"] != "-"]
+    needed = ("train", "fit", "val")  # of a run
+    usable = [row["protocol"] for row in rows if "-" not in (row[part] for part in needed)]
     return f":{usable[0]}" if usable and usable[0] != rows[0]["protocol"] else ""
 
 

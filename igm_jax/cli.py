@@ -71,14 +71,38 @@ def define_config(default: str) -> flags.FlagHolder:
     global _default_config
     # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
     _default_config = str(_ROOT / default)
-    return config_flags.DEFINE_config_file("config", None, "FILE[:VARIANT]", lock_config=True)
+    return config_flags.DEFINE_config_file("config", None, _config_help(), lock_config=True)
+
+
+def _config_help() -> str:
+    """What `--config` takes, and every key with its default and its meaning."""
+    if not any(re.match(r"--?help", argument) for argument in sys.argv):
+        return "FILE[:VARIANT]"
+    from igm_jax.training.config import ExperimentConfig
+    from igm_jax.training.mapping import documented
+
+    keys = [
+        f"--config.{key}={value}: {meaning}"
+        for key, value, meaning in documented(ExperimentConfig())
+    ]
+    return "\n".join(["FILE[:VARIANT]; each key below is a flag, shown with its default.", *keys])
 
 
 def experiment_config(flag: flags.FlagHolder) -> Any:
-    """The `ExperimentConfig` that the config file and the overriding flags say."""
-    from igm_jax.training.config import ExperimentConfig, from_mapping
+    """The `ExperimentConfig` that the config file and the overriding flags say.
 
-    return from_mapping(ExperimentConfig, flag.value.to_dict())
+    Raises:
+      InputError: a value that does not fit, or a flag that the objective ignores.
+    """
+    from ml_collections import config_flags
+
+    from igm_jax.training.config import ExperimentConfig
+    from igm_jax.training.mapping import from_mapping
+    from igm_jax.training.objectives import check_read
+
+    config = from_mapping(ExperimentConfig, flag.value.to_dict())
+    check_read(config.objective.name, config_flags.get_override_values(flags.FLAGS["config"]))
+    return config
 
 
 def keep_compiled_programs(run_folder: pathlib.Path) -> None:
@@ -139,7 +163,9 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
         name = re.search(r"\w+", str(error))[0]
-        raise InputError(f"config has no key {name!r}: configs/base.py lists them all") from error
+        raise InputError(
+            f"config has no key {name!r}: experiments/pretrain.py --help lists them all"
+        ) from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]

@@ -17,7 +17,7 @@ from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.skeleton import Layout
-from igm_jax.training.config import DataConfig
+from igm_jax.training.groups import DataConfig
 
 BATCH_SIZE = 128  # clips that go through the encoder together
 

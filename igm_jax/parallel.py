@@ -23,7 +23,13 @@ SMALL = 2**14
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """Where and how a step is computed. Comments on every key: configs/base.py."""
+    """Where a step is computed (docs/scaling.md); a run may resume with other values.
+
+    Attributes:
+      data: groups of devices that each hold the whole state; 0 = all devices that remain.
+      fsdp: devices in a group, which split state and clips among them; 0 = all that remain.
+      accumulate: micro-batches that go through the networks one by one, to save memory.
+    """
 
     data: int = 0
     fsdp: int = 1

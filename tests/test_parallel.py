@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from igm_jax import parallel
 from igm_jax.errors import InputError
-from igm_jax.training.config import ParallelConfig
+from igm_jax.parallel import ParallelConfig
 from igm_jax.training.program import build_program
 
 MASKED = {"data.crops": 1}

@@ -1,4 +1,4 @@
-"""The code of README and docs/own_data.md runs as it stands, commands in their smoke variants."""
+"""Code in README and docs runs as written, commands in smoke variants; links lead somewhere."""
 
 import os
 import pathlib
@@ -8,9 +8,14 @@ import sys
 
 import pytest
 
+import igm_jax
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-OWN_DATA = (ROOT / "docs" / "own_data.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+}
+README, OWN_DATA = PAGES["README.md"], PAGES["docs/own_data.md"]
 
 
 def blocks(language, text=README):
@@ -60,18 +65,54 @@ def test_commands_leave_what_the_readme_says(folder):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
-def test_python_block_runs(code, folder):
+def test_python_block_of_the_readme_runs(folder):
+    (code,) = blocks("python")
     assert run([sys.executable, "-c", code], folder).strip()
 
 
-def test_there_are_blocks_to_run():
-    assert len(blocks("python")) == 2
+def test_python_block_of_the_losses_runs(tmp_path):
+    (code,) = blocks("python", PAGES["docs/losses.md"])
+    printed = run([sys.executable, "-c", code], tmp_path)
+    assert re.match(r"loss -?[\d.]+, rank [\d.]+, align -?[\d.]+\ncoding length [\d.]+\n", printed)
 
 
-def test_named_files_exist():
-    for path in re.findall(r"`((?:igm_jax|configs|experiments)/[\w./]*)`", README + OWN_DATA):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", PAGES)
+def test_named_files_exist(page):
+    """Paths between backticks, and the scripts and configs that commands name."""
+    folders = "igm_jax|configs|experiments|benchmarks|docs"
+    quoted = re.findall(rf"`((?:{folders})/[\w./]*)`", PAGES[page])
+    used = re.findall(r"(?:python |bash |--config=)((?:\w+/)+\w+\.(?:py|sh))", PAGES[page])
+    for path in quoted + used:
+        assert (ROOT / path).exists() or "NAME" in path, path
+
+
+def anchors(page):
+    """The names by which GitHub knows the headings of a page."""
+    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith("https://"):
+            continue
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.resolve().exists(), link
+        if heading:
+            assert heading in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+def test_index_lists_every_page():
+    listed = set(re.findall(r"\]\((\w+\.md)\)", PAGES["docs/README.md"]))
+    assert listed == {p.name for p in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {igm_jax.__version__}\n" in citation
 
 
 def test_own_data_from_the_first_line_to_the_tables(tmp_path):

@@ -15,7 +15,8 @@ from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.inputs import Inputs
 from igm_jax.models import IGM
 from igm_jax.skeleton import Layout
-from igm_jax.training.config import ExperimentConfig, from_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping
 
 LAYOUT = Layout(
     name="tiny6",

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from igm_jax.errors import InputError
-from igm_jax.training import config as configs
+from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
+from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 
 _L_GEN_ALONE = {
     "objective.feature_weight": 0.0,
@@ -76,7 +77,7 @@ class Job:
     overrides: dict[str, Any]
     seed: int
     folder: pathlib.Path
-    config: configs.ExperimentConfig
+    config: ExperimentConfig
     flags: tuple[str, ...]
 
     @property
@@ -114,7 +115,7 @@ def parse_grid(text: str) -> dict[str, dict[str, Any]]:
         rows = GRIDS[text]
     else:
         raise InputError(
-            f"--grid={text} is unknown{configs.nearest(text, GRIDS)}: choose one of "
+            f"--grid={text} is unknown{nearest(text, GRIDS)}: choose one of "
             f"{', '.join(GRIDS)}, or give KEY=VALUE,VALUE;… or FILE.json"
         )
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
@@ -162,7 +163,7 @@ def slug(name: str) -> str:
 
 
 def plan(
-    config: configs.ExperimentConfig,
+    config: ExperimentConfig,
     rows: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     out: pathlib.Path,
@@ -191,6 +192,7 @@ def plan(
                 raise InputError("config key 'seed' is set by --seeds")
             mine = _replaced(config, {**overrides, "seed": seed})
             mine.check_length()
+            objectives.check_read(mine.objective.name, {**given, **overrides})
         except InputError as error:
             raise InputError(f"row {name!r}: {error}") from error
         # As the config has them: 0 is 0.0 there, and a list a tuple.
@@ -208,10 +210,8 @@ def plan(
     return jobs
 
 
-def _replaced(
-    config: configs.ExperimentConfig, overrides: Mapping[str, Any]
-) -> configs.ExperimentConfig:
-    mapping = configs.to_mapping(config)
+def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    mapping = to_mapping(config)
     for name, value in overrides.items():
         *groups, key = name.split(".")
         group = mapping
@@ -223,14 +223,14 @@ def _replaced(
             # It would put the rest of the group back to its defaults.
             raise InputError(f"config key {name!r}: set the keys of a group one by one")
         group[key] = value
-    return configs.from_mapping(configs.ExperimentConfig, mapping)
+    return from_mapping(ExperimentConfig, mapping)
 
 
 def _check_folder(job: Job) -> None:
     saved = read_json(job.folder / "config.json") or {}
     # The probes' settings do not make another run, but they make another row of the table.
-    ignored = configs.BOOKKEEPING - {"probe"}
-    changed = configs.differences(saved, configs.to_mapping(job.config), ignored=ignored)
+    ignored = BOOKKEEPING - {"probe"}
+    changed = differences(saved, to_mapping(job.config), ignored=ignored)
     # As for experiments/pretrain.py, a run that never got to a checkpoint has nothing to lose.
     kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
     if changed and any(any(job.folder.glob(pattern)) for pattern in kept):

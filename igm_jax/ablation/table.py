@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from igm_jax.ablation.plan import COLUMNS, Job, measured
+from igm_jax.ablation.plan import COLUMNS, PROBES, Job, measured, probe_rows
 from igm_jax.evaluation.protocol import markdown_table
 
 _COMPARED = ("linear", "KNN K=1")  # columns with a difference to the first row
@@ -88,10 +88,13 @@ def table_text(jobs: Sequence[Job], entries: Sequence[dict[str, Any]], split: st
         if min(done) < len(seeds):
             line["seeds"] = f"{count} of {len(seeds)}"
         lines.append(line)
+    probed = [probe_rows(job, probe) or [{}] for job in jobs for probe in PROBES]
+    notes = sorted({f"Note: {row['note']}.\n" for row, *_ in probed if "note" in row})
     return (
         f"{jobs[0].config.name}, {split} accuracy in %, {' or '.join(map(str, epochs))} epochs, "
         f"seeds {', '.join(map(str, seeds))}: mean ± sample standard deviation; Δ is the paired "
-        f"difference to the first row with its 95 % interval (Student's t).\n\n"
+        f"difference to the first row with its 95 % interval (Student's t).\n"
+        f"{''.join(notes)}\n"
         f"{markdown_table(lines)}\n"
     )
 

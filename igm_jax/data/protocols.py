@@ -1,20 +1,29 @@
 """Evaluation protocols as data: which people, cameras or setups are trained on, which are tested.
 
-A protocol cuts a store twice, both times by the same column, so that no subject (camera, setup) is
-ever on two sides:
+A protocol cuts a store twice, and no subject (camera, setup) that it goes by is on two sides:
 
     train | test    the published cut: report numbers of models trained on "train", tested on "test"
     fit   | val     "train" cut again: choose everything (learning rates, epochs, ideas) on these
 
+Choices are made on `val`; `test` is looked at once.
+
 `val` is the last fifth (rounded up) of the training values that occur in the store, `fit` the
-others; by the column `split`, which the publisher of the clips has filled, it is every fifth
-training clip of each class. Choices are made on `val`; `test` is looked at once.
+others. If either would lack a class by that, as with NTU RGB+D 120, where the last people perform
+only the classes from 61 on, the values are chosen by class as below, where that leaves more.
+
+The column `split` is filled by the publisher of the clips, and `val` is to be as far from `fit` as
+`test` is from `train`. So it is about the last fifth of each class in whole `groups`: clips of one
+person, of one recording or of one folder stay together, and each class keeps a group in `fit`.
+Where nothing says who is in a clip, it is the last fifth of each class in the order of the store.
+Published files are sorted by setup, camera and person, so that few performances are seen on both
+sides, but people are; `note` says so.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
@@ -85,6 +94,14 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     },
 }
 
+# Data set → what the names of its clips say of who is in them, where no column does.
+_GROUP_IN_NAMES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # 0002-M_003 → 0002: the recording, which three cameras see.
+    "pku_mmd": lambda names: np.char.partition(names, "-")[..., 0],
+    # p1/walk_03 → p1: the folder.
+    "custom": lambda names: np.char.rpartition(names, "/")[..., 0],
+}
+
 
 def find(dataset: str, name: str) -> Protocol:
     """The protocol `name` of a data set.
@@ -115,7 +132,7 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
     """
     if part not in PARTS:
         raise InputError(f"part {part!r} is unknown: choose one of {', '.join(PARTS)}")
-    rule = find(store.dataset, protocol) if isinstance(protocol, str) else protocol
+    rule = _rule(store, protocol)
     column = store.clips[rule.column]
     values = np.unique(column)
     if values[0] == 0:
@@ -124,32 +141,153 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
             f"{store.path}: clip {name!r} has no {rule.column}, protocol {protocol!r} cuts by it: "
             "add it to the source, or choose another protocol"
         )
-    train = [int(value) for value in values if rule.trains_on(int(value))]
-    num_val = -(-len(train) // 5)
-    side = {
-        "train": train,
-        "test": [int(value) for value in values if not rule.trains_on(int(value))],
-        "fit": train[: len(train) - num_val],
-        "val": train[len(train) - num_val :],
-    }
-    if rule.column == "split" and part in ("fit", "val"):
-        positions = _cut_by_class(store, np.flatnonzero(np.isin(column, train)), part)
+    train = _train(store, rule)
+    if part in ("fit", "val"):
+        in_val = _in_val(store, rule, train)
+        positions = train[in_val if part == "val" else ~in_val]
     else:
-        positions = np.flatnonzero(np.isin(column, side[part]))
+        positions = train if part == "train" else np.setdiff1d(np.arange(len(store)), train)
     if not len(positions):
         raise InputError(
-            f"{store.path}: part {part!r} of protocol {protocol!r} is empty, for the store's "
-            f"{rule.column}s are {values.tolist()}: prepare more of the data set"
+            f"{store.path}: part {part!r} of protocol {protocol!r} is empty: "
+            f"{_why_empty(rule, part, values)}: prepare more of the data set, or choose another "
+            "protocol"
         )
     return positions.astype(np.int64)
 
 
-def _cut_by_class(
-    store: SkeletonStore, train: Int[np.ndarray, " train"], part: str
-) -> Int[np.ndarray, " clips"]:
-    """`val` is every fifth clip of each class, for a published split has no values to go by."""
+def groups(
+    store: SkeletonStore, positions: Int[np.ndarray, " clips"]
+) -> Int[np.ndarray, " clips"] | None:
+    """Numbers clips by who is in them, from 0 on: those of one number shall not be cut apart.
+
+    Clips of one subject have one number, where all subjects are known; else those of one recording
+    (PKU-MMD) or of one folder (custom).
+
+    Args:
+      store: an open store.
+      positions: of the clips in it.
+
+    Returns:
+      None if nothing is known, or cannot be used: each group has a class that no other has, as in
+      folders by class, or there is only one.
+    """
+    if not len(positions):
+        return None
+    label = store.clips["label"][positions]
+    subject = store.clips["subject"][positions]
+    known = [subject] if subject.all() else []
+    if store.dataset in _GROUP_IN_NAMES:
+        known.append(_GROUP_IN_NAMES[store.dataset](store.clips["name"][positions]))
+    for who in known:
+        group = np.unique(who, return_inverse=True)[1]
+        if _last_groups(label, group).any():
+            return group
+    return None
+
+
+def shares_people(store: SkeletonStore, protocol: str | Protocol) -> bool:
+    """Whether nothing is known that keeps people (recordings, folders) of `val` out of `fit`.
+
+    A protocol that cuts by camera or setup does not count: its test has the people of training too.
+    """
+    rule = _rule(store, protocol)
+    return rule.column == "split" and groups(store, _train(store, rule)) is None
+
+
+def note(store: SkeletonStore, protocol: str | Protocol) -> str:
+    """One line on accuracies on `val` that stands beside them; empty if there is nothing to say."""
+    fit, val = (store.clips["label"][split(store, protocol, part)] for part in ("fit", "val"))
+    told = ["validation shares people with training"] if shares_people(store, protocol) else []
+    if unseen := [store.class_names[c] for c in np.setdiff1d(val, fit) if c >= 0]:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        told.append(f"only validation has the classes {', '.join(unseen[:3])}{more}")
+    return "; ".join(told)
+
+
+def _rule(store: SkeletonStore, protocol: str | Protocol) -> Protocol:
+    return find(store.dataset, protocol) if isinstance(protocol, str) else protocol
+
+
+def _train(store: SkeletonStore, rule: Protocol) -> Int[np.ndarray, " train"]:
+    column = store.clips[rule.column]
+    return np.flatnonzero(np.isin(column, [v for v in np.unique(column) if rule.trains_on(int(v))]))
+
+
+def _in_val(
+    store: SkeletonStore, rule: Protocol, train: Int[np.ndarray, " train"]
+) -> Bool[np.ndarray, " train"]:
+    """Which of the training clips are for validation."""
     label = store.clips["label"][train]
-    in_val = np.zeros(len(train), bool)
+    if rule.column == "split":
+        group = groups(store, train)
+        return _last_clips(label) if group is None else _last_groups(label, group)
+    values, group = np.unique(store.clips[rule.column][train], return_inverse=True)
+    in_val = group >= len(values) - -(-len(values) // 5)
+    everything = len(np.unique(label[label >= 0]))
+    if (
+        sum(_classes(label, in_val)) < 2 * everything
+        and (by_class := _last_groups(label, group)).any()
+    ):
+        in_val = max(in_val, by_class, key=lambda chosen: _classes(label, chosen))
+    return in_val
+
+
+def _classes(
+    label: Int[np.ndarray, " clips"], in_val: Bool[np.ndarray, " clips"]
+) -> tuple[int, int]:
+    """How many classes `fit` has, and how many `val`."""
+    fit, val = (np.unique(label[side & (label >= 0)]) for side in (~in_val, in_val))
+    return len(fit), len(val)
+
+
+def _last_clips(label: Int[np.ndarray, " clips"]) -> Bool[np.ndarray, " clips"]:
+    """The last fifth of each class, at least one clip, but never all."""
+    in_val = np.zeros(len(label), bool)
     for c in np.unique(label):
-        in_val[np.flatnonzero(label == c)[4::5]] = True
-    return train[in_val if part == "val" else ~in_val]
+        of_class = np.flatnonzero(label == c)
+        count = min(max(1, round(len(of_class) / 5)), len(of_class) - 1)
+        in_val[of_class[len(of_class) - count :]] = True
+    return in_val
+
+
+def _last_groups(
+    label: Int[np.ndarray, " clips"], group: Int[np.ndarray, " clips"]
+) -> Bool[np.ndarray, " clips"]:
+    """About the last fifth of each class in whole groups; none that a class has nowhere else."""
+    classes, label = np.unique(label, return_inverse=True)
+    pairs, count = np.unique(group * len(classes) + label, return_counts=True)
+    of_group, of_class = np.divmod(pairs, len(classes))
+    start = np.searchsorted(of_group, np.arange(group.max(initial=-1) + 2))
+    total = np.bincount(of_class, count)
+    groups_left, in_val = np.bincount(of_class), np.zeros(len(classes))
+    chosen: set[int] = set()
+    for c in range(len(classes)):
+        for pair in np.flatnonzero(of_class == c)[::-1]:
+            g = int(of_group[pair])
+            # One more group has to bring the class nearer to a fifth.
+            if in_val[c] and 5 * (2 * in_val[c] + count[pair]) >= 2 * total[c]:
+                break
+            all_of_it = slice(start[g], start[g + 1])
+            if g not in chosen and (groups_left[of_class[all_of_it]] > 1).all():
+                chosen.add(g)
+                groups_left[of_class[all_of_it]] -= 1
+                in_val[of_class[all_of_it]] += count[all_of_it]
+    return np.isin(group, list(chosen))
+
+
+def _why_empty(rule: Protocol, part: str, values: Int[np.ndarray, " values"]) -> str:
+    """Why a part has no clip, for a store with these values of the column."""
+    column, train = rule.column, [int(v) for v in values if rule.trains_on(int(v))]
+    tests = part == "test"
+    if column == "split":
+        if train and not tests:
+            return "each class has one training clip, and part 'fit' keeps it"
+        return f"no clip is marked as {'test' if tests else 'training'}"
+    if train and not tests:
+        return f"only one {column} is trained on, {train[0]}, and its clips are part 'val'"
+    shown = ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
+    return (
+        f"no clip has a {column} that is {'tested' if tests else 'trained'} on, "
+        f"for the store's {column}s are [{shown}]"
+    )

@@ -37,6 +37,7 @@ def overview(store: SkeletonStore) -> dict[str, str]:
         ),
         "missing joints": f"{share:.3%} at exactly zero"
         + f", most: {', '.join(worst)}" * any(worst),
+        "filled joints": filled(store),
         "on disk": f"{facts['bytes'] / 1e6:,.1f} MB, {facts['rows']:,} frames of bodies",
         "left out": f"{facts['skipped']:,} clips",
     }
@@ -53,6 +54,19 @@ def missing_joints(store: SkeletonStore) -> Int[np.ndarray, " V"]:
         counts += (frames == 0).all(axis=-1).sum(axis=0)
     counts[store.layout.origin] = 0
     return counts
+
+
+def filled(store: SkeletonStore) -> str:
+    """How many missing joints the reader filled in before they were stored."""
+    if "filled" not in store.meta:
+        return "not counted: prepare the data set again to know"
+    clips, joints = store.meta["filled"]["clips"], store.meta["filled"]["joints"]
+    if not sum(joints):
+        return "none"
+    share = sum(joints) / (len(store.frames) * store.layout.num_joints)
+    worst = sorted(zip(joints, store.layout.joints), reverse=True)[:3]
+    named = ", ".join(f"{name} {count:,}" for count, name in worst if count)
+    return f"{sum(joints):,} ({share:.3%}) in {clips:,} clips, most: {named}"
 
 
 def left_out(store: SkeletonStore) -> Rows:
@@ -82,14 +96,19 @@ def classes(store: SkeletonStore) -> Rows:
 
 
 def parts(store: SkeletonStore) -> Rows:
-    """For each protocol of the data set the number of clips in its parts."""
+    """For each protocol of the data set the number of clips in its parts, and what to know of them.
+
+    An empty part is "-", and `remark` says why it is empty.
+    """
     rows = []
     for name in protocols.PROTOCOLS.get(store.dataset, {}):
         row: dict[str, Any] = {"protocol": name}
+        remark = ""
         for part in protocols.PARTS:
             try:
                 row[part] = len(protocols.split(store, name, part))
-            except InputError:  # a trial, or clips without what the protocol goes by
+            except InputError as error:  # a trial, or clips without what the protocol goes by
                 row[part] = "-"
-        rows.append(row)
+                remark = remark or str(error).removeprefix(f"{store.path}: ")
+        rows.append(row | {"remark": remark or protocols.note(store, name)})
     return rows

@@ -89,12 +89,17 @@ def evaluate(
       judge: `evaluate_linear` or `evaluate_knn`.
       baselines: see `feature_sets`.
 
+    Returns:
+      The rows; if validation accuracies need one, with the key `note` (see `protocols.note`).
+
     Raises:
       InputError: the data that the run was trained on is not found.
     """
     store = open_store(run)
+    note = protocols.note(store, run.config.data.protocol)
     return [
-        judge(features, run, store) for features in feature_sets(run, store, baselines=baselines)
+        judge(features, run, store) | ({"note": note} if note else {})
+        for features in feature_sets(run, store, baselines=baselines)
     ]
 
 

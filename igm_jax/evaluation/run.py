@@ -17,7 +17,8 @@ from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder
 from igm_jax.training import checkpoint
-from igm_jax.training.config import ExperimentConfig, from_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,13 +20,13 @@ class EncoderConfig:
 
     Attributes:
       frames: T, frames of the resized clip.
-      joints: V.
-      channels: of all streams together: 3 for joints in space, 2 for image points, 9 for joint,
-        bone and motion in space.
+      joints: V; 0 = those of the store.
+      channels: of all streams together, 3 for each in space and 2 in the plane; 0 = those of the
+        store.
       patch_frames: frames in a token; must divide `frames`.
       patch_joints: neighbouring joints of the layout in a token; must divide `joints`. 1 is the
         paper's, 0 puts all joints, a whole pose, into each token.
-      width: D.
+      width: D [MAMP].
       depth: number of blocks.
       heads: attention heads H; must divide `width`.
       mlp_width: hidden width of the MLPs.

@@ -16,9 +16,10 @@ from igm_jax.inputs import Inputs
 from igm_jax.training import checkpoint, distributed, memory
 from igm_jax.training import run_folder as run_folders
 from igm_jax.training.checkpoint import Checkpoints
-from igm_jax.training.config import ExperimentConfig, to_mapping
+from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
+from igm_jax.training.mapping import to_mapping
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState
@@ -125,7 +126,8 @@ def _pretrain(
             ) as log,
             Stopping(program.mesh) as stopping,
         ):
-            log.say(headline(config, program, len(indices), start, most_bodies))
+            note = protocols.note(store, config.data.protocol)
+            log.say(headline(config, program, len(indices), start, most_bodies, note))
             return _Loop(
                 config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
             ).run(state, step_key, iterator, start, window)

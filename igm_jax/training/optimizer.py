@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from igm_jax.training.config import OptimizerConfig
+from igm_jax.training.groups import OptimizerConfig
 
 # First match wins, and every parameter must match: a new kind of parameter has to be decided on.
 DECAY_RULES = (

@@ -70,7 +70,7 @@ def build_program(
     mesh = parallel.make_mesh(config.parallel, batch_size, devices)
     steps_per_epoch = config.train.steps_per_epoch(num_clips)
     total_steps = config.train.epochs * steps_per_epoch
-    model = build_model(config)
+    model = build_model(config.objective.name, config.model, config.parallel.accumulate)
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)

@@ -63,7 +63,12 @@ def progress_line(step: int, report: dict[str, float], seconds_left: float) -> s
 
 
 def headline(
-    config: ExperimentConfig, program: Program, clips: int, start: int, most_bodies: int
+    config: ExperimentConfig,
+    program: Program,
+    clips: int,
+    start: int,
+    most_bodies: int,
+    note: str = "",
 ) -> str:
     """First line of a run; on more than one device, a second line says who holds what.
 
@@ -73,6 +78,7 @@ def headline(
       clips: number of clips that are trained on.
       start: step after which the run goes on, or 0.
       most_bodies: the most that a clip of the store has; the line says if fewer are read.
+      note: on accuracies on validation clips, a line of its own; see `protocols.note`.
     """
     target = program.restore_target
     count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}
@@ -86,4 +92,5 @@ def headline(
         f"{jax.devices()[0].platform} device(s){processes}; parameters: {parts}"
         + (f"; resumed after step {start:,}" if start else "; compiling …")
     )
+    line += f"\nnote: {note}" if note else ""
     return line if program.mesh.size == 1 else f"{line}\n{parallel.describe(target)}"

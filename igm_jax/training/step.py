@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Key
 
 from igm_jax import augment
 from igm_jax.inputs import Inputs
-from igm_jax.training.config import DataConfig, ExperimentConfig
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.groups import DataConfig
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch
 from igm_jax.training.state import TrainState, enqueue, taught
 
@@ -89,7 +90,7 @@ def train_step(
         return params if whole is None else jax.lax.with_sharding_constraint(params, whole)
 
     def loss_fn(params: Any):
-        return OBJECTIVES[objective.name](
+        return OBJECTIVES[objective.name].loss(
             gathered(params),
             gathered(state.teacher),
             state.queue,

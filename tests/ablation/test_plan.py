@@ -18,7 +18,8 @@ from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table as comparison
 from igm_jax.ablation import workers as processes
 from igm_jax.errors import InputError
-from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 ROWS = {"first": {}, "second row": {"objective.mask_ratio": 0.25}}
 
@@ -284,6 +285,17 @@ def test_table_of_finished_runs(tmp_path):
     assert second["Δ linear"] == "+2.00 [-4.35, +8.35]"
     head, (first, _) = table(jobs, "test")
     assert "test accuracy" in head and first["linear"] == "52.00 ± 1.41"
+
+
+def test_note_on_validation_stands_over_the_table(tmp_path):
+    jobs = plan(tmp_path)
+    for job in jobs:
+        finish(job)
+        saved = json.loads((job.folder / "knn.json").read_text())
+        saved["rows"][0]["note"] = "validation shares people with training"
+        (job.folder / "knn.json").write_text(json.dumps(saved))
+    text = comparison.table_text(jobs, comparison.summarize(jobs, "validation"), "validation")
+    assert text.splitlines()[1:3] == ["Note: validation shares people with training.", ""]
 
 
 def test_table_while_runs_are_missing(tmp_path):

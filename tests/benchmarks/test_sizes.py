@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import sizes
 from igm_jax.errors import InputError
-from igm_jax.training.config import ExperimentConfig, differences, from_mapping, to_mapping
+from igm_jax.training.config import ExperimentConfig, differences
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 ROOT = pathlib.Path(__file__).parents[2]
 IRRELEVANT = {"name", "probe", "seed"}

@@ -12,6 +12,7 @@ import tiny
 from igm_jax.data import pipeline, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
+from igm_jax.evaluation import protocol
 from igm_jax.evaluation.protocol import (
     FeatureSet,
     evaluate,
@@ -126,9 +127,24 @@ def test_clips_without_a_label_have_no_part(telling, run, store):
 
 def test_judging_without_labels_is_refused(telling, run, store):
     clips = np.array(store.clips)
-    clips["label"][protocols.split(store, "xsub", "val")] = -1
-    with pytest.raises(InputError, match="no clip of part 'val' of protocol 'xsub' has a label"):
+    clips["label"][protocols.split(store, "xsub", "test")] = -1
+    with pytest.raises(InputError, match="no clip of part 'test' of protocol 'xsub' has a label"):
         evaluate_knn(telling, run, dataclasses.replace(store, clips=clips))
+
+
+def test_a_validation_that_shares_people_is_told_in_each_row(telling, run, store, monkeypatch):
+    clips = np.array(store.clips)
+    clips["split"], clips["subject"] = 2 - clips["subject"] % 2, 0
+    hidden = dataclasses.replace(store, clips=clips, meta={**store.meta, "dataset": "mamp_npz"})
+    by_split = tiny.config({"data.protocol": "split", "probe.learning_rates": RATES})
+    monkeypatch.setattr(protocol, "feature_sets", lambda *_, **__: [telling])
+    for opened, config, told in (
+        (hidden, by_split, {"validation shares people with training"}),
+        (store, run.config, set()),
+    ):
+        monkeypatch.setattr(protocol, "open_store", lambda run, opened=opened: opened)
+        (row,) = evaluate(dataclasses.replace(run, config=config), evaluate_knn, baselines=False)
+        assert {row[key] for key in row if key == "note"} == told
 
 
 def test_feature_sets_and_their_baselines(finished):

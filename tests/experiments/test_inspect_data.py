@@ -1,3 +1,4 @@
+import json
 import pathlib
 import subprocess
 import sys
@@ -76,7 +77,26 @@ def test_missing_joints_and_reasons(tmp_path):
     store = SkeletonStore.open(tmp_path / "s")
     assert summary.missing_joints(store).tolist() == [2 * (j == 7) for j in range(25)]
     assert "most: left hand" in summary.overview(store)["missing joints"]
+    assert summary.filled(store) == "none"
     (row,) = summary.left_out(store)
     assert (row["left out"], row["such as"]) == (2, "b")
     assert summary.classes(store) == []
-    assert {row["train"] for row in summary.parts(store)} == {"-"}  # nobody is known
+    xsub, split = summary.parts(store)
+    assert xsub["train"] == split["train"] == "-"  # nobody is known
+    assert xsub["remark"].startswith("clip 'a' has no subject, protocol 'xsub' cuts by it")
+
+
+def test_filled_joints_are_counted_and_old_stores_open(tmp_path):
+    counts = tuple(3 * (j == 7) + (j == 2) for j in range(25))
+    frames = np.ones((1, 5, 25, 3), np.float32)
+    clips = [Clip("a", frames, filled=counts), Clip("b", frames), Clip("c", frames, filled=counts)]
+    SkeletonStore.write(tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests")
+    told = "8 (2.133%) in 2 clips, most: left hand 6, neck 2"
+    assert summary.overview(SkeletonStore.open(tmp_path / "s"))["filled joints"] == told
+    file = tmp_path / "s" / "meta.json"
+    meta = json.loads(file.read_text())
+    assert meta["filled"] == {"clips": 2, "joints": [2 * n for n in counts]}
+    del meta["filled"]
+    file.write_text(json.dumps(meta))
+    told = "not counted: prepare the data set again to know"
+    assert summary.overview(SkeletonStore.open(tmp_path / "s"))["filled joints"] == told

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from igm_jax.data import synthetic
@@ -43,6 +44,18 @@ def refused(result, *told):
     assert line.startswith("error: ")
     assert all(word in line for word in told), line
     return True
+
+
+def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
+    """One subject leaves nobody to fit on in `xsub`."""
+    layout = {"name": "p3", "joints": ["a", "b", "c"], "parents": [None, 0, 1]}
+    rows = [f"{i},walk,5" for i in range(6)]
+    (tmp_path / "layout.json").write_text(json.dumps(layout))
+    (tmp_path / "labels.csv").write_text("\n".join(["clip,label,subject", *rows]))
+    for i in range(6):
+        np.save(tmp_path / f"{i}.npy", np.ones((4, 3, 2)))
+    made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=s").stdout
+    assert made.endswith("--config=configs/custom.py:split --config.data.path=s\n")
 
 
 def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):

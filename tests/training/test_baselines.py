@@ -35,14 +35,14 @@ class World:
 
     def __init__(self, name):
         self.config = tiny.config(changes_for(name))
-        self.model = build_model(self.config)
+        self.model = build_model(name, self.config.model)
         self.params, self.teacher = (tiny.random_params(self.model, seed) for seed in (0, 1))
         rng = np.random.default_rng(2)
         draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
         self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
         self.queue = losses.normalize(draw(16, 16))
         self._objective = jax.jit(
-            functools.partial(OBJECTIVES[name], model=self.model, config=self.config.objective)
+            functools.partial(OBJECTIVES[name].loss, model=self.model, config=self.config.objective)
         )
         self.apply = jax.jit(self.model.apply, static_argnames="method")
 
@@ -214,7 +214,7 @@ def test_baseline_learns_through_the_shared_step(name):
 
 
 def test_every_objective_has_its_model():
-    assert isinstance(build_model(tiny.config()), IGM)
+    assert isinstance(build_model("igm", tiny.config().model), IGM)
     for name in BASELINES:
         assert not isinstance(world(name).model, IGM)
 

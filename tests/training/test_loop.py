@@ -497,15 +497,18 @@ def test_run_that_was_copied_goes_on_elsewhere(whole, store, tmp_path):
 # Data of its own kind
 
 
-def test_labels_are_not_needed_and_sizes_are_those_of_the_data(store, tmp_path):
+def test_labels_are_not_needed_and_sizes_are_those_of_the_data(store, tmp_path, capsys):
+    """Nor people, but then it is said what a validation is worth."""
     encoder = {"model.encoder.joints": 0, "model.encoder.channels": 0}
-    config = tiny.config({**encoder, "train.epochs": 1})
+    config = tiny.config({**encoder, "train.epochs": 1, "data.protocol": "split"})
     clips = np.array(store.clips)
-    clips["label"] = -1
-    unlabelled = dataclasses.replace(store, clips=clips)
+    clips["split"], clips["subject"], clips["label"] = 2 - clips["subject"] % 2, 0, -1
+    meta = {**store.meta, "dataset": "mamp_npz"}
+    unlabelled = dataclasses.replace(store, clips=clips, meta=meta)
     folder = tmp_path / "run"
     assert pretrain(config, unlabelled, folder, devices=ONE) == "finished"
     assert {"val_knn_1", "val_effective_rank"} & lines(folder)[-1].keys() == {"val_effective_rank"}
+    assert "note: validation shares people with training\n" in capsys.readouterr().err
     run = load_run(folder)
     assert (run.config.model.encoder.joints, run.config.model.encoder.channels) == (6, 3)
     # The same command knows its own run again.

@@ -7,7 +7,8 @@ import tiny
 from igm_jax.errors import InputError
 from igm_jax.parallel import make_mesh
 from igm_jax.training import memory
-from igm_jax.training.config import ExperimentConfig, from_mapping, to_mapping
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 
 def flags(text):

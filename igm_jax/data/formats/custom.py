@@ -5,16 +5,14 @@
     FOLDER/classes.txt  the class names in their order, one a line; optional
     FOLDER/**/*.npy     a clip [T, V, C], or [M, T, V, C] of M bodies; C is 2 or 3
     FOLDER/**/*.npz     the same, as the only array or under the key `frames`
-    FOLDER/**/*.csv     a row a frame, V · C columns: joint 0's x, y (and z), joint 1's x, …; the
-                        first row may name the columns
+    FOLDER/**/*.csv     a row a frame, V · C columns (`custom_csv`)
 
-A clip is named by its path below FOLDER without the suffix. Coordinates are kept as they are, but a
-body whose coordinates are all zero is absent. Without labels.csv all clips are unlabelled, which is
+A clip is named by its path below FOLDER without the suffix. Coordinates are kept as they are, but
+missing joints are filled in (`gaps`). Without labels.csv all clips are unlabelled, which is
 enough to pre-train on; with it, a clip that it does not list is left out and named: a data set does
 not grow by a forgotten file. Files and folders whose names begin with a dot are not looked at.
 """
 
-import csv
 import dataclasses
 import functools
 import io
@@ -24,7 +22,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from igm_jax.data.formats import custom_layout, custom_table, npy
+from igm_jax.data.formats import custom_csv, custom_layout, custom_table, gaps, npy
 from igm_jax.data.formats.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
@@ -54,11 +52,12 @@ class _Unreadable(Exception):
     """Why a file holds no clip."""
 
 
-def read(source: str | pathlib.Path) -> RawData:
+def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
     """Finds all clips, in the order of their paths.
 
     Args:
       source: the folder.
+      min_score: joints of a lower score are missing, where a table has scores.
 
     Returns:
       Clips [M, T, V, C]; a damaged file, a file without a row in labels.csv and a row without a
@@ -74,17 +73,19 @@ def read(source: str | pathlib.Path) -> RawData:
     files = dict(sorted(_clip_files(folder)))
     if not files:
         raise InputError(f"{folder}: no .npy, .npz or .csv clip in it: {HOW_TO_GET}")
-    layout, units = custom_layout.read_layout(folder / LAYOUT_FILE)
+    layout, units, missing = custom_layout.read_layout(folder / LAYOUT_FILE)
+    rules = gaps.Rules(min_score, missing)
     table = custom_table.read_table(folder / TABLE_FILE, folder / CLASSES_FILE, list(files))
     parts: list[_File | BadClip] = []
     for file, path in files.items():
         row = table.rows.get(file) or BadClip(file, f"has no row in {TABLE_FILE}: add one")
         name = pathlib.PurePosixPath(file).with_suffix("").as_posix()
         parts.append(row if isinstance(row, BadClip) else _File(path, name, row))
-    read_part = functools.partial(one_clip, functools.partial(_read_file, layout))
+    read_part = functools.partial(one_clip, functools.partial(_read_file, layout, rules))
     return RawData(
-        [*parts, *table.without_file], read_part, DATASET, layout, table.class_names, units=units
-    )
+        [*parts, *table.without_file], read_part, DATASET, layout, table.class_names,
+        rules.cleaning, units,
+    )  # fmt: skip
 
 
 def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -97,24 +98,28 @@ def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
                 yield below.as_posix(), path
 
 
-def _read_file(layout: Layout, part: _File | BadClip) -> Clip | BadClip:
+def _read_file(layout: Layout, rules: gaps.Rules, part: _File | BadClip) -> Clip | BadClip:
     if isinstance(part, BadClip):
         return part
     if part.path.stat().st_size > _MAX_BYTES:
         return BadClip(part.name, f"is larger than {_MAX_BYTES} bytes: cut it into clips")
     content = part.path.read_bytes()  # an OSError of the disk is none of the format
     try:
-        frames = _READERS[part.path.suffix.lower()](content, layout)
-        return Clip(part.name, _checked(frames, layout), *dataclasses.astuple(part.row))
-    except _Unreadable as error:
+        if part.path.suffix.lower() == ".csv":
+            frames, scores = custom_csv.read(content, layout)
+        else:
+            frames, scores = _READERS[part.path.suffix.lower()](content), None
+        clip = Clip(part.name, _checked(frames, layout), *dataclasses.astuple(part.row))
+    except (_Unreadable, InputError) as error:
         return BadClip(part.name, f"{part.path.name} {error}")
+    return gaps.filled(clip, layout, scores, rules)
 
 
-def _read_npy(content: bytes, layout: Layout) -> np.ndarray:
+def _read_npy(content: bytes) -> np.ndarray:
     return _read_array(io.BytesIO(content), len(content))
 
 
-def _read_npz(content: bytes, layout: Layout) -> np.ndarray:
+def _read_npz(content: bytes) -> np.ndarray:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -141,61 +146,11 @@ def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
     return np.ndarray(shape, dtype, file.read(), order="F" if fortran else "C")
 
 
-def _read_csv(content: bytes, layout: Layout) -> np.ndarray:
-    joints, columns, rows = layout.num_joints, 0, []
-    try:
-        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-        for cells in lines:
-            if not any(cell.strip() for cell in cells):
-                continue
-            first, columns = not columns, columns or len(cells)
-            if len(cells) != columns:
-                raise _Unreadable(
-                    f"line {lines.line_num} has {len(cells)} columns, the first has {columns}"
-                )
-            numbers = [_number(cell) for cell in cells]
-            if first and numbers.count(None) == columns:
-                _check_header(cells, layout)
-            elif None in numbers:
-                at = numbers.index(None)
-                raise _Unreadable(
-                    f"line {lines.line_num}, column {at + 1}: {cells[at][:40]!r} is no number"
-                )
-            else:
-                rows.append(np.array(numbers))
-    except (UnicodeError, csv.Error) as error:
-        raise _Unreadable(f"is no table in UTF-8 ({error})") from error
-    if columns not in (2 * joints, 3 * joints):
-        raise _Unreadable(
-            f"has {columns} columns: {joints} joints need {2 * joints} or {3 * joints}"
-        )
-    return np.array(rows).reshape(len(rows), joints, columns // joints)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _check_header(cells: list[str], layout: Layout) -> None:
-    """Any header will do, but for one that names the joints in an order that is not theirs."""
-    found = [cell.strip().lower() for cell in cells]
-    for axes in ("xy", "xyz"):
-        expected = [f"{joint}_{axis}".lower() for joint in layout.joints for axis in axes]
-        if sorted(found) == sorted(expected) and found != expected:
-            at = next(i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1])
-            raise _Unreadable(
-                f"column {at + 1} is {found[at]!r} where {LAYOUT_FILE} has {expected[at]!r}"
-            )
-
-
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+_READERS = {".npy": _read_npy, ".npz": _read_npz}
 
 
 def _checked(frames: np.ndarray, layout: Layout) -> np.ndarray:
-    """[M, T, V, C] float32 without the absent bodies."""
+    """[M, T, V, C] of floating numbers."""
     joints = layout.num_joints
     if frames.ndim not in (3, 4) or frames.shape[-2] != joints or frames.shape[-1] not in (2, 3):
         raise _Unreadable(
@@ -203,15 +158,4 @@ def _checked(frames: np.ndarray, layout: Layout) -> np.ndarray:
             f"[bodies, frames, {joints}, 2 or 3]"
         )
     frames = frames[None] if frames.ndim == 3 else frames
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
-        frames = frames.astype(np.float32, order="C")
-    wrong = np.argwhere(~np.isfinite(frames))
-    if len(wrong):
-        body, frame, joint, axis = wrong[0].tolist()
-        raise _Unreadable(
-            f"has {frames[body, frame, joint, axis]} for joint {layout.joints[joint]!r} in frame "
-            f"{frame}, counted from 0{f', of body {body}' if len(frames) > 1 else ''}: fill the "
-            "gaps, or cut such frames off"
-        )
-    # A clip of no frames keeps its bodies: that it has no frame is what the store shall say.
-    return frames[frames.any(axis=(1, 2, 3))] if frames.size else frames
+    return frames if frames.dtype.kind == "f" else frames.astype(np.float64)

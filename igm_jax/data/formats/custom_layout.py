@@ -8,25 +8,29 @@ origin   the joint that every view but "camera" moves to zero; optional, else th
 axes     [hip centre, shoulder centre, left hip, right hip], for the views "body" and "posture"
          of 3-D joints; optional
 units    of the coordinates, in words; optional
+missing  the number that stands for a missing coordinate, such as -1; optional
 """
 
 import json
+import math
 import pathlib
 from typing import Any
 
 from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout
 
-_NEEDED, _OPTIONAL = ("name", "joints", "parents"), ("pairs", "origin", "axes", "units")
+_NEEDED = ("name", "joints", "parents")
+_OPTIONAL = ("pairs", "origin", "axes", "units", "missing")
 _UNITS = "unknown"
+_LARGEST = 3.4e38  # of float32, in which clips are stored
 
 
 class _Wrong(Exception):
     """What is wrong, and where."""
 
 
-def read_layout(file: pathlib.Path) -> tuple[Layout, str]:
-    """The layout and the units.
+def read_layout(file: pathlib.Path) -> tuple[Layout, str, float | None]:
+    """The layout, the units, and the value of missing coordinates if there is one.
 
     Raises:
       InputError: the file is missing or not understood; names the key, its value and what it needs.
@@ -46,7 +50,7 @@ def read_layout(file: pathlib.Path) -> tuple[Layout, str]:
         raise InputError(f"{file}: {error}") from error
 
 
-def _layout(values: Any) -> tuple[Layout, str]:
+def _layout(values: Any) -> tuple[Layout, str, float | None]:
     if not isinstance(values, dict):
         raise _Wrong("is no JSON object: write {...} with the keys " + ", ".join(_NEEDED))
     for key in _NEEDED:
@@ -89,7 +93,14 @@ def _layout(values: Any) -> tuple[Layout, str]:
         _index(joints, origin, "origin"),
         axes,
     )
-    return layout, units
+    return layout, units, _missing(values.get("missing"))
+
+
+def _missing(value: Any) -> float | None:
+    number = type(value) in (int, float) and abs(value) < _LARGEST and math.isfinite(value)
+    if value is not None and not number:
+        raise _Wrong(f"missing {str(value)[:40]!r}: give a number, such as -1, or leave it out")
+    return None if value is None else float(value)
 
 
 def _listed(values: dict[str, Any], key: str, length: int | None = None) -> list:

@@ -4,9 +4,10 @@
                              in metres; zeros behind the clip's end and where a body is absent
     y_train.npy, y_test.npy  [N, K], one-hot
 
-Frames that show nobody are dropped, a body that is lost for a while stays as last seen, and a
-second body that is absent, or a copy of the first (as the pipelines of NTU RGB+D 120 fill it), is
-absent here. The arrays do not say who acts or which camera looks, so the cut is that of the file.
+Frames that show nobody are dropped, missing joints are filled in (`gaps`), and a body that is lost
+for a while stays as last seen. A second body that is absent, or a copy of the first (as the
+pipelines of NTU RGB+D 120 fill it), is absent here. The arrays do not say who acts or which camera
+looks, so the cut is that of the file.
 
 The x are several gigabytes and stay in the file: they are read as a stream, a clip at a time.
 
@@ -96,8 +97,8 @@ def read(source: str | pathlib.Path) -> RawData:
     # One process reads: a compressed array is a stream, and each of several processes would unpack
     # all of it. What is left to do for a clip is a copy of its frames.
     return RawData(
-        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names, gaps.CLEANING,
-        parallel=False,
+        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names,
+        gaps.DEFAULT.cleaning, parallel=False,
     )  # fmt: skip
 
 
@@ -177,12 +178,10 @@ def _clip(row: Row, values: Float[np.ndarray, "T 150"]) -> Clip | BadClip:
     if row.label is None:
         return BadClip(row.name, f"row {row.index} of y_{row.side} is not of one class")
     frames = values.reshape(-1, _BODIES, LAYOUT.num_joints, 3).swapaxes(0, 1)
-    if np.array_equal(frames[0], frames[1]):
+    if np.array_equal(frames[0], frames[1], equal_nan=True):
         frames = frames[:1]
-    frames = gaps.without_gaps(frames)
-    if not frames.size:
-        return BadClip(row.name, "shows nobody: all of its frames are zero")
-    return Clip(row.name, frames, row.label, split=1 + _SIDES.index(row.side))
+    clip = Clip(row.name, frames, row.label, split=1 + _SIDES.index(row.side))
+    return gaps.filled(clip, LAYOUT)
 
 
 def _check_clips(x: _Member) -> None:

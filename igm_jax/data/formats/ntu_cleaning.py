@@ -1,9 +1,9 @@
 """The cleaning of NTU RGB+D since SGN and CTR-GCN, each rule a function of a recording.
 
-The sensor takes furniture for people, gives a person a new ID after losing him for a moment, and
+The sensor takes furniture for people, gives a person a new ID after losing it for a moment, and
 starts before anybody is there. The rules and their thresholds are the published ones; where those
-pipelines pad the clip of one person with zeros or a copy of him, here he is alone in it. A step
-expects a recording that shows somebody.
+pipelines pad the clip of one person with zeros or a copy of it, here it is alone. One step is our
+own, `hold_lost_bodies`. A step expects a recording that shows somebody.
 
 References:
   Zhang et al., Semantics-Guided Neural Networks, CVPR 2020 (SGN), and
@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from igm_jax.data.formats.ntu_text import Recording
 from igm_jax.errors import InputError
@@ -27,20 +27,22 @@ _ORIGIN = 1  # mid spine
 
 
 def drop_short_bodies(recording: Recording) -> Recording:
-    """Rule 2: drops bodies seen in 11 frames or fewer, which are glitches of the sensor."""
-    _, body, counts = np.unique(recording.body, return_inverse=True, return_counts=True)
-    return recording.take(counts[body] >= MIN_FRAMES)
+    """Drops bodies seen in 11 frames or fewer, which are glitches of the sensor.
+
+    A body that is alone in the recording stays, however short.
+    """
+    ids, body, counts = np.unique(recording.body, return_inverse=True, return_counts=True)
+    return recording.take(counts[body] >= MIN_FRAMES) if len(ids) > 1 else recording
 
 
 def drop_furniture(recording: Recording) -> Recording:
-    """Rule 3: drops bodies mostly wider than people are, such as furniture; never the last one.
+    """Drops bodies mostly wider than people are, such as furniture; never the last one.
 
-    A frame is flat if its x-range is more than 0.8 of its y-range, and a body goes if the share of
-    its flat frames is 0.69754 or more. Bodies are judged in their order, so if all are flat, the
-    last one stays. A body that is alone is not judged: somebody who lies down is flat.
+    A body goes if the share of its flat frames is 0.69754 or more. Bodies are judged in their
+    order, so if all are flat, the last one stays. A body that is alone is not judged: somebody who
+    lies down is flat.
     """
-    x_range, y_range, _ = np.ptp(recording.joints, axis=1).T
-    flat = x_range > FLAT_SPREAD * y_range
+    flat = _flat(recording)
     kept = recording.bodies
     for rows in recording.bodies:
         if len(kept) > 1 and flat[rows].mean() >= FLAT_SHARE:
@@ -49,54 +51,71 @@ def drop_furniture(recording: Recording) -> Recording:
 
 
 def sort_by_motion(recording: Recording) -> Recording:
-    """Rule 4: puts the body that moves most first, for it is the actor.
+    """Puts the body that moves most, by `motions`, first: it is the actor."""
+    bodies = recording.bodies
+    order = np.argsort(-np.array(motions(recording)), kind="stable")
+    return _take_bodies(recording, [bodies[i] for i in order])
 
-    Motion is the sum of the variances of x, y and z, each over all joints and frames of the body.
+
+def motions(recording: Recording) -> list[float]:
+    """How much each body moves: the sum of the variances of x, y and z over its joints and frames.
+
+    If some of its frames are flat, it is the smaller one of this and the same without them.
     """
+    flat = _flat(recording)
 
     def motion(rows: Int[np.ndarray, " _"]) -> float:
         return float(recording.joints[rows].astype(np.float64).var(axis=(0, 1)).sum())
 
-    return _take_bodies(recording, sorted(recording.bodies, key=motion, reverse=True))
+    def smaller(rows: Int[np.ndarray, " _"]) -> float:
+        upright = rows[~flat[rows]]
+        return min(motion(rows), motion(upright)) if len(upright) else motion(rows)
+
+    return [smaller(rows) for rows in recording.bodies]
 
 
 def merge_tracks(recording: Recording) -> Recording:
-    """Rule 5: joins bodies to two actors at most, for who was lost returns with another ID.
+    """Joins bodies to two actors at most, for who was lost returns with another ID.
 
-    The first body is actor 1. Each other one, in their order, is taken for actor 1 if it does not
-    overlap with what actor 1 consists of so far, else for actor 2 if it does not overlap with that
-    one, and else dropped. As published, time means the span from first to last frame, and one
-    frame in common, which then shows the body that came last, is no overlap.
+    As published, the frames of a body follow one another from its first one on: a gap within it
+    does not count. The first body is actor 1. Each other one, in their order, is taken for actor 1
+    if their spans, from first to last frame, do not overlap, else for actor 2 if those do not, and
+    else dropped. One frame in common, which then shows the body that came last, is no overlap. The
+    span of actor 2 begins as frame 0 alone, so it reaches from there to his last frame.
     """
+    bodies = recording.bodies
+    frame = recording.frame.copy()
+    for rows in bodies:
+        frame[rows] = frame[rows[0]] + np.arange(len(rows))
     actors: list[np.ndarray] = []
-    for rows in recording.bodies:
-        for i, actor in enumerate(actors):
-            both = recording.frame[actor], recording.frame[rows]
-            if min(f.max() for f in both) <= max(f.min() for f in both):
-                rest = actor[~np.isin(both[0], both[1])]
-                joined = np.concatenate([rest, rows])
-                actors[i] = joined[np.argsort(recording.frame[joined])]
-                break
-        else:
-            if len(actors) < MAX_BODIES:
-                actors.append(rows)
-    merged = _take_bodies(recording, actors)
+    spans = [(int(frame[bodies[0][0]]), int(frame[bodies[0][-1]])), (0, 0)]
+    for number, rows in enumerate(bodies):
+        first, last = int(frame[rows[0]]), int(frame[rows[-1]])
+        for i, (start, end) in enumerate(spans):
+            if number and min(end, last) > max(start, first):
+                continue
+            taken = actors[i] if i < len(actors) else rows[:0]
+            joined = np.concatenate([taken[~np.isin(frame[taken], frame[rows])], rows])
+            actors[i : i + 1] = [joined[np.argsort(frame[joined])]]
+            spans[i] = (min(start, first), max(end, last))
+            break
+    merged = _take_bodies(dataclasses.replace(recording, frame=frame), actors)
     names = np.repeat([recording.body[rows[0]] for rows in actors], [len(rows) for rows in actors])
     return dataclasses.replace(merged, body=names)
 
 
 def drop_empty_frames(recording: Recording) -> Recording:
-    """Rule 1: drops frames that show no body, and counts the others anew.
+    """Drops frames that show no body, and counts the others anew.
 
-    It comes after the rules that drop bodies, since these leave empty frames too, and it does not
-    change what they decide.
+    It comes first, for the published rules count only frames that show somebody, and once more
+    after the rules that drop bodies, since these leave empty frames too.
     """
     kept, frame = np.unique(recording.frame, return_inverse=True)
     return dataclasses.replace(recording, num_frames=len(kept), frame=frame)
 
 
 def centre(recording: Recording) -> Recording:
-    """Rule 6: moves the mid spine of actor 1 in his first frame to zero, and all with it."""
+    """Moves the mid spine of actor 1 in his first frame to zero, and all with it."""
     origin = recording.joints[recording.bodies[0][0], _ORIGIN]
     return dataclasses.replace(recording, joints=recording.joints - origin)
 
@@ -117,10 +136,13 @@ def hold_lost_bodies(recording: Recording) -> Recording:
 
 STEPS = {
     step.__name__: step
-    for step in (drop_short_bodies, drop_furniture, sort_by_motion, merge_tracks,
-                 drop_empty_frames, centre, hold_lost_bodies)
+    for step in (drop_empty_frames, drop_short_bodies, drop_furniture, sort_by_motion,
+                 merge_tracks, centre, hold_lost_bodies)
 }  # fmt: skip
-DEFAULT_STEPS = tuple(STEPS)
+DEFAULT_STEPS = (
+    "drop_empty_frames", "drop_short_bodies", "drop_furniture", "sort_by_motion",
+    "merge_tracks", "drop_empty_frames", "centre", "hold_lost_bodies",
+)  # fmt: skip
 
 
 def clean(
@@ -157,6 +179,12 @@ def check_steps(steps: Sequence[str]) -> None:
         raise InputError(
             f"cleaning step {min(unknown)!r} is unknown: choose from {', '.join(STEPS)}"
         )
+
+
+def _flat(recording: Recording) -> Bool[np.ndarray, " rows"]:
+    """Which rows do not look like a person: their x-range is more than 0.8 of their y-range."""
+    x_range, y_range, _ = np.ptp(recording.joints, axis=1).T
+    return x_range > FLAT_SPREAD * y_range
 
 
 def _take_bodies(recording: Recording, bodies: Sequence[np.ndarray]) -> Recording:

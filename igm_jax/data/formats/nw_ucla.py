@@ -1,8 +1,8 @@
 """Northwestern-UCLA Multiview Action 3D: one JSON file a clip, Kinect v1 joints in metres.
 
 `all_sqe/aAA_sSS_eEE_vVV.json` holds `{"file_name", "skeletons": [T][20][3], "label": 1…10}` for
-action, subject, take and view of its name. Coordinates are kept as they are: in two clips some
-joints of a frame are (0, 0, 0), which is how the sensor says that it lost them.
+action, subject, take and view of its name. Coordinates are kept as they are, but in two clips some
+joints of a frame are (0, 0, 0), which is how the sensor says that it lost them: `gaps` fills them.
 
 References:
   Wang et al., Cross-view Action Modeling, Learning and Recognition, CVPR 2014.
@@ -15,6 +15,7 @@ import re
 
 import numpy as np
 
+from igm_jax.data.formats import gaps
 from igm_jax.data.formats.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
@@ -55,7 +56,7 @@ def read(source: str | pathlib.Path) -> RawData:
     if not files:
         raise InputError(f"{folder}: no .json file in it: {HOW_TO_GET}")
     read_file = functools.partial(one_clip, _read_file)
-    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES)
+    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
 
 
 def _read_file(file: pathlib.Path) -> Clip | BadClip:
@@ -68,7 +69,7 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
         label, skeletons = record["label"], np.asarray(record["skeletons"], np.float32)
     except KeyError as error:
         return BadClip(file.name, f"has no key {error}")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         return BadClip(file.name, f"is damaged ({error})")
     if type(label) is not int or not 1 <= label <= len(CLASS_NAMES):
         return BadClip(file.name, f"label {label!r} is not 1 to {len(CLASS_NAMES)}")
@@ -76,4 +77,5 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
         skeletons = skeletons.reshape(0, LAYOUT.num_joints, 3)
     if skeletons.ndim != 3 or skeletons.shape[2] != 3:
         return BadClip(file.name, f"skeletons have shape {list(skeletons.shape)}, not [T][20][3]")
-    return Clip(file.stem, skeletons[None], label - 1, subject, camera)
+    clip = Clip(file.stem, skeletons[None], label - 1, subject, camera)
+    return gaps.filled(clip, LAYOUT)

@@ -1,5 +1,7 @@
 """The files of PKU-MMD: which are skeletons, labels and splits, wherever they were unpacked."""
 
+import codecs
+import collections
 import dataclasses
 import pathlib
 import re
@@ -12,6 +14,9 @@ _CAMERAS = "LMR"
 TRAIN_CAMERAS = (2, 3)  # M and R
 _TRAIN, _TEST = 1, 2
 _HEAD = 4096  # bytes that tell labels from skeletons
+_NUMBERS = re.compile(rb"[\d\s,.+\-einfaEINFA]+")
+_FEW = 10  # numbers in a line, which no skeleton has
+_LABELS, _SKELETONS = "label", "skeleton"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +48,15 @@ def find(folder: pathlib.Path, how_to_get: str) -> Files:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: {how_to_get}")
-    videos: dict[str, dict[str, pathlib.Path]] = {"skeleton": {}, "label": {}}
+    videos: dict[str, dict[str, pathlib.Path]] = {_SKELETONS: {}, _LABELS: {}}
     splits: dict[str, list[pathlib.Path]] = {"subject": [], "view": []}
-    for path in sorted(p for p in folder.rglob("*.txt") if p.is_file()):
-        if _phase(path.stem):
-            kind = _kind(path)
-            other = videos[kind].setdefault(path.stem, path)
-            if other != path:
-                raise InputError(f"{path}: {other} is a {kind} file of it too: remove one of them")
-        elif match := _SPLIT_FILE.fullmatch(path.stem):
+    paths = sorted(p for p in folder.rglob("*.txt") if p.is_file())
+    for path, kind in _kinds([path for path in paths if _phase(path.stem)]).items():
+        other = videos[kind].setdefault(path.stem, path)
+        if other != path:
+            raise InputError(f"{path}: {other} is a {kind} file of it too: remove one of them")
+    for path in paths:
+        if not _phase(path.stem) and (match := _SPLIT_FILE.fullmatch(path.stem)):
             splits[match[1].lower()].append(path)
     for kind, found in (*videos.items(), ("cross-subject split", splits["subject"])):
         if not found:
@@ -68,12 +73,34 @@ def _phase(name: str) -> str | None:
     return next((phase for phase, names in _PHASES.items() if names.fullmatch(name)), None)
 
 
-def _kind(path: pathlib.Path) -> str:
-    """Labels have commas, skeletons have none; of what is empty, the folder's name may tell."""
+def _kinds(paths: list[pathlib.Path]) -> dict[pathlib.Path, str]:
+    """Labels have commas, skeletons have none.
+
+    A file that is empty or damaged is what most of the others in its folder are, or what the
+    folder's name says if there are no others.
+    """
+    kinds = {path: _kind(path) for path in paths}
+    folders: dict[pathlib.Path, collections.Counter[str]] = {}
+    for path, kind in kinds.items():
+        folders.setdefault(path.parent, collections.Counter())[kind] += kind is not None
+    for path, kind in kinds.items():
+        if kind is None:
+            (common, count), *_ = folders[path.parent].most_common(1)
+            named = _LABELS if "label" in path.parent.name.lower() else _SKELETONS
+            kinds[path] = common if count else named
+    return kinds
+
+
+def _kind(path: pathlib.Path) -> str | None:
+    """What the first line of a file tells: a row of labels or of many numbers, else None."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-    is_label = b"," in head if head.strip() else "label" in path.parent.name.lower()
-    return "label" if is_label else "skeleton"
+        head = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).strip()
+    if not _NUMBERS.fullmatch(head):
+        return None
+    line = head.splitlines()[0]
+    if line.count(b",") == 3:
+        return _LABELS
+    return _SKELETONS if b"," not in head and len(line.split()) > _FEW else None
 
 
 def _read_splits(paths: list[pathlib.Path]) -> dict[str, int]:

@@ -12,7 +12,8 @@ R and tests on L, so the camera decides it; cross-subject is the column `split`,
 who a subject is.
 
 Both phases name the same 51 actions, of which phase II has 41. The publisher has sorted the
-sensor's bodies into two already, so the usual cleaning says nothing about who is there.
+sensor's bodies into two already, so the usual cleaning says nothing about who is there. Missing
+joints (NaN, or all zero beside others that are not) are filled in before all other steps.
 
 References:
   Liu et al., PKU-MMD: A Large Scale Benchmark for Continuous Multi-Modal Human Action
@@ -28,7 +29,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from igm_jax.data.formats import ntu_cleaning, pku_files
+from igm_jax.data.formats import gaps, ntu_cleaning, pku_files
 from igm_jax.data.formats.ntu_text import record
 from igm_jax.data.formats.raw import RawData
 from igm_jax.data.store import BadClip, Clip
@@ -59,7 +60,7 @@ HOW_TO_GET = (
     "FOLDER, put its cross-subject split file there too, and run: "
     "python experiments/prepare_data.py --dataset=pku_mmd --source=FOLDER"
 )
-CLEANING = ("drop_empty_frames", "centre", "hold_lost_bodies")
+CLEANING = (gaps.FILL, "drop_empty_frames", "centre", "hold_lost_bodies")
 
 _VALUES = 2 * LAYOUT.num_joints * 3  # of a row
 _MAX_BYTES = 256 << 20  # twenty times the longest video: more is a file that means harm
@@ -92,7 +93,7 @@ def read(source: str | pathlib.Path, cleaning: Sequence[str] = CLEANING) -> RawD
     Args:
       source: the folder, searched at any depth: names and contents tell the files apart, whatever
         the folders are called.
-      cleaning: keys of `ntu_cleaning.STEPS`.
+      cleaning: keys of `ntu_cleaning.STEPS`, and `fill_gaps`, which always comes first.
 
     Returns:
       Clips of one or two bodies [M, T, 25, 3], NAME_LINE by the line of the label file. A row that
@@ -103,7 +104,7 @@ def read(source: str | pathlib.Path, cleaning: Sequence[str] = CLEANING) -> RawD
       InputError: no such folder, files of a kind that is missing or there twice, both phases in
         one folder, a split file that is damaged or cuts the views otherwise, or an unknown step.
     """
-    ntu_cleaning.check_steps(cleaning)
+    ntu_cleaning.check_steps([step for step in cleaning if step != gaps.FILL])
     found = pku_files.find(pathlib.Path(source).expanduser(), HOW_TO_GET)
     parts: list[Video | BadClip] = []
     for name in sorted(found.skeletons | found.labels):
@@ -128,7 +129,12 @@ def _actions(video: str, path: pathlib.Path) -> tuple[Action | BadClip, ...]:
         for number, line in enumerate(lines, 1)
         if line.strip()
     )
-    return actions or (BadClip(video, f"{_short(path)} names no action"),)
+    if not actions:
+        return (BadClip(video, f"{_short(path)} names no action"),)
+    if len(actions) > 1 and all(isinstance(action, BadClip) for action in actions):
+        reason = f"{_short(path)} has no usable row; the first: {actions[0].reason}"
+        return (BadClip(video, reason),)
+    return actions
 
 
 def _action(name: str, line: str, where: str) -> Action | BadClip:
@@ -154,6 +160,9 @@ def _read_video(steps: tuple[str, ...], part: Video | BadClip) -> list[Clip | Ba
         reason = f"{_short(part.path)} is longer than {_MAX_BYTES >> 20} MB"
         return [BadClip(action.name, reason) for action in part.actions]
     rows = part.path.read_bytes().rstrip().splitlines()
+    if not any(len(row.split()) == _VALUES for row in rows):
+        reason = f"{_short(part.path)} is empty or damaged: no line of it has {_VALUES} numbers"
+        return [BadClip(part.path.stem, reason)]
     return [_clip(steps, part, rows, action) for action in part.actions]
 
 
@@ -169,11 +178,16 @@ def _clip(
     try:
         values = _values(rows, action.start, action.stop)
         frames = values.reshape(-1, 2, LAYOUT.num_joints, 3).swapaxes(0, 1)
-        seen = frames.any(axis=(2, 3))
+        seen, filled = frames.any(axis=(2, 3)), ()
+        if gaps.FILL in steps:
+            tracks = gaps.fill(frames, LAYOUT)
+            frames, seen, filled = tracks.frames, tracks.seen, tuple(tracks.filled.tolist())
+        steps = [step for step in steps if step != gaps.FILL]
         frames = ntu_cleaning.clean(record(frames, seen), steps)
     except InputError as error:
         return BadClip(action.name, f"{where}: {error}")
-    return Clip(action.name, frames, action.label, camera=video.camera, split=video.split)
+    identity = {"camera": video.camera, "split": video.split}
+    return Clip(action.name, frames, action.label, **identity, filled=filled)
 
 
 def _values(rows: list[bytes], start: int, stop: int) -> Float64[np.ndarray, "T 150"]:
@@ -187,9 +201,9 @@ def _values(rows: list[bytes], start: int, stop: int) -> Float64[np.ndarray, "T 
             values[i] = list(map(float, cells))
         except ValueError as error:
             raise InputError(f"line {start + i + 1}: {str(error)[:80]}") from error
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        raise InputError(f"line {start + int(finite.argmin()) + 1} has a number that is not finite")
+    infinite = np.isinf(values).any(axis=1)
+    if infinite.any():
+        raise InputError(f"line {start + int(infinite.argmax()) + 1} has a number that is infinite")
     return values
 
 

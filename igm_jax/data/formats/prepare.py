@@ -87,6 +87,7 @@ class _Written:
         self._seen = (len(files.records), len(files.skipped))
         return {
             "channels": files.channels,
+            "filled": files.filled,
             "clips": files.records[clips:],
             "skipped": [[bad.name, bad.reason] for bad in files.skipped[skipped:]],
         }
@@ -115,7 +116,8 @@ def _resume(journal: IO[str], files: StoreFiles, header: dict[str, Any]) -> int:
         records = [tuple(clip) for commit in commits for clip in commit["clips"]]
         skipped = [BadClip(*bad) for commit in commits for bad in commit["skipped"]]
         channels = commits[-1]["channels"] if commits else None
-        if files.restore(records, skipped, channels):
+        filled = commits[-1].get("filled") if commits else None
+        if files.restore(records, skipped, channels, filled):
             journal.truncate(len(complete.encode()) + 1)
             return commits[-1]["parts"] if commits else 0
     journal.truncate(0)

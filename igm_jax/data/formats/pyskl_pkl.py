@@ -6,8 +6,8 @@
 
 V, C are 17, 2, the joints of COCO in pixels of the video (HRNet), or 25, 3, those of NTU RGB+D in
 metres. Coordinates are kept: y points down in pixels, and no size of image is divided by, for the
-inputs are standardised over the training clips anyway; the confidences are not used. Frames that
-show nobody are dropped, a body that is lost for a while stays as last seen.
+inputs are standardised over the training clips anyway. Of the confidences (`keypoint_score`,
+[M, T, V]) only this is used: joints of a low one are missing, and filled in as `gaps` says.
 
 A name SsssCcccPpppRrrrAaaa, as NTU RGB+D has them, says setup, camera and performer, so the
 protocols of NTU RGB+D go by these. Otherwise the file's own lists are the column `split`.
@@ -16,11 +16,14 @@ References:
   Duan et al., PYSKL: Towards Good Practices for Skeleton Action Recognition, ACM Multimedia 2022.
 """
 
+import collections
 import dataclasses
 import functools
 import pathlib
 import re
 from typing import Any
+
+import numpy as np
 
 from igm_jax.data.formats import gaps, ntu60, ntu120, plain_pickle
 from igm_jax.data.formats.raw import RawData, one_clip
@@ -37,6 +40,7 @@ HOW_TO_GET = (
 
 _LAYOUTS = {(17, 2): (COCO17, "pixels"), (25, 3): (NTU25, "metres")}
 _NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A(\d{3})", re.ASCII)
+_NTU_SHARE = 0.9  # of the names: then the others are damaged
 _MAX_CLASSES = 10_000
 
 
@@ -54,13 +58,14 @@ class Annotation:
     split: int = 0
 
 
-def read(source: str | pathlib.Path, split: str | None = None) -> RawData:
+def read(source: str | pathlib.Path, split: str | None = None, min_score: float = 0.0) -> RawData:
     """Finds all clips, in the order of the file.
 
     Args:
       source: the file. It is read into memory.
       split: the list to train on, such as `"xsub_train"`, if the file has several and the column
         `split` is wanted; clips that neither it nor its counterpart lists are left out.
+      min_score: joints of a lower score are missing.
 
     Returns:
       Clips [M, T, V, C]; an annotation that is damaged comes as a `BadClip`.
@@ -70,6 +75,7 @@ def read(source: str | pathlib.Path, split: str | None = None) -> RawData:
         arrays, no annotation with joints that are known, or a split that is unknown or has to be
         chosen.
     """
+    rules = gaps.Rules(min_score)
     path = pathlib.Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"{path}: no such file: {HOW_TO_GET}")
@@ -79,38 +85,43 @@ def read(source: str | pathlib.Path, split: str | None = None) -> RawData:
         raise InputError(f"{path}: is no dict with a list of annotations: {HOW_TO_GET}")
     joints = _joints(path, annotations)
     parts = [_described(path, i, annotation) for i, annotation in enumerate(annotations)]
+    parts, is_ntu = _by_names(parts)
     clips = [part for part in parts if isinstance(part, Annotation)]
-    is_ntu = bool(clips) and all(clip.setup for clip in clips)
     sides = _sides(path, content.get("split"), split, optional=is_ntu)
     if sides is not None:
         parts = [_on_side(part, sides) for part in parts]
     layout, units = _LAYOUTS[joints]
-    read_clip = functools.partial(one_clip, functools.partial(_read_clip, annotations, joints))
+    read_clip = functools.partial(_read_clip, annotations, joints, rules)
     # All is in memory already, and to send it to other processes would take longer than to use it.
     return RawData(
-        parts, read_clip, DATASET, layout, _class_names(clips, is_ntu), gaps.CLEANING, units,
-        parallel=False,
+        parts, functools.partial(one_clip, read_clip), DATASET, layout,
+        _class_names(clips, is_ntu), rules.cleaning, units, parallel=False,
     )  # fmt: skip
 
 
 def _joints(path: pathlib.Path, annotations: list[Any]) -> tuple[int, int]:
-    """(V, C) of the first annotation whose keypoints can be read."""
+    """(V, C) of most annotations: any of them may be damaged, the first one too."""
     arrays = (_keypoints(annotation) for annotation in annotations)
-    shape = next((array.shape for array in arrays if array is not None), None)
-    if shape is None or shape[2:] not in _LAYOUTS:
-        found = "none of [M, T, V, C]" if shape is None else f"of shape {list(shape)}"
+    shapes = [array.shape for array in arrays if array is not None]
+    known = collections.Counter(shape[2:] for shape in shapes if shape[2:] in _LAYOUTS)
+    if not known:
+        found = f"of shape {list(shapes[0])}" if shapes else "none of [M, T, V, C]"
         raise InputError(
             f"{path}: keypoints are {found}: 17 joints in the plane (COCO) or 25 in space (NTU "
             "RGB+D) are read here; others can be brought as --dataset=custom"
         )
-    return shape[2:]
+    return known.most_common(1)[0][0]
 
 
-def _keypoints(annotation: Any) -> Any:
+def _keypoints(annotation: Any) -> np.ndarray | None:
     """The array [M, T, V, C] of real numbers, or None."""
-    pickled = annotation.get("keypoint") if isinstance(annotation, dict) else None
+    return _numbers(annotation, "keypoint", 4)
+
+
+def _numbers(annotation: Any, key: str, axes: int) -> np.ndarray | None:
+    pickled = annotation.get(key) if isinstance(annotation, dict) else None
     array = pickled.array if isinstance(pickled, plain_pickle.Array) else None
-    return array if array is not None and array.ndim == 4 and array.dtype.kind in "fiu" else None
+    return array if array is not None and array.ndim == axes and array.dtype.kind in "fiu" else None
 
 
 def _described(path: pathlib.Path, index: int, annotation: Any) -> Annotation | BadClip:
@@ -128,6 +139,18 @@ def _described(path: pathlib.Path, index: int, annotation: Any) -> Annotation | 
     if action != label + 1:
         return BadClip(name, f"label {label} is action {label + 1}, its name says {action}")
     return Annotation(path, index, name, label, subject, camera, setup)
+
+
+def _by_names(parts: list[Annotation | BadClip]) -> tuple[list[Annotation | BadClip], bool]:
+    """Whether the file is of NTU RGB+D; then clips that are not named so are damaged."""
+    named = [bool(part.setup) for part in parts if isinstance(part, Annotation)]
+    if not named or sum(named) < _NTU_SHARE * len(named):
+        return parts, False
+    told = "is no name SsssCcccPpppRrrrAaaa, as almost all others have it"
+    return [
+        BadClip(part.name, told) if isinstance(part, Annotation) and not part.setup else part
+        for part in parts
+    ], True
 
 
 def _sides(
@@ -179,7 +202,7 @@ def _class_names(clips: list[Annotation], is_ntu: bool) -> tuple[str, ...]:
 
 
 def _read_clip(
-    annotations: list[Any], joints: tuple[int, int], part: Annotation | BadClip
+    annotations: list[Any], joints: tuple[int, int], rules: gaps.Rules, part: Annotation | BadClip
 ) -> Clip | BadClip:
     if isinstance(part, BadClip):
         return part
@@ -188,12 +211,18 @@ def _read_clip(
     if frames is None:
         return BadClip(part.name, "has no keypoint array [M, T, V, C] of real numbers")
     if frames.shape[2:] != joints:
-        return BadClip(part.name, f"keypoint has shape {list(frames.shape)}, not [M, T, *{joints}]")
+        return BadClip(
+            part.name,
+            f"keypoint has shape {list(frames.shape)}, not [M, T, {joints[0]}, {joints[1]}]",
+        )
     length = annotation.get("total_frames", frames.shape[1])
     if length != frames.shape[1]:
         return BadClip(part.name, f"keypoint has {frames.shape[1]} frames, not total_frames")
-    frames = gaps.without_gaps(frames)
-    if not frames.size:
-        return BadClip(part.name, "shows nobody: all of its keypoints are zero")
+    scored = frames.size and annotation.get("keypoint_score") is not None
+    scores = _numbers(annotation, "keypoint_score", 3) if scored else None
+    if scored and (scores is None or scores.shape != frames.shape[:3]):
+        return BadClip(part.name, f"keypoint_score is no array {list(frames.shape[:3])} of numbers")
+    frames = frames.astype(np.float64) if frames.dtype.kind in "iu" else frames
     identity = (part.subject, part.camera, part.setup, part.split)
-    return Clip(part.name, frames, part.label, *identity)
+    clip = Clip(part.name, frames, part.label, *identity)
+    return gaps.filled(clip, _LAYOUTS[joints][0], scores, rules)

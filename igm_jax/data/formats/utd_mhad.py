@@ -4,8 +4,9 @@
 action, subject and trial of its name. The store has no column for the trial: it stays in the clip's
 name, `aA_sS_tT`. One sensor recorded everything, so the camera is 1.
 
-Joints and coordinates are kept as they are. The joints are those of NW-UCLA in another order. The
-axes are the same: y points up, z away from the sensor, x to the right of a person who faces it.
+Coordinates are kept as they are; missing joints are filled in (`gaps`). The joints are those of
+NW-UCLA in another order. The axes are the same: y points up, z away from the sensor, x to the right
+of a person who faces it.
 That is right-handed and no mirror image: in the body frame (x to the person's right, y up,
 z = x × y) toes point to −z, as in NW-UCLA, "swipe left" moves the right hand to −x, and
 "draw circle (clockwise)" is clockwise for who draws it.
@@ -23,6 +24,7 @@ import re
 import numpy as np
 import scipy.io
 
+from igm_jax.data.formats import gaps
 from igm_jax.data.formats.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
@@ -68,7 +70,7 @@ def read(source: str | pathlib.Path) -> RawData:
     if not files:
         raise InputError(f"{folder}: no .mat file in it: {HOW_TO_GET}")
     read_file = functools.partial(one_clip, _read_file)
-    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES)
+    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
 
 
 def _numbers(file: pathlib.Path) -> tuple[list[int], str]:
@@ -99,4 +101,5 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
         return BadClip(file.name, f"{_VARIABLE} has shape {list(skeleton.shape)}, not [20, 3, T]")
     with np.errstate(over="ignore"):  # what overflows is infinite, and the store refuses it
         frames = frames.transpose(2, 0, 1).astype(np.float32, order="C")
-    return Clip(name[1], frames[None], action - 1, subject, camera=1)
+    clip = Clip(name[1], frames[None], action - 1, subject, camera=1)
+    return gaps.filled(clip, LAYOUT)

@@ -18,6 +18,8 @@ class Clip:
       camera: who looks, counted from 1; 0 is unknown.
       setup: where camera and scene were put up, counted from 1; 0 is unknown.
       split: 1 for training, 2 for test, where the publisher cut the clips; 0 is unknown.
+      filled: how many missing places of each joint the reader filled in; empty if none. A store
+        keeps the sums, not those of a clip.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Clip:
     camera: int = 0
     setup: int = 0
     split: int = 0
+    filled: tuple[int, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Clip):
@@ -37,7 +40,7 @@ class Clip:
 
     @property
     def facts(self) -> tuple[str, int, int, int, int, int]:
-        """Everything but the frames: (name, label, subject, camera, setup, split)."""
+        """Who does what: (name, label, subject, camera, setup, split)."""
         return self.name, self.label, self.subject, self.camera, self.setup, self.split
 
 

@@ -65,12 +65,22 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
     for key, count in (("counts", "clips"), ("counts", "rows"), ("skipped", "count")):
         if type(meta[key].get(count)) is not int:
             raise damaged(file, f"key {key}.{count} is missing or no integer")
+    _check_filled(file, meta)
     if not all(isinstance(name, str) for name in meta["class_names"]):
         raise damaged(file, "class_names are not all strings")
     try:
         return meta, Layout.from_dict(meta["layout"])
     except (TypeError, ValueError) as error:
         raise damaged(file, f"key 'layout' is no layout ({error})") from error
+
+
+def _check_filled(file: pathlib.Path, meta: dict[str, Any]) -> None:
+    """What was filled in; stores that were written before it was counted do not say so."""
+    filled = meta.get("filled", {"clips": 0, "joints": []})
+    joints = filled.get("joints") if isinstance(filled, dict) else None
+    counts = [filled.get("clips"), *joints] if isinstance(joints, list) else [None]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise damaged(file, "key 'filled' does not count clips and joints")
 
 
 def map_array(file: pathlib.Path) -> np.ndarray:

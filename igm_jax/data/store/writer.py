@@ -52,6 +52,7 @@ class StoreFiles:
       skipped: the clips left out.
       rows: how many rows of frames there are.
       channels: coordinates of a joint; None before the first good clip, which decides.
+      filled: clips in which missing joints were filled in, and then for each joint how many.
     """
 
     def __init__(self, folder: pathlib.Path, facts: dict[str, Any], on_bad: str):
@@ -63,6 +64,7 @@ class StoreFiles:
         self._folder, self._facts, self._on_bad = folder, facts, on_bad
         self._layout = Layout.from_dict(facts["layout"])
         self.channels: int | None = None
+        self.filled = [0] * (1 + self._layout.num_joints)
         self._names: set[str] = set()
 
     def __enter__(self) -> "StoreFiles":
@@ -93,7 +95,13 @@ class StoreFiles:
             )
         self.skipped.append(bad)
 
-    def restore(self, records: list[tuple], skipped: list[BadClip], channels: int | None) -> bool:
+    def restore(
+        self,
+        records: list[tuple],
+        skipped: list[BadClip],
+        channels: int | None,
+        filled: list[int] | None = None,
+    ) -> bool:
         """Goes on behind what an interrupted writer had added; False if that is not there."""
         rows = sum(bodies * length for *_, bodies, _, length in records)
         start = self._write_header(0, channels) if channels else 0
@@ -104,6 +112,7 @@ class StoreFiles:
         self._file.seek(size)
         self.records, self.skipped, self.rows = records, skipped, rows
         self.channels, self._names = channels, {record[0] for record in records}
+        self.filled = list(filled or [0] * (1 + self._layout.num_joints))
         return True
 
     def sync(self) -> None:
@@ -139,6 +148,7 @@ class StoreFiles:
                 "count": len(self.skipped),
                 "clips": [[bad.name, bad.reason] for bad in self.skipped],
             },
+            "filled": {"clips": self.filled[0], "joints": self.filled[1:]},
             "sha256": {name: sha256(self._folder / name) for name in (FRAMES, CLIPS)},
         }
         with _durable(self._folder / META) as file:
@@ -156,6 +166,8 @@ class StoreFiles:
         self._names.add(clip.name)
         self.records.append((*clip.facts, bodies, self.rows, length))
         self.rows += bodies * length
+        if any(clip.filled):
+            self.filled = [n + m for n, m in zip(self.filled, (1, *clip.filled), strict=True)]
 
     def _write_header(self, rows: int, channels: int | None) -> int:
         shape = (rows, self._layout.num_joints, channels)
@@ -176,7 +188,11 @@ class StoreFiles:
             return f"label {label} is outside the {num_classes} class names (-1 is unknown)"
         if not all(0 <= number < 2**31 for number in identity):
             return f"subject, camera, setup, split {identity} are not all 0 (unknown) or positive"
-        return self._fault_of_frames(clip.frames)
+        if fault := self._fault_of_frames(clip.frames):
+            return fault
+        if len(clip.filled) not in (0, self._layout.num_joints):
+            return f"filled counts {len(clip.filled)} joints, not {self._layout.num_joints}"
+        return None
 
     def _fault_of_frames(self, frames: np.ndarray) -> str | None:
         if frames.ndim != 4 or not np.issubdtype(frames.dtype, np.floating):

@@ -1,34 +1,180 @@
-"""What f is trained by: IGM, and the baselines that it is compared with.
+"""The table of objectives: IGM, and the baselines that it is compared with.
 
-Every objective is one pure function with the arguments of `igm_objective`; encoder, data, optimiser
-and train step are the same for all of them.
+Every objective is one pure function with the arguments of `igm_objective`. Encoder, data, optimiser
+and train step are the same for all of them. To add one, write its function and a row of the table.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 
-from igm_jax.models import IGM, Contrastive, MaskedAutoencoder
-from igm_jax.training.config import ExperimentConfig
+from igm_jax import masking
+from igm_jax.errors import InputError
+from igm_jax.models import IGM, Contrastive, IGMConfig, MaskedAutoencoder
+from igm_jax.training.groups import DataConfig, ObjectiveConfig, TrainConfig
+from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import momentum_contrast, spectral_contrastive
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
 
-__all__ = ["OBJECTIVES", "ClipBatch", "ObjectiveOutput", "build_model", "feature_diagnostics"]
+__all__ = [
+    "OBJECTIVES",
+    "ClipBatch",
+    "Objective",
+    "ObjectiveOutput",
+    "build_model",
+    "check",
+    "check_read",
+    "feature_diagnostics",
+    "is_ramped",
+    "reads_queue",
+]
 
-# `objective.name` → its function, and what it trains beside the encoder.
-_TABLE: dict[str, tuple[Callable, type[nn.Module]]] = {
-    "igm": (igm_objective, IGM),
-    "masked_autoencoding": (masked_autoencoding, MaskedAutoencoder),
-    "motion_prediction": (motion_prediction, MaskedAutoencoder),
-    "spectral_contrastive": (spectral_contrastive, Contrastive),
-    "momentum_contrast": (momentum_contrast, Contrastive),
+# Requirement in words → whether the experiment meets it.
+Needs = Callable[[ObjectiveConfig, DataConfig, IGMConfig, TrainConfig], dict[str, bool]]
+
+
+def _nothing(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    return {}
+
+
+def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    tokens = m.encoder.num_tokens
+    hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
+    return {
+        # A motion of motions is no target, and a bone shows the hidden joint at its other end.
+        "data.streams=('joint',)": d.streams == ("joint",),
+        "data.crops=1": d.crops == 1,
+        "model.projector_width=0": m.projector_width == 0,
+        # Without joints the number of tokens is known once the config is fitted to the data.
+        "objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints,
+    }
+
+
+def _negatives(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    return {"data.crops=2": d.crops == 2, "train.batch_size above 1": t.batch_size > 1}
+
+
+def _teacher(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    teacher = {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
+    return {"data.crops=2": d.crops == 2} | teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One way to train f.
+
+    Attributes:
+      loss: pure function with the arguments and the result of `igm_objective`.
+      model: the networks that it trains.
+      reads: keys of the groups `objective` and `model` that it reads, beside
+        `objective.distortion` (the log) and `model.encoder`, which all read. Groups stand for all
+        of their keys.
+      needs: requirements on the rest of the config.
+    """
+
+    loss: Callable
+    model: type[nn.Module]
+    reads: frozenset[str]
+    needs: Needs = _nothing
+
+
+_SHARED = {"objective.mask_ratio", "objective.input_noise"}
+_BASELINES_ALONE = {"motion_temperature", "spectral_mu", "name"}
+_IGM_KEYS = {
+    f"objective.{field.name}"
+    for field in dataclasses.fields(ObjectiveConfig)
+    if field.name not in _BASELINES_ALONE
 }
-OBJECTIVES = {name: function for name, (function, _) in _TABLE.items()}
+
+OBJECTIVES: dict[str, Objective] = {
+    "igm": Objective(igm_objective, IGM, frozenset(_IGM_KEYS | {"model"})),
+    "masked_autoencoding": Objective(
+        masked_autoencoding, MaskedAutoencoder, frozenset(_SHARED | {"model.generator"}), _masked
+    ),
+    "motion_prediction": Objective(
+        motion_prediction,
+        MaskedAutoencoder,
+        frozenset(_SHARED | {"model.generator", "objective.motion_temperature"}),
+        _masked,
+    ),
+    "spectral_contrastive": Objective(
+        spectral_contrastive,
+        Contrastive,
+        frozenset(_SHARED | {"model.projector_width", "objective.spectral_mu"}),
+        _negatives,
+    ),
+    "momentum_contrast": Objective(
+        momentum_contrast,
+        Contrastive,
+        frozenset(
+            _SHARED
+            | {"model.projector_width", "objective.temperature", "objective.queue_size"}
+            | {"objective.ema_decay"}
+        ),
+        _teacher,
+    ),
+}
 
 
-def build_model(config: ExperimentConfig) -> nn.Module:
+def check(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> None:
+    """Refuses an experiment that its objective cannot train.
+
+    Requirements that depend on the data are checked once the config is fitted to it.
+
+    Raises:
+      InputError: an unknown objective, or a requirement that is not met.
+    """
+    if o.name not in OBJECTIVES:
+        raise InputError(
+            f"objective.name={o.name!r} is unknown{nearest(o.name, OBJECTIVES)}: choose one of "
+            f"{', '.join(OBJECTIVES)}"
+        )
+    needs = OBJECTIVES[o.name].needs(o, d, m, t)
+    missing = [requirement for requirement, is_met in needs.items() if not is_met]
+    if missing:
+        raise InputError(f"objective.name={o.name!r} needs {' and '.join(missing)}")
+
+
+def is_ramped(o: ObjectiveConfig) -> bool:
+    """Whether there is a loss that `start_epoch` and `ramp_epochs` hold back."""
+    has_weight = o.idempotent or o.entropy_weight > 0
+    return has_weight and "objective.ramp_epochs" in OBJECTIVES[o.name].reads
+
+
+def reads_queue(o: ObjectiveConfig) -> bool:
+    """Whether a loss compares with the features of earlier clips."""
+    reads = OBJECTIVES[o.name].reads
+    unweighted = "objective.distribution_weight" not in reads
+    return "objective.queue_size" in reads and (unweighted or o.distribution_weight > 0)
+
+
+def check_read(name: str, keys: Iterable[str]) -> None:
+    """Refuses keys that somebody set by hand and that the objective would ignore.
+
+    Args:
+      name: a key of `OBJECTIVES`.
+      keys: keys of the config, such as `"objective.feature_weight"`.
+
+    Raises:
+      InputError: names the keys.
+    """
+    reads = {*OBJECTIVES[name].reads, "objective.name", "objective.distortion", "model.encoder"}
+    ignored = [
+        key
+        for key in keys
+        if key.startswith(("objective.", "model."))
+        and not any(key == read or key.startswith(f"{read}.") for read in reads)
+    ]
+    if ignored:
+        raise InputError(
+            f"objective.name={name!r} ignores {', '.join(sorted(ignored))}: leave it out, or "
+            "choose an objective that reads it"
+        )
+
+
+def build_model(name: str, config: IGMConfig, micro_batches: int = 1) -> nn.Module:
     """The encoder with what the objective needs besides: generator, decoder or projector."""
-    model = _TABLE[config.objective.name][1]
-    return model(config.model, micro_batches=config.parallel.accumulate)
+    return OBJECTIVES[name].model(config, micro_batches=micro_batches)

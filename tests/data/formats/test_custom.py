@@ -90,6 +90,39 @@ def test_csv_as_spreadsheets_write_it(folder):
     assert only(folder) == Clip("a", FRAMES[None], split=1)
 
 
+NAN = float("nan")
+GAP = [[1, 1, 2, 2, 3, 3], [1, 1, NAN, NAN, 3, 3], [1, 1, 4, 6, 3, 3]]
+
+
+def test_all_that_says_missing_gives_the_same_clip(folder):
+    """NaN, zeros, an empty cell, the layout's own value, and scores, by whichever name."""
+    gap = np.array(GAP).reshape(3, 3, 2)
+    np.save(folder / "nan.npy", gap)
+    np.save(folder / "zero.npy", np.nan_to_num(gap))
+    np.save(folder / "value.npy", np.nan_to_num(gap, nan=-1))
+    put_csv(folder / "empty.csv", np.where(np.isnan(gap), "", gap.astype(str)))
+    wild = np.nan_to_num(gap, nan=77)
+    scores = np.ones((3, 3, 1))
+    scores[1, 1] = 0.2
+    joints = LAYOUT["joints"]
+    for i, end in enumerate(("_score", "_c", " likelihood", "_visibility")):
+        names = [f"{joint}{axis}" for joint in joints for axis in ("_x", "_y", end)]
+        put_csv(folder / f"beside{i}.csv", np.concatenate([wild, scores], -1), names)
+        names = [f"c{j}" for j in range(6)] + [f"{joint}{end}" for joint in joints]
+        table = np.concatenate([wild.reshape(3, -1), scores[..., 0]], -1)
+        put_csv(folder / f"behind{i}.csv", table, names)
+    (folder / "layout.json").write_text(json.dumps({**LAYOUT, "missing": -1}))
+    clips = list(custom.read(folder, min_score=0.5))
+    assert len(clips) == 12
+    expected = gap[None].astype(np.float32)
+    expected[0, 1, 1] = 3, 4
+    for clip in clips:
+        assert clip == Clip(clip.name, expected, split=1)
+        assert clip.filled == (0, 1, 0)
+    by_default = {clip.name: clip.frames[0, 1, 1].tolist() for clip in custom.read(folder)}
+    assert by_default["value"] == [3, 4] and by_default["beside0"] == [77, 77]
+
+
 @pytest.mark.parametrize("coordinates", [2, 3])
 @pytest.mark.parametrize("suffix", ["npy", "csv"])
 def test_plane_and_space(coordinates, suffix, folder):
@@ -299,6 +332,10 @@ def test_classes_file_that_cannot_be_used(content, three):
         ({"axes": ["hip", "left hand"]}, "axes has 2 entries, not 4"),
         ({"axes": [0, 1, 2, 2]}, r"axes \[0, 1, 2, 2\]: hip and shoulder centre, .* must differ"),
         ({"units": 3}, "units 3: give a word"),
+        ({"missing": "-1"}, "missing '-1': give a number"),
+        ({"missing": True}, "missing 'True': give a number"),
+        ({"missing": 10**400}, "missing '1000.*': give a number"),
+        ({"missing": float("nan")}, "missing 'nan': give a number"),
         ({"parent": []}, "key 'parent' is unknown: use name, joints, parents"),
     ],
 )
@@ -371,6 +408,12 @@ def with_nan(value=np.nan):
     return frames
 
 
+def half_missing():
+    frames = FRAMES.copy()
+    frames.reshape(-1, 2)[[0, 1, 4, 5, 8, 9, 12, 14]] = np.nan
+    return frames
+
+
 BAD_CLIPS = {
     "empty": ("a.npy", b"", "a.npy is damaged, or no NumPy array"),
     "text": ("a.npy", b"1,2,3", "is damaged, or no NumPy array"),
@@ -391,12 +434,10 @@ BAD_CLIPS = {
     "joints": ("a.npy", npy(FRAMES[:, :2]), r"has shape \[5, 2, 2\], not \[frames, 3, 2 or 3\]"),
     "axes": ("a.npy", npy(FRAMES.transpose(2, 0, 1)), r"has shape \[2, 5, 3\]"),
     "four": ("a.npy", npy(np.ones((5, 3, 4))), r"has shape \[5, 3, 4\]"),
-    "NaN": (
-        "a.npy",
-        npy(with_nan()),
-        "has nan for joint 'left hand' in frame 3, counted from 0, of body 1: fill the gaps",
-    ),
-    "infinite": ("a.npy", npy(with_nan(-np.inf)[1:]), "has -inf for joint .* from 0: fill"),
+    "NaN": ("a.npy", npy(with_nan()[1:] * [np.nan, 1]), "shows nobody: all joints are missing"),
+    "gaps": ("a.npy", npy(half_missing()), "53% of its joints are missing, more than 50%"),
+    "infinite": ("a.npy", npy(with_nan(-np.inf)[1:]), "has -inf for joint .* from 0: correct"),
+    "infinite body": ("a.npy", npy(with_nan(np.inf)), "'left hand' in frame 3, .*, of body 1: cor"),
     "overflow": ("a.npy", npy(FRAMES.astype(np.float64) * 1e300), "has -?inf for joint 'hip'"),
     "no archive": ("a.npz", b"PK\x03\x04" + b"x" * 100, "a.npz is damaged .*BadZipFile"),
     "npy as npz": ("a.npz", npy(), "is damaged"),
@@ -408,10 +449,15 @@ BAD_CLIPS = {
     "checksum": ("a.npz", stored(FRAMES).replace(FRAMES[4].tobytes(), bytes(24)), "Bad CRC-32"),
     "ragged": ("a.csv", b"1,2,3,4,5,6\n1,2,3,4,5\n", "line 2 has 5 columns, the first has 6"),
     "number": ("a.csv", b"1,2,3,4,5,6\n\n1,2,x,4,5,6\n", "line 3, column 3: 'x' is no number"),
-    "gap": ("a.csv", b"1,2,3,4,5,6\n1,,3,4,5,6\n", "line 2, column 2: '' is no number"),
     "columns": ("a.csv", b"0,1,2,3,4,5,6\n", "has 7 columns: 3 joints need 6 or 9"),
     "no row": ("a.csv", b"", "has 0 columns: 3 joints need 6 or 9"),
-    "NaN in text": ("a.csv", b"1,2,nan,4,5,6\n", "has nan for joint 'left hand' in frame 0"),
+    "NaN in text": ("a.csv", b"nan,2,nan,4,5,6\n", "67% of its joints are missing"),
+    "scores": ("a.csv", b"a,b,c,d,e,f,hip_c\n1,2,3,4,5,6,7\n", "has 1 columns of scores, but 3"),
+    "order of scores": (
+        "a.csv",
+        b"a,b,c,d,e,f,left hand_c,hip_c,right hand_c\n1,2,3,4,5,6,1,1,1\n",
+        "column 7 is 'left hand' where layout.json has 'hip'",
+    ),
     "bytes": ("a.csv", b"\xff\xfe1,2", "is no table in UTF-8"),
     "one cell": ("a.csv", b"1" * 200_000, "is no table in UTF-8 .field larger"),
     "order": (
@@ -457,7 +503,7 @@ def test_file_too_large_is_not_read(folder):
     ("frames", "reason"),
     [
         (FRAMES[:0], "it has no frame"),
-        (0 * FRAMES, "it has no body"),
+        (0 * FRAMES, "shows nobody: all joints are missing in all 5 frames"),
         (np.ones((2, 3, 3)), "it has 3 coordinates a joint, the clips before have 2"),
     ],
 )

@@ -107,18 +107,32 @@ def test_bad_rows_are_named_and_the_rest_goes_on(tmp_path):
     assert [c for c in clips if isinstance(c, BadClip)] == [
         BadClip("train_0", of_one.format(0)),
         BadClip("train_1", of_one.format(1)),
-        BadClip("train_2", "shows nobody: all of its frames are zero"),
+        BadClip("train_2", "shows nobody: all joints are missing in all 40 frames"),
         BadClip("train_4", of_one.format(4)),
         BadClip("train_5", of_one.format(5)),
     ]
     assert sum(isinstance(clip, Clip) for clip in clips) == 5
 
 
-def test_not_finite_coordinates_are_left_to_the_store(tmp_path):
+def test_infinite_coordinates_are_named_and_nan_is_filled(tmp_path):
     x, _ = dense(some_clips())
-    x[2, 3, 4] = np.nan
-    skipped = prepare_store(tmp_path / "s", mamp_npz.read(put(tmp_path, x_train=x)), source="t")
-    assert skipped == [BadClip("train_2", "it has NaN or infinite coordinates")]
+    x[2, 3, 4], x[3, 1, 4] = np.inf, np.nan
+    expected = (x[3, 0, 3:6] + x[3, 2, 3:6]) / 2
+    raw = mamp_npz.read(put(tmp_path, x_train=x))
+    (bad,) = prepare_store(tmp_path / "s", raw, source="t")
+    assert (bad.name, bad.reason[:37]) == ("train_2", "has inf for joint 'mid spine' in fram")
+    (clip,) = (clip for clip in SkeletonStore.open(tmp_path / "s") if clip.name == "train_3")
+    np.testing.assert_allclose(clip.frames[0, 1, 1], expected, rtol=1e-5)
+
+
+def test_origin_of_a_centred_clip_is_no_gap(tmp_path):
+    """The published scripts move joint 1 of the first frame to zero."""
+    x, y = dense(some_clips())
+    first = x[:, 0, 3:6].copy()
+    x = np.where(x.any(axis=-1, keepdims=True), x - np.tile(first, 50)[:, None], 0)
+    for clip, row in zip(mamp_npz.read(put(tmp_path, x_train=x, y_train=y)), x):
+        assert not clip.frames[0, 0, 1].any() and not any(clip.filled)
+        assert np.array_equal(clip.frames[0, 0].ravel(), row[0, :75].astype(np.float32))
 
 
 def npy(array=None, header=None, version=(1, 0), values=b""):

@@ -45,6 +45,10 @@ BAD = {
     "label 0": ({"label": 0}, "label 0 is not 1 to 10"),
     "label 11": ({"label": 11}, "label 11 is not 1 to 10"),
     "label word": ({"label": "seven"}, "label 'seven' is not 1 to 10"),
+    "endless": (
+        {"text": '{"label": 7, "skeletons": [[[1' + "0" * 400 + ", 0, 0]]]}"},
+        "is damaged",
+    ),
     "name": ({"name": "a1_s1"}, "name is not aAA_sSS_eEE_vVV"),
 }
 
@@ -62,9 +66,9 @@ def test_damaged_file_is_named(changes, reason, tmp_path, write):
 @pytest.mark.parametrize(
     ("skeletons", "reason"),
     [
-        ([[[0, 0, 0]] * 19] * 2, "has 19 joints, layout 'kinect20' has 20"),
+        ([[[1, 2, 3]] * 19] * 2, "has 19 joints, layout 'kinect20' has 20"),
         ([], "has no frame"),
-        ([[[0, 0, None]] * 20], "NaN"),
+        ([[[0, 0, None]] * 20], "shows nobody"),
     ],
 )
 def test_what_the_store_refuses_is_named(skeletons, reason, tmp_path, write):
@@ -90,6 +94,10 @@ def test_the_real_thing(ucla):
     clip = ucla[700]
     assert np.array_equal(clip.frames[0], np.array(raw["skeletons"], np.float32))
     assert clip.label == raw["label"] - 1
-    # Lost joints stay as the sensor gave them.
-    lost = [c.name for c in ucla if (c.frames == 0).all(axis=-1).any()]
-    assert lost == ["a04_s01_e01_v01", "a04_s04_e02_v01"]
+    # In two clips the sensor lost six joints in a frame; between neighbours, and held at the end.
+    assert not any((c.frames == 0).all(axis=-1).any() for c in ucla)
+    assert ucla.meta["filled"]["clips"] == 2 and sum(ucla.meta["filled"]["joints"]) == 12
+    clips = {str(clip.name): clip.frames[0] for clip in ucla}
+    middle, end = clips["a04_s01_e01_v01"][:, 0], clips["a04_s04_e02_v01"][:, 0]
+    np.testing.assert_allclose(middle[34], (middle[33] + middle[35]) / 2, rtol=1e-6)
+    assert np.array_equal(end[45], end[44])

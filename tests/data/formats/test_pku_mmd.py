@@ -145,9 +145,8 @@ DAMAGED_ROWS = {
     " ".join(["0.5"] * 151): "line 26 has 151 numbers, not 150",
     "": "line 26 has 0 numbers, not 150",
     " ".join(["0.5"] * 149 + ["x"]): "line 26: could not convert string to float",
-    " ".join(["0.5"] * 149 + ["nan"]): "line 26 has a number that is not finite",
-    " ".join(["0.5"] * 149 + ["-inf"]): "line 26 has a number that is not finite",
-    " ".join(["0.5"] * 149 + ["1e999"]): "line 26 has a number that is not finite",
+    " ".join(["0.5"] * 149 + ["-inf"]): "line 26 has a number that is infinite",
+    " ".join(["0.5"] * 149 + ["1e999"]): "line 26 has a number that is infinite",
     " ".join(["0.5"] * 149 + ["x" * 9999]): "line 26: could not convert string to float",
 }
 
@@ -174,7 +173,41 @@ def test_end_beyond_the_last_frame(tmp_path):
 def test_clip_that_shows_nobody(tmp_path):
     put(tmp_path, {"0002-M": np.zeros((1, 30, 25, 3))}, {"0002-M": "1,0,30,1"})
     (bad,) = pku_mmd.read(tmp_path)
+    assert "shows nobody: all joints are missing in all 30 frames" in bad.reason
+    (bad,) = pku_mmd.read(tmp_path, ())
     assert "no usable body: none in any of 30 frames" in bad.reason
+
+
+def test_missing_joints_are_filled_before_all_other_steps(tmp_path):
+    whole = video(0)
+    frames = whole.copy()
+    frames[0, 3, 7], frames[0, 5, 8] = np.nan, 0
+    whole[0, 3, 7] = (whole[0, 2, 7] + whole[0, 4, 7]) / 2
+    whole[0, 5, 8] = (whole[0, 4, 8] + whole[0, 6, 8]) / 2
+    put(tmp_path, {"0002-M": frames}, {"0002-M": "1,0,60,1"})
+    (clip,) = pku_mmd.read(tmp_path)
+    np.testing.assert_allclose(clip.frames, whole - whole[0, 0, 1], atol=1e-5)
+    assert clip.filled == tuple(int(joint in (7, 8)) for joint in range(25))
+
+
+RANDOM = np.random.default_rng(0).bytes(5000)
+DAMAGED_FILES = {
+    "commas": RANDOM.replace(b"\n", b","), "no comma": RANDOM.replace(b",", b";"),
+    "empty": b"", "zeros": bytes(3000), "utf-16": "1 2 3\n".encode("utf-16") * 200,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED_FILES.values(), ids=DAMAGED_FILES)
+@pytest.mark.parametrize("kind", ["Skeleton", "Label"])
+def test_damaged_file_costs_its_recording_alone(kind, content, six):
+    root, _ = six
+    (file,) = (path for path in root.rglob("0002-M.txt") if path.parent.name == kind)
+    file.write_bytes(content)
+    clips = list(pku_mmd.read(root))
+    (bad,) = (clip for clip in clips if isinstance(clip, BadClip))
+    assert bad.name in ("0002-M", "0002-M_001") and bad.reason.startswith(f"{kind}/0002-M.txt")
+    assert bad.reason.isprintable() and len(bad.reason) < 200
+    assert len(clips) == 11
 
 
 def test_what_lacks_its_other_half_is_named(tmp_path):

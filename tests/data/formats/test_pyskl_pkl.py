@@ -185,10 +185,17 @@ DAMAGED = {
     "joints": (changed(keypoint=FRAMES[:, :, :16]), "bad", r"shape \[1, 9, 16, 2\]"),
     "space": (changed(keypoint=np.ones((1, 9, 25, 3))), "bad", r"shape \[1, 9, 25, 3\]"),
     "length": (changed(total_frames=10), "bad", "keypoint has 9 frames, not total_frames"),
-    "nobody": (changed(keypoint=FRAMES[:0]), "bad", "shows nobody"),
+    "nobody": (changed(keypoint=FRAMES[:0]), "bad", "it has no body"),
     "zero": (changed(keypoint=FRAMES * 0), "bad", "shows nobody"),
-    "crowd": (changed(keypoint=np.zeros((1 << 40, 0, 17, 2)), total_frames=0), "bad", "nobody"),
-    "empty": (changed(keypoint=FRAMES[:, :0], total_frames=0), "bad", "shows nobody"),
+    "scores": (changed(keypoint_score=FRAMES[..., 0] * 0), "bad", "shows nobody"),
+    "score": (changed(keypoint_score=FRAMES), "bad", r"keypoint_score is no array \[1, 9, 17\]"),
+    "low": (changed(keypoint_score=np.eye(9, 17)[None]), "bad", "94% of its joints are missing"),
+    "crowd": (
+        changed(keypoint=np.zeros((1 << 40, 0, 17, 2)), total_frames=0),
+        "bad",
+        "it has no frame",
+    ),
+    "empty": (changed(keypoint=FRAMES[:, :0], total_frames=0), "bad", "it has no frame"),
 }
 
 
@@ -207,6 +214,45 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     facts = annotation("a", np.int64(3)) | {"total_frames": np.int32(9)}
     (clip,) = pyskl_pkl.read(put(tmp_path, [facts]))
     assert clip.label == 3
+
+
+def test_joints_of_low_score_are_filled(tmp_path):
+    facts = annotation("a", 0, length=4, dtype=np.float32)
+    facts["keypoint"][0, 1, 5] = 0  # as HRNet's lists have it beside a score of 0
+    facts["keypoint_score"][0, 1, 5] = 0
+    facts["keypoint_score"][0, 3, 2] = 0.25
+    path, frames = put(tmp_path, [facts]), facts["keypoint"]
+    expected = frames.copy()
+    expected[0, 1, 5] = (frames[0, 0, 5] + frames[0, 2, 5]) / 2
+    (clip,) = pyskl_pkl.read(path)
+    np.testing.assert_allclose(clip.frames, expected, rtol=1e-6)
+    assert clip.filled == tuple(int(j == 5) for j in range(17))
+    expected[0, 3, 2] = frames[0, 2, 2]
+    (clip,) = pyskl_pkl.read(path, min_score=0.3)
+    np.testing.assert_allclose(clip.frames, expected, rtol=1e-6)
+    assert clip.filled == tuple(int(j in (2, 5)) for j in range(17))
+    fingerprints = {pyskl_pkl.read(path, min_score=s).fingerprint() for s in (0.0, 0.2, 0.3)}
+    assert len(fingerprints) == 3  # so a killed run with another threshold is not taken up
+
+
+@pytest.mark.parametrize("first", ["axes", "joints", "space", "list", "no keypoint", "no dict"])
+def test_damaged_first_annotation_costs_itself_alone(first, tmp_path):
+    good = [annotation(f"clip {i}", i % 2, seed=i) for i in range(4)]
+    bad, *clips = pyskl_pkl.read(put(tmp_path, [DAMAGED[first][0], *good]))
+    assert isinstance(bad, BadClip)
+    assert [clip.name for clip in clips] == [facts["frame_dir"] for facts in good]
+
+
+def test_damaged_name_leaves_the_protocols_of_ntu(tmp_path):
+    """One name that is cut short made the file one of unknown people."""
+    annotations = ntu()
+    annotations[0]["frame_dir"] = NTU_NAMES[0][:-1]
+    raw = pyskl_pkl.read(put(tmp_path, annotations, NTU_SPLIT))
+    bad, *clips = raw
+    assert bad == BadClip(
+        NTU_NAMES[0][:-1], "is no name SsssCcccPpppRrrrAaaa, as almost all others have it"
+    )
+    assert len(clips) == len(annotations) - 1 and raw.class_names == ntu60.CLASS_NAMES
 
 
 def test_gaps_are_filled_and_absent_bodies_absent(tmp_path):

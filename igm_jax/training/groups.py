@@ -1,0 +1,260 @@
+"""The groups of config keys, each a frozen dataclass: the one home of meanings and defaults.
+
+Those of the networks and of the mesh stand beside what they configure, in `igm_jax.models` and
+`igm_jax.parallel`. [paper] marks what IGM publishes, [MacDiff], [MAMP] and [ActCLR] what its
+relatives do, [ours] a choice that nothing published decides, [open] one that the paper leaves open.
+Sizes are the paper's, for NTU; docs/method.md has the evidence for our choices.
+"""
+
+import dataclasses
+from typing import Any
+
+from igm_jax import diffusion, skeleton
+from igm_jax.data.sessions import BATCHES
+from igm_jax.errors import InputError
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
+
+
+def _at_least(group: str, config: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise InputError(f"{group}.{name}={getattr(config, name)}: must be at least {least}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which clips are read, and how they are cropped and augmented.
+
+    Attributes:
+      dataset: name of the data set in `protocols` and in experiments/prepare_data.py.
+      path: folder of the skeleton store.
+      protocol: separates training from test clips: xsub, xview, xset or split.
+      pretrain_split: "train", or "fit" to leave the validation clips out.
+      view: frame of reference: camera, centred, body (axes of the body in the first frame), or
+        posture (body, without the path that the person walks) [ours].
+      streams: of joint, bone and motion: the channels that f reads and g generates [ours].
+      bodies: M, bodies of a clip that are read; 0 = those of the store. Absent ones count nowhere.
+      crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP].
+      min_crop_frames: least length of a crop, where the clip is as long [MAMP].
+      crops: 2 gives the objective a second crop of each clip, augmented by itself [ours].
+      batches: "mixed", or "session" for batches of few sessions (clips of one subject, camera and
+        setup), so that person and place tell no clips apart. Ids are read, not labels [ours].
+      mirror: share of the clips that are mirrored, left and right exchanged [ours].
+      shear: limit of the random shear of each clip [ours; AimCLR 0.5].
+      rotation: limits in radians of the rotation about x, y (up) and z [ours; MAMP 0.3].
+    """
+
+    dataset: str = "synthetic"
+    path: str = "data/synthetic"
+    protocol: str = "xsub"
+    pretrain_split: str = "train"
+    view: str = "posture"
+    streams: tuple[str, ...] = ("joint", "motion")
+    bodies: int = 1
+    crop: tuple[float, float] = (0.5, 1.0)
+    min_crop_frames: int = 64
+    crops: int = 2
+    batches: str = "mixed"
+    mirror: float = 0.5
+    shear: float = 0.0
+    rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
+
+    def __post_init__(self):
+        _choice("data.view", self.view, skeleton.VIEWS)
+        _choice("data.batches", self.batches, BATCHES)
+        for stream in self.streams:
+            _choice("data.streams", stream, skeleton.STREAMS)
+        _at_least("data", self, 0, "bodies")
+        _at_least("data", self, 1, "min_crop_frames")
+        if self.crops not in (1, 2) or not 0 <= self.mirror <= 1 or self.shear < 0:
+            raise InputError(
+                f"data.crops={self.crops} must be 1 or 2, data.mirror={self.mirror} in [0, 1] and "
+                f"data.shear={self.shear} at least 0"
+            )
+        _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise InputError(f"data.crop={self.crop}: needs 0 < low <= high <= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """The losses, and every choice that they leave open.
+
+    Attributes:
+      name: igm, masked_autoencoding, motion_prediction, spectral_contrastive or momentum_contrast.
+        docs/objectives.md compares them.
+      schedule: noise schedule: inverse_cosine [MacDiff], cosine or linear.
+      diffusion_steps: K [MacDiff].
+      mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
+      input_noise: σ of the noise on the input of f, in standardised units [MacDiff].
+      condition_drop: share of the clips generated without a condition [ours; MacDiff 0.1].
+      feature_weight: λ of L_ide_feat [ours].
+      distribution_weight: λ of L_ide_dist [ours].
+      entropy_weight: λ of an explicit entropy term, beside the implicit one of L_gen [ours].
+      entropy: form of that term: coding_length, or second_order (spectral repulsion).
+      distortion: ε of the coding length, also in the log.
+      start_epoch: epochs of L_gen alone.
+      ramp_epochs: epochs over which all λ then grow linearly; at first x̂0 is noise [ours].
+      target_temperature: temperature of P(x) in L_ide_dist [ActCLR: 0.04].
+      temperature: temperature of P(x̂0), and of momentum contrast [ActCLR].
+      queue_size: Q, reference features; fewer than the clips of a small data set [ours].
+      ema_decay: decay of a teacher that makes targets and queue; 0 = f makes them [ours].
+      aux_tokens: tell f of z_t', t and t' while it re-encodes [paper: True].
+      reencode_mask_ratio: share of the tokens of x̂0 that are hidden from f [ours].
+      max_t: clips noised beyond max_t · K are left out of L_ide [ours].
+      own_t: L_ide draws its own t up to max_t · K instead of sharing that of L_gen [open].
+      clean_clip: limit of x̂0 in standard deviations [ours].
+      clean_gradient: let the gradient of L_ide pass through x̂0 into g [open].
+      target_gradient: without a teacher, let L_ide_feat also pull f(x) towards f(x̂0) [open].
+      motion_temperature: temperature of motion-aware masking in motion_prediction [MAMP].
+      spectral_mu: squared radius of the features in spectral_contrastive [ours].
+    """
+
+    name: str = "igm"
+    schedule: str = "inverse_cosine"
+    diffusion_steps: int = 1000
+    mask_ratio: float = 0.9
+    input_noise: float = 0.005
+    condition_drop: float = 0.0
+    feature_weight: float = 4.0
+    distribution_weight: float = 0.0
+    entropy_weight: float = 8.0
+    entropy: str = "second_order"
+    distortion: float = 0.5
+    start_epoch: int = 0
+    ramp_epochs: int = 10
+    target_temperature: float = 0.05
+    temperature: float = 0.1
+    queue_size: int = 16384
+    ema_decay: float = 0.0
+    aux_tokens: bool = False
+    reencode_mask_ratio: float = 0.9
+    max_t: float = 0.15
+    own_t: bool = True
+    clean_clip: float = 5.0
+    clean_gradient: bool = False
+    target_gradient: bool = True
+    motion_temperature: float = 0.75
+    spectral_mu: float = 4.0
+
+    def __post_init__(self):
+        _at_least("objective", self, 1, "diffusion_steps", "queue_size")
+        _at_least("objective", self, 0, "start_epoch", "ramp_epochs")
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
+            raise InputError(
+                f"objective.ema_decay={self.ema_decay} must be in [0, 1) and "
+                f"condition_drop={self.condition_drop} in [0, 1]"
+            )
+        _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
+        _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
+        for name in (
+            "target_temperature", "temperature", "clean_clip", "distortion", "motion_temperature",
+            "spectral_mu",
+        ):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise InputError(f"objective.{name}={getattr(self, name)}: must be above 0")
+        for name in ("feature_weight", "distribution_weight", "entropy_weight", "input_noise"):
+            if getattr(self, name) < 0:
+                raise InputError(f"objective.{name}={getattr(self, name)}: must not be negative")
+        if not 0 < self.max_t <= 1:
+            raise InputError(f"objective.max_t={self.max_t}: needs 0 < max_t <= 1")
+        if self.max_t * self.diffusion_steps < 1:
+            raise InputError(
+                f"objective.max_t={self.max_t} is less than one of the "
+                f"objective.diffusion_steps={self.diffusion_steps}: set max_t to at least "
+                f"{1 / self.diffusion_steps:.3g}"
+            )
+        for name in ("mask_ratio", "reencode_mask_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"objective.{name}={getattr(self, name)}: needs 0 <= ratio < 1")
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether generated clips are re-encoded at all."""
+        return self.feature_weight > 0 or self.distribution_weight > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay.
+
+    Attributes:
+      learning_rate: peak [MAMP].
+      final_learning_rate: end of the cosine [MAMP].
+      warmup_epochs: epochs of linear growth [MAMP].
+      weight_decay: biases and norms are exempt [MAMP], embeddings too [ours].
+      betas: decay of the two moments [MAMP].
+      clip_norm: limit of the global gradient norm [ours].
+    """
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup_epochs: float = 20.0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_norm: float = 1.0
+
+    def __post_init__(self):
+        _at_least("optimizer", self, 0, "warmup_epochs", "weight_decay", "final_learning_rate")
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise InputError(
+                f"optimizer.learning_rate={self.learning_rate} and clip_norm={self.clip_norm} "
+                "must be > 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of a run, and how often it logs, evaluates and saves.
+
+    Attributes:
+      epochs: length of the run [MacDiff].
+      batch_size: global, over all devices [MAMP].
+      log_every: steps between two lines of the log.
+      knn_every: epochs between two KNN evaluations on the validation clips.
+      knn_clips: most clips of each part, fit and val, that KNN reads; of more a fixed sample.
+      checkpoint_every: epochs between checkpoints; each KNN saves one as well.
+      keep_checkpoints: newest checkpoints that are kept, beside the best by KNN.
+      tensorboard: also write TensorBoard events (needs tensorboardX).
+    """
+
+    epochs: int = 500
+    batch_size: int = 128
+    log_every: int = 50
+    knn_every: int = 25
+    knn_clips: int = 65_536
+    checkpoint_every: int = 25
+    keep_checkpoints: int = 2
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        _at_least(
+            "train", self, 1, "epochs", "batch_size", "log_every", "knn_every", "knn_clips",
+            "checkpoint_every", "keep_checkpoints",
+        )  # fmt: skip
+
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Whole batches in so many clips; at least one."""
+        return max(1, num_clips // self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """Linear probe (MAMP's optimiser and epochs).
+
+    Attributes:
+      epochs: length [MAMP].
+      batch_size: clips in a step [MAMP].
+      learning_rates: one is chosen on validation clips [MAMP: 0.1].
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+    def __post_init__(self):
+        _at_least("probe", self, 1, "epochs", "batch_size")
