@@ -228,11 +228,11 @@ def test_a_token_of_two_joints_is_that_of_one_with_twice_the_channels(name):
         changes = {f"model.encoder.{k}": v for k, v in sizes.items()}
         config = tiny.config({**changes, "objective.name": name, "objective.condition_drop": 0.0})
         assert config.model.encoder.num_tokens == 6
-        model, e = build_model(config), config.model.encoder
+        model, e = build_model(name, config.model), config.model.encoder
         params = params or tiny.random_params(model)
         batch = ClipBatch(clip.reshape(4, 2, 8, e.joints, e.channels), PRESENT)
         objective = functools.partial(
-            OBJECTIVES[name],
+            OBJECTIVES[name].loss,
             model=model,
             config=config.objective,
             alpha_bar=jnp.linspace(0.99, 0.5, 1000),
