@@ -41,7 +41,7 @@ def block_numbers(tokens: int, width: int, mlp_width: int) -> int:
 def numbers(p: flops.Pass, config: ExperimentConfig) -> int:
     """Numbers of one row that a forward pass reads and writes; weights come on top."""
     e, g = config.model.encoder, config.model.generator
-    patch = e.patch_frames * e.channels
+    patch = e.patch_numbers
     if p.network == "adapter":
         return 2 * p.tokens * e.width
     if p.network == "encoder":

@@ -21,7 +21,7 @@ def blocks(tokens: int, depth: int, width: int, mlp_width: int) -> int:
 
 def encoder(c: EncoderConfig, tokens: int, aux: bool = False) -> int:
     """The encoder over `tokens` visible tokens of one row, forward; `aux` adds its two tokens."""
-    embed = 2 * tokens * c.patch_frames * c.channels * c.width + aux * 2 * 3 * c.width**2
+    embed = 2 * tokens * c.patch_numbers * c.width + aux * 2 * 3 * c.width**2
     return embed + blocks(tokens + 2 * aux, c.depth, c.width, c.mlp_width)
 
 
@@ -33,8 +33,7 @@ def adapter(c: AdapterConfig, tokens: int, width: int) -> int:
 def generator(g: GeneratorConfig, e: EncoderConfig, features: int) -> int:
     """The generator over one row, forward, given `features` distinct features."""
     n, norms = e.num_tokens, 2 * g.depth + 1
-    patch = e.patch_frames * e.channels
-    ends = 2 * 2 * n * patch * g.width + 2 * g.width**2
+    ends = 2 * 2 * n * e.patch_numbers * g.width + 2 * g.width**2
     modulation = 2 * norms * 2 * g.width * (features * e.width + g.width)
     return ends + modulation + blocks(n, g.depth, g.width, g.mlp_width)
 

@@ -145,8 +145,6 @@ def main() -> None:
         json.loads(pathlib.Path(_BEFORE.value).read_text(encoding="utf-8"))
         if _BEFORE.value
         else None
-        if _BEFORE.value
-        else None
     )
     results = []
     print(report.HEAD, flush=True)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Float32
 from igm_jax import augment, parallel
 from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.inputs import Inputs
-from igm_jax.models import Encoder, EncoderConfig, pool
+from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.skeleton import Layout
 from igm_jax.training.groups import DataConfig
 
@@ -32,6 +32,8 @@ def pooled_features(
 ) -> Float[Array, "B D"]:
     """Standardised streams, encoded with nothing hidden, mean over tokens and present bodies.
 
+    With `config.stretches` S above 1 the means over S stretches of the clip stand side by side.
+
     Args:
       params: parameters of the encoder.
       clip: [B, M, T, V, C] in the units and view of the training data, T = config.frames.
@@ -41,7 +43,7 @@ def pooled_features(
     """
     rows = inputs(clip.reshape(-1, *clip.shape[2:]))
     tokens = Encoder(config).apply({"params": params}, rows)
-    return pool(tokens, present)
+    return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 
 @functools.cache
@@ -74,7 +76,7 @@ def extract_features(
       [number of clips, D] float32.
     """
     encode, size = _jitted(config, inputs, mesh), 0
-    features = [np.zeros((0, config.width), np.float32)]
+    features = [np.zeros((0, config.feature_width), np.float32)]
     parts = 1 if mesh is None else mesh.size
     for clip, present in batches:
         count = len(clip)

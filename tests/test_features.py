@@ -1,5 +1,7 @@
 """Features of many clips: batches and absent bodies leave no trace in them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,22 @@ def test_against_one_body_at_a_time(params, store):
             for body in clip[i][present[i]]
         ]
         np.testing.assert_allclose(got[i], np.mean(bodies, axis=0), atol=1e-5)
+
+
+def test_stretches_stand_side_by_side(params, store):
+    """One clip has one body, the other two: of each the means of its first and its last frames."""
+    indices = np.array([3, 4])
+    config = dataclasses.replace(CONFIG, stretches=2)
+    batches = lambda: clip_batches(store, indices, **HOW)  # noqa: E731
+    got = extract_features(config, params, tiny.INPUTS, batches())
+    clip, present = next(batches())
+    rows = tiny.INPUTS(jnp.asarray(clip[present]))
+    tokens = np.asarray(jax.jit(Encoder(CONFIG).apply)({"params": params}, rows))
+    halves = np.concatenate([tokens[:, :6].mean(axis=1), tokens[:, 6:].mean(axis=1)], axis=-1)
+    assert present.sum() == 3 and got.shape == (2, 32)
+    first = present[0].sum()
+    expected = [halves[:first].mean(axis=0), halves[first:].mean(axis=0)]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [7, 10, 30])

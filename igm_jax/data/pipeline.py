@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from igm_jax.data.resize import BLOCK, resize
+from igm_jax.data.sessions import BATCHES, SessionOrder, session_codes
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import concat_streams
@@ -161,7 +162,7 @@ def crop_places(
 
 @dataclasses.dataclass(frozen=True)
 class _CropAndGather(grain.transforms.RandomMap):
-    """Positions in `indices` → batch; grain keys the generator by seed and place in the stream."""
+    """Positions in the stream → batch; grain keys the generator by seed and place in the stream."""
 
     store: SkeletonStore
     indices: np.ndarray
@@ -172,10 +173,11 @@ class _CropAndGather(grain.transforms.RandomMap):
     min_crop_frames: int
     crops: int
     rows: np.ndarray
+    order: SessionOrder | None
 
     def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
         """Crops each clip to a random share of its frames, at a random place, once or twice."""
-        index = self.indices[element]
+        index = self.indices[element if self.order is None else self.order(element)]
         chosen = index[self.rows]
         length = self.store.clips["length"][chosen].astype(np.int64)
         # Drawn for the whole batch: a clip is cropped alike, whichever process reads it.
@@ -203,6 +205,7 @@ def train_batches(
     crop: tuple[float, float] = (0.5, 1.0),
     min_crop_frames: int,
     crops: int = 1,
+    batches: str = "mixed",
     seed: int,
     rows: Int[np.ndarray, " b"] | None = None,
 ) -> grain.IterDataset:
@@ -224,6 +227,8 @@ def train_batches(
       crop: least and greatest share of a clip's frames to keep, drawn uniformly.
       min_crop_frames: no crop is shorter, unless its clip is.
       crops: 1, or 2 for a second, independent crop of each clip (`other`).
+      batches: one of `sessions.BATCHES`: "mixed", or "session" for clips of one subject, camera and
+        setup side by side, so that a batch has as few sessions as its size allows.
       seed: of order and crops.
       rows: which rows of each batch to read; all by default.
 
@@ -231,7 +236,8 @@ def train_batches(
       A grain dataset of `Batch`es.
 
     Raises:
-      InputError: a batch larger than the number of clips, a crop that is no range within (0, 1].
+      InputError: a batch larger than the number of clips, a crop that is no range within (0, 1],
+        another kind of batches.
     """
     if batch_size < 1 or batch_size > len(indices):
         raise InputError(
@@ -240,12 +246,18 @@ def train_batches(
         )
     if not 0 < crop[0] <= crop[1] <= 1:
         raise InputError(f"crop {crop} is no range of shares: choose 0 < low <= high <= 1")
+    if batches not in BATCHES:
+        raise InputError(f"batches={batches!r} is unknown: choose one of {', '.join(BATCHES)}")
+    order = SessionOrder(session_codes(store, indices), seed) if batches == "session" else None
     transform = _CropAndGather(
         store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames, crops,
-        np.arange(batch_size) if rows is None else rows,
+        np.arange(batch_size) if rows is None else rows, order,
     )  # fmt: skip
-    dataset = grain.MapDataset.range(len(indices)).seed(seed)
-    dataset = dataset.shuffle().repeat().batch(batch_size, drop_remainder=True)
+    if order is None:
+        dataset = grain.MapDataset.range(len(indices)).seed(seed).shuffle().repeat()
+    else:  # the order knows of epochs; the stream is as good as endless
+        dataset = grain.MapDataset.range(1 << 50).seed(seed)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
     # grain's defaults, 16 threads and 500 batches ahead, are slower and fill the memory.
     return dataset.random_map(transform).to_iter_dataset(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=6)

@@ -192,7 +192,7 @@ def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> L
         "joints": c.joints,
         "channels": channels,
         "bodies": data.bodies,
-        "width": c.width,
+        "width": c.feature_width,
         "step": run.step,
         "total_steps": run.total_steps,
         "config": run.config,

@@ -2,7 +2,7 @@
 
 from igm_jax.models.adapter import AdapterConfig, mdff
 from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
-from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool
+from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.igm import IGM, IGMConfig
 
@@ -20,4 +20,5 @@ __all__ = [
     "MaskedAutoencoder",
     "mdff",
     "pool",
+    "stretch_means",
 ]

@@ -14,14 +14,12 @@ class Decoder(nn.Module):
 
     Attributes:
       config: sizes; those of the generator, so that all objectives have a partner of one size.
-      steps: tokens in time.
-      joints: V.
+      grid: tokens in time, and tokens at each time.
       out: numbers to predict for each token.
     """
 
     config: GeneratorConfig
-    steps: int
-    joints: int
+    grid: tuple[int, int]
     out: int
 
     @nn.compact
@@ -40,7 +38,7 @@ class Decoder(nn.Module):
         c = self.config
         embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
         mask = self.param("mask", layers.position_init, (c.width,))
-        position = layers.PositionEmbedding(self.steps, self.joints, c.width, name="position")()
+        position = layers.PositionEmbedding(self.grid, c.width, name="position")()
         seen = layers.flat(embed, tokens)
         hidden = order.shape[1] - tokens.shape[1]
         rest = jnp.broadcast_to(mask.astype(seen.dtype), (len(seen), hidden, c.width))
@@ -59,12 +57,7 @@ class MaskedAutoencoder(Backbone):
         """Creates the parts; linen calls it."""
         super().setup()
         e = self.config.encoder
-        self.decoder = Decoder(
-            self.config.generator,
-            e.frames // e.patch_frames,
-            e.joints,
-            e.patch_frames * e.channels,
-        )
+        self.decoder = Decoder(self.config.generator, e.grid, e.patch_numbers)
 
     def decode(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]

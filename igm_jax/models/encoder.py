@@ -1,6 +1,7 @@
-"""The encoder f: a pre-LN transformer over patches of 4 frames × 1 joint (MAMP's backbone)."""
+"""The encoder f: a pre-LN transformer over patches of frames × joints (MAMP's backbone)."""
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -23,33 +24,64 @@ class EncoderConfig:
       channels: of all streams together, 3 for each in space and 2 in the plane; 0 = those of the
         store.
       patch_frames: frames in a token; must divide `frames`.
+      patch_joints: neighbouring joints of the layout in a token; must divide `joints`. 1 is the
+        paper's, 0 puts all joints, a whole pose, into each token.
       width: D [MAMP].
       depth: number of blocks.
       heads: attention heads H; must divide `width`.
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
       remat: recompute blocks in the backward pass, to save memory.
+      stretches: of the clip, whose mean tokens stand side by side in the features that are
+        evaluated; the losses see one mean over all tokens.
     """
 
     frames: int = 120
     joints: int = 25
     channels: int = 3
     patch_frames: int = 4
+    patch_joints: int = 1
     width: int = 256
     depth: int = 8
     heads: int = 8
     mlp_width: int = 1024
     dtype: str = "float32"
     remat: bool = False
+    stretches: int = 1
 
     def __post_init__(self):
-        layers.check_patch(self.frames, self.patch_frames)
+        self.patch.check(self.frames, self.joints)
         layers.check_transformer("encoder", self.width, self.heads, self.dtype)
+        if not 1 <= self.stretches <= self.grid[0]:
+            raise InputError(
+                f"encoder stretches={self.stretches}: a clip of {self.grid[0]} tokens in time has "
+                f"1 to {self.grid[0]}"
+            )
+
+    @property
+    def patch(self) -> layers.Patch:
+        """Size of a token."""
+        return layers.Patch(self.patch_frames, self.patch_joints)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens in time, and tokens at each time."""
+        return self.patch.grid(self.frames, self.joints)
 
     @property
     def num_tokens(self) -> int:
         """N."""
-        return self.frames // self.patch_frames * self.joints
+        return math.prod(self.grid)
+
+    @property
+    def feature_width(self) -> int:
+        """Numbers in the features that are evaluated: D for each stretch."""
+        return self.width * self.stretches
+
+    @property
+    def patch_numbers(self) -> int:
+        """P, the numbers in a token."""
+        return self.patch_frames * (self.patch_joints or self.joints) * self.channels
 
 
 @struct.dataclass
@@ -127,10 +159,8 @@ class Encoder(nn.Module):
                 f"clip has [T, V, C] = {list(clip.shape[1:])}, but the encoder was built for "
                 f"{[c.frames, c.joints, c.channels]}"
             )
-        patches = layers.patchify(clip, c.patch_frames)
-        positions = layers.PositionEmbedding(
-            c.frames // c.patch_frames, c.joints, c.width, name="position"
-        )()[None]
+        patches = layers.patchify(clip, c.patch)
+        positions = layers.PositionEmbedding(c.grid, c.width, name="position")()[None]
         if keep is not None:  # gather before embedding: hidden tokens cost nothing
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[0, keep]
@@ -141,6 +171,27 @@ class Encoder(nn.Module):
         blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
         x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
+
+
+def stretch_means(
+    tokens: Float[Array, "B N D"], steps: int, stretches: int
+) -> Float[Array, "B SD"]:
+    """Mean tokens of equal stretches of each clip, side by side, so that features keep time.
+
+    Args:
+      tokens: [B, N, D], every token of a clip, joints varying fastest.
+      steps: tokens in time.
+      stretches: S; the first are one step longer where `steps` is not a multiple.
+
+    Returns:
+      [B, S · D].
+
+    >>> stretch_means(jnp.array([[[1.0], [3.0], [5.0], [7.0]]]), 4, 2).tolist()
+    [[2.0, 6.0]]
+    """
+    b, n, d = tokens.shape
+    parts = jnp.array_split(tokens.reshape(b, steps, n // steps, d), stretches, axis=1)
+    return jnp.concatenate([x.reshape(b, -1, d).mean(axis=1) for x in parts], axis=-1)
 
 
 def pool(tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"]) -> Float[Array, "B D"]:

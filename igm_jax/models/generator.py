@@ -121,7 +121,7 @@ class Generator(nn.Module):
     """g(x_t, h(z), t) → ε̂."""
 
     config: GeneratorConfig
-    patch_frames: int = 4
+    patch: layers.Patch = layers.Patch()
 
     @nn.compact
     def __call__(
@@ -144,11 +144,10 @@ class Generator(nn.Module):
           ε̂ [B, T, V, C] float32.
         """
         c = self.config
-        _, frames, joints, channels = noisy_clip.shape
-        patches = layers.patchify(noisy_clip, self.patch_frames)
-        position = layers.PositionEmbedding(
-            frames // self.patch_frames, joints, c.width, name="position"
-        )()
+        _, frames, joints, _ = noisy_clip.shape
+        patches = layers.patchify(noisy_clip, self.patch)
+        grid = self.patch.grid(frames, joints)
+        position = layers.PositionEmbedding(grid, c.width, name="position")()
         # Read (and thereby created) always, so that the parameters do not depend on `dropped`.
         null = self.param("null", layers.position_init, condition.pooled.shape[-1:])
         if dropped is not None:
@@ -166,7 +165,7 @@ class Generator(nn.Module):
         x, _ = blocks(c, name="blocks")(x, condition, time)
         x = AdaLN(c.dtype, name="norm")(x, condition, time)
         out = nn.Dense(
-            self.patch_frames * channels,
+            patches.shape[-1],
             dtype=jnp.float32,
             kernel_init=nn.initializers.zeros,
             name="out",
@@ -175,4 +174,4 @@ class Generator(nn.Module):
         if condition.order is not None:
             back = jnp.argsort(condition.order, axis=1)
             out = jnp.take_along_axis(out, back[..., None], axis=1)
-        return layers.unpatchify(out, self.patch_frames, joints)
+        return layers.unpatchify(out, self.patch, joints)

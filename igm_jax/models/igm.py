@@ -94,7 +94,7 @@ class IGM(Backbone):
     def setup(self):
         """Creates the parts; linen calls it."""
         super().setup()
-        self.generator = Generator(self.config.generator, self.config.encoder.patch_frames)
+        self.generator = Generator(self.config.generator, self.config.encoder.patch)
 
     def condition(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None

@@ -1,5 +1,6 @@
 """What the encoder and the generator share: patches, attention, MLP, positions."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,40 +25,73 @@ def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:
         raise InputError(f"{part} dtype={dtype!r} is unknown: choose float32 or bfloat16")
 
 
-def check_patch(frames: int, patch_frames: int) -> None:
-    """Raises `InputError` unless a clip of `frames` frames is a whole number of patches."""
-    if patch_frames < 1 or frames < 1:
-        raise InputError(f"frames={frames} and patch_frames={patch_frames} must be at least 1")
-    if frames % patch_frames:
-        raise InputError(
-            f"frames={frames} is not a multiple of patch_frames={patch_frames}: choose another "
-            f"frame count, such as {frames - frames % patch_frames or patch_frames}"
-        )
+@dataclasses.dataclass(frozen=True)
+class Patch:
+    """Size of a token: so many frames of so many neighbouring joints.
+
+    Attributes:
+      frames: must divide T.
+      joints: must divide V; the joints of a token follow each other in the layout. 0 = all V.
+    """
+
+    frames: int = 4
+    joints: int = 1
+
+    def grid(self, frames: int, joints: int) -> tuple[int, int]:
+        """Tokens of a clip in time, and tokens at each time."""
+        return frames // self.frames, joints // (self.joints or max(joints, 1))
+
+    def check(self, frames: int, joints: int) -> None:
+        """Raises `InputError` unless a clip of T frames and V joints is a whole number of patches.
+
+        Args:
+          frames: T.
+          joints: V, or 0 while it is not known.
+        """
+        if self.frames < 1 or frames < 1:
+            raise InputError(f"frames={frames} and patch_frames={self.frames} must be at least 1")
+        if frames % self.frames:
+            raise InputError(
+                f"frames={frames} is not a multiple of patch_frames={self.frames}: choose another "
+                f"frame count, such as {frames - frames % self.frames or self.frames}"
+            )
+        if self.joints < 0 or joints % (self.joints or 1):
+            divisors = ", ".join(str(n) for n in range(1, joints + 1) if joints % n == 0)
+            raise InputError(
+                f"joints={joints} is not a multiple of patch_joints={self.joints}: choose "
+                f"{divisors or 'at least 1'}, or 0 for all joints"
+            )
 
 
-def patchify(clip: Float[Array, "B T V C"], patch_frames: int) -> Float[Array, "B N P"]:
-    """Cuts a clip into tokens of `patch_frames` frames × 1 joint.
+def patchify(clip: Float[Array, "B T V C"], patch: Patch) -> Float[Array, "B N P"]:
+    """Cuts a clip into tokens of `patch.frames` frames × `patch.joints` joints.
 
     Args:
       clip: [B, T, V, C].
-      patch_frames: frames in a patch; must divide T.
+      patch: size of a token.
 
     Returns:
-      [B, N, patch_frames · C] with N = T / patch_frames · V; joints vary fastest.
+      [B, N, P] with N the product of `patch.grid(T, V)` and P the numbers in a token; of the
+      tokens, joints vary fastest.
+
+    Raises:
+      InputError: the patch does not divide the clip.
     """
     b, t, v, c = clip.shape
-    check_patch(t, patch_frames)
-    patches = clip.reshape(b, t // patch_frames, patch_frames, v, c).swapaxes(2, 3)
-    return patches.reshape(b, -1, patch_frames * c)
+    patch.check(t, v)
+    steps, groups = patch.grid(t, v)
+    patches = clip.reshape(b, steps, t // steps, groups, v // groups, c).swapaxes(2, 3)
+    return patches.reshape(b, steps * groups, -1)
 
 
 def unpatchify(
-    patches: Float[Array, "B N P"], patch_frames: int, joints: int
+    patches: Float[Array, "B N P"], patch: Patch, joints: int
 ) -> Float[Array, "B T V C"]:
-    """The inverse of `patchify`."""
-    b, n, width = patches.shape
-    x = patches.reshape(b, n // joints, joints, patch_frames, width // patch_frames)
-    return x.swapaxes(2, 3).reshape(b, -1, joints, width // patch_frames)
+    """The inverse of `patchify`, for clips of V = `joints`."""
+    b, n, _ = patches.shape
+    groups = patch.grid(patch.frames, joints)[1]
+    x = patches.reshape(b, n // groups, groups, patch.frames, joints // groups, -1)
+    return x.swapaxes(2, 3).reshape(b, n // groups * patch.frames, joints, -1)
 
 
 def flat(layer: Callable[[Array], Array], x: Float[Array, "B N D"]) -> Float[Array, "B N E"]:
@@ -100,17 +134,22 @@ class Mlp(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Learned temporal and spatial (joint) embeddings, separate and added."""
+    """Learned temporal and spatial embeddings, separate and added.
 
-    steps: int
-    joints: int
+    Attributes:
+      grid: tokens in time, and tokens at each time (`Patch.grid`).
+      width: D.
+    """
+
+    grid: tuple[int, int]
     width: int
 
     @nn.compact
     def __call__(self) -> Float[Array, "N D"]:
         """One row a token, in the order of `patchify`."""
-        temporal = self.param("temporal", position_init, (self.steps, self.width))
-        spatial = self.param("spatial", position_init, (self.joints, self.width))
+        steps, groups = self.grid
+        temporal = self.param("temporal", position_init, (steps, self.width))
+        spatial = self.param("spatial", position_init, (groups, self.width))
         return (temporal[:, None] + spatial[None]).reshape(-1, self.width)
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from igm_jax import diffusion, skeleton
+from igm_jax.data.sessions import BATCHES
 from igm_jax.errors import InputError
 
 
@@ -40,6 +41,8 @@ class DataConfig:
       crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP].
       min_crop_frames: least length of a crop, where the clip is as long [MAMP].
       crops: 2 gives the objective a second crop of each clip, augmented by itself [ours].
+      batches: "mixed", or "session" for batches of few sessions (clips of one subject, camera and
+        setup), so that person and place tell no clips apart. Ids are read, not labels [ours].
       mirror: share of the clips that are mirrored, left and right exchanged [ours].
       shear: limit of the random shear of each clip [ours; AimCLR 0.5].
       rotation: limits in radians of the rotation about x, y (up) and z [ours; MAMP 0.3].
@@ -55,12 +58,14 @@ class DataConfig:
     crop: tuple[float, float] = (0.5, 1.0)
     min_crop_frames: int = 64
     crops: int = 2
+    batches: str = "mixed"
     mirror: float = 0.5
     shear: float = 0.0
     rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
 
     def __post_init__(self):
         _choice("data.view", self.view, skeleton.VIEWS)
+        _choice("data.batches", self.batches, BATCHES)
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
         _at_least("data", self, 0, "bodies")

@@ -284,6 +284,7 @@ def _batches(
         crop=config.data.crop,
         min_crop_frames=config.data.min_crop_frames,
         crops=config.data.crops,
+        batches=config.data.batches,
         seed=config.seed,
         rows=parallel.local_rows(program.mesh, config.train.batch_size),
     )

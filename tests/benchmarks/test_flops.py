@@ -52,6 +52,22 @@ def test_the_step_is_the_sum_of_its_passes():
     )
 
 
+def test_a_pose_token_costs_as_much_to_embed_as_its_joints():
+    e, g = PAPER.model.encoder, PAPER.model.generator
+    pose = dataclasses.replace(e, patch_joints=0)
+    assert (e.num_tokens, pose.num_tokens) == (750, 30)
+
+    def ends(c):
+        rest = flops.blocks(c.num_tokens, c.depth, c.width, c.mlp_width)
+        return flops.encoder(c, c.num_tokens) - rest
+
+    assert ends(pose) == ends(e) == 2 * 120 * 25 * 3 * 256
+    fewer = flops.blocks(750, g.depth, g.width, g.mlp_width) - flops.blocks(
+        30, g.depth, g.width, g.mlp_width
+    )
+    assert flops.generator(g, e, 4) - flops.generator(g, pose, 4) == fewer
+
+
 def counted(function, *inputs):
     return jax.jit(function).lower(*inputs).cost_analysis()["flops"]
 

@@ -236,31 +236,37 @@ def test_least_crop(write):
     assert (size.min(), size.max()) == (16, 20)
 
 
-def test_every_epoch_is_a_new_permutation(write):
+@pytest.mark.parametrize("kind", ["mixed", "session"])
+def test_every_epoch_is_a_new_permutation(kind, write):
     store = write(random_clips(30))
     chosen = np.arange(0, 30, 2)
-    order = np.concatenate([b["index"] for b in batches(store, chosen, 10)])  # 4 epochs of 15
+    order = np.concatenate(
+        [b["index"] for b in batches(store, chosen, 10, batches=kind)]
+    )  # 4 epochs of 15
     epochs = order.reshape(4, 15)
     assert (np.sort(epochs, axis=1) == chosen).all()
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_seed_decides_everything(write):
+@pytest.mark.parametrize("kind", ["mixed", "session"])
+def test_seed_decides_everything(kind, write):
     store = write(random_clips(30))
-    a, again, other = (batches(store, count=3, seed=seed) for seed in (0, 0, 1))
+    a, again, other = (batches(store, count=3, seed=seed, batches=kind) for seed in (0, 0, 1))
     assert all(map(same, a, again))
     assert not np.array_equal(a[0]["index"], other[0]["index"])
 
 
-@pytest.mark.parametrize("stop", [1, 7, 13])
-def test_resumed_stream_is_the_same_bit_for_bit(stop, write):
+@pytest.mark.parametrize(
+    ("stop", "kind"), [(1, "mixed"), (7, "mixed"), (13, "mixed"), (7, "session")]
+)
+def test_resumed_stream_is_the_same_bit_for_bit(stop, kind, write):
     store = write(random_clips(30))  # 5 batches an epoch
-    stream = batches(store)
+    stream = batches(store, batches=kind)
     for _ in range(stop):
         next(stream)
     state = json.dumps(stream.get_state())
     expected = [next(stream) for _ in range(9)]
-    resumed = batches(store)
+    resumed = batches(store, batches=kind)
     resumed.set_state(json.loads(state))
     assert all(map(same, expected, [next(resumed) for _ in range(9)]))
 
@@ -297,6 +303,7 @@ def test_stream_travels_to_another_process_by_the_path_of_its_store(write):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"batches": "sorted"}, "batches='sorted' is unknown: choose one of mixed, session"),
         ({"batch_size": 31}, "batch_size 31 does not fit 30 training clips: choose 1 to 30"),
         ({"batch_size": 0}, "batch_size 0 does not fit"),
         ({"crop": (0.0, 1.0)}, "no range of shares"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igm_jax.errors import InputError
-from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool
+from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool, stretch_means
 
 SMALL = EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2, mlp_width=32)
 
@@ -35,11 +35,14 @@ def test_ntu_size_is_the_published_one():
 
 
 def test_any_size_of_clip():
-    for frames, joints, channels, patch in ((12, 7, 2, 3), (4, 1, 1, 4), (6, 17, 3, 1)):
-        config = EncoderConfig(frames, joints, channels, patch, width=8, depth=1, heads=2)
+    sizes = ((12, 7, 2, 3, 1), (4, 1, 1, 4, 0), (6, 17, 3, 1, 0), (8, 6, 3, 4, 2))
+    for frames, joints, channels, *patch in sizes:
+        config = EncoderConfig(frames, joints, channels, *patch, width=8, depth=1, heads=2)
         encoder, clip = Encoder(config), jnp.ones((2, frames, joints, channels))
         tokens = jax.jit(encoder.apply)(jax.jit(encoder.init)(jax.random.key(0), clip), clip)
         assert tokens.shape == (2, config.num_tokens, 8)
+        assert config.num_tokens == frames // patch[0] * joints // (patch[1] or joints)
+        assert config.num_tokens * config.patch_numbers == clip[0].size
 
 
 def test_refuses_what_does_not_fit(small):
@@ -54,12 +57,27 @@ def test_refuses_what_does_not_fit(small):
 
 def test_patchify_orders_joints_fastest_and_inverts():
     clip = np.arange(2 * 6 * 4 * 3, dtype=np.float32).reshape(2, 6, 4, 3)
-    patches = np.asarray(layers.patchify(jnp.asarray(clip), 3))
+    patches = np.asarray(layers.patchify(jnp.asarray(clip), layers.Patch(3)))
     for step in range(2):
         for joint in range(4):
             expected = clip[:, 3 * step : 3 * step + 3, joint].reshape(2, -1)
             np.testing.assert_array_equal(patches[:, step * 4 + joint], expected)
-    np.testing.assert_array_equal(layers.unpatchify(jnp.asarray(patches), 3, 4), clip)
+    np.testing.assert_array_equal(layers.unpatchify(jnp.asarray(patches), layers.Patch(3), 4), clip)
+
+
+@pytest.mark.parametrize(("joints", "in_token"), [(2, 2), (4, 4), (0, 4)])
+def test_a_patch_holds_neighbouring_joints_or_all(joints, in_token):
+    clip = np.arange(2 * 6 * 4 * 3, dtype=np.float32).reshape(2, 6, 4, 3)
+    patch = layers.Patch(3, joints)
+    patches = np.asarray(layers.patchify(jnp.asarray(clip), patch))
+    groups = 4 // in_token
+    assert patches.shape == (2, 2 * groups, 3 * in_token * 3)
+    for step in range(2):
+        for group in range(groups):
+            of = slice(group * in_token, (group + 1) * in_token)
+            expected = clip[:, 3 * step : 3 * step + 3, of].reshape(2, -1)
+            np.testing.assert_array_equal(patches[:, step * groups + group], expected)
+    np.testing.assert_array_equal(layers.unpatchify(jnp.asarray(patches), patch, 4), clip)
 
 
 def test_hidden_tokens_do_not_reach_f(small):
@@ -67,9 +85,19 @@ def test_hidden_tokens_do_not_reach_f(small):
     encoder, params, clip, _ = small
     keep = jnp.array([[0, 7], [3, 1], [9, 4]])
     sensitivity = jax.grad(lambda x: (encoder.apply(params, x, keep) ** 2).sum())(clip)
-    touched = np.abs(layers.patchify(sensitivity, 4)).sum(axis=-1) > 0
+    touched = np.abs(layers.patchify(sensitivity, layers.Patch(4))).sum(axis=-1) > 0
     for row in range(3):
         assert set(np.flatnonzero(touched[row])) == set(np.asarray(keep[row]))
+
+
+def test_hidden_poses_do_not_reach_f(small):
+    config, clip = dataclasses.replace(SMALL, patch_joints=0), small[2]
+    encoder = Encoder(config)
+    params = jax.jit(encoder.init)(jax.random.key(0), clip)
+    keep = jnp.array([[0], [1], [1]])
+    sensitivity = jax.grad(lambda x: (encoder.apply(params, x, keep) ** 2).sum())(clip)
+    touched = np.abs(sensitivity).reshape(3, 2, -1).max(axis=-1) > 0
+    np.testing.assert_array_equal(touched, [[True, False], [False, True], [False, True]])
 
 
 def test_keeping_all_tokens_is_not_masking(small):
@@ -126,6 +154,13 @@ def test_pool_ignores_the_absent():
     np.testing.assert_allclose(pool(rows[:, None], present), [[1, 2], [4, 5], [0, 0]])
     sensitivity = jax.grad(lambda r: pool(r[:, None], present).sum())(rows)
     np.testing.assert_allclose(sensitivity[:, 0], [1, 0, 0.5, 0.5, 0, 0])
+
+
+def test_stretches_of_unequal_length_and_one_of_all():
+    tokens = jnp.arange(10.0).reshape(1, 10, 1)  # five steps of two joints
+    np.testing.assert_allclose(stretch_means(tokens, 5, 3), [[1.5, 5.5, 8.5]])
+    many = jax.random.normal(jax.random.key(0), (3, 10, 7))
+    np.testing.assert_array_equal(stretch_means(many, 5, 1), many.mean(axis=1))
 
 
 def test_block_is_the_transformer_of_the_books(small):

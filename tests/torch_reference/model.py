@@ -50,6 +50,8 @@ class Encoder(nn.Module):
 
     def __init__(self, c: Any):
         super().__init__()
+        if c.patch_joints != 1:
+            raise ValueError(f"patch_joints={c.patch_joints}: the reference has tokens of 1 joint")
         self.patch_frames = c.patch_frames
         self.position = Position(c.frames // c.patch_frames, c.joints, c.width)
         self.embed = nn.Linear(c.patch_frames * c.channels, c.width)

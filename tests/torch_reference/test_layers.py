@@ -58,12 +58,12 @@ def close(ours, theirs, tolerance=1e-5):
 def test_patches():
     clip = normal(2, 6, 4, 3)
     theirs = torch_layers.patchify(torch.tensor(clip), 3)
-    close(layers.patchify(jnp.asarray(clip), 3), theirs, 0)
+    close(layers.patchify(jnp.asarray(clip), layers.Patch(3)), theirs, 0)
     close(clip, torch_layers.unpatchify(theirs, 3, 4), 0)
 
 
 def test_position():
-    close(*(lambda o, r: (o, r()))(*both(layers.PositionEmbedding(3, 5, 8),
+    close(*(lambda o, r: (o, r()))(*both(layers.PositionEmbedding((3, 5), 8),
                                          torch_layers.Position(3, 5, 8))))  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_generator_with_mask_and_drops(order, each_token):
     g, e = CONFIG.model.generator, CONFIG.model.encoder
     reference = torch_model.Generator(g, e)
     reference.each_token = each_token
-    ours, reference = both(Generator(g, 4), reference, clip, ours_c, t, dropped)
+    ours, reference = both(Generator(g, layers.Patch(4)), reference, clip, ours_c, t, dropped)
     close(ours, reference(torch.tensor(clip), theirs_c, tensor(t), torch.tensor(dropped)), 2e-5)
 
 

@@ -217,3 +217,27 @@ def test_every_objective_has_its_model():
     assert isinstance(build_model("igm", tiny.config().model), IGM)
     for name in BASELINES:
         assert not isinstance(world(name).model, IGM)
+
+
+@pytest.mark.parametrize("name", ["igm", "masked_autoencoding", "motion_prediction"])
+def test_a_token_of_two_joints_is_that_of_one_with_twice_the_channels(name):
+    """The loss of f, h and g or decoder, of which nothing but the cutting knows of joints."""
+    clip = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 8, 6, 3)), jnp.float32)
+    values, params = [], None
+    for sizes in ({"patch_joints": 2}, {"joints": 3, "channels": 6}):
+        changes = {f"model.encoder.{k}": v for k, v in sizes.items()}
+        config = tiny.config({**changes, "objective.name": name, "objective.condition_drop": 0.0})
+        assert config.model.encoder.num_tokens == 6
+        model, e = build_model(name, config.model), config.model.encoder
+        params = params or tiny.random_params(model)
+        batch = ClipBatch(clip.reshape(4, 2, 8, e.joints, e.channels), PRESENT)
+        objective = functools.partial(
+            OBJECTIVES[name].loss,
+            model=model,
+            config=config.objective,
+            alpha_bar=jnp.linspace(0.99, 0.5, 1000),
+            ramp=jnp.float32(1),
+        )
+        values.append(jax.jit(objective)(params, params, jnp.eye(16), batch, KEY)[0])
+    np.testing.assert_allclose(*values, rtol=1e-5)
+    assert abs(values[0]) > 0.1

@@ -200,6 +200,12 @@ def test_wrong_type_is_refused(values, told):
         ({"objective.condition_drop": 1.5}, r"condition_drop=1.5 in \[0, 1\]"),
         ({"optimizer.learning_rate": 0.0}, "optimizer.learning_rate=0.0 .* must be > 0"),
         ({"model.encoder.frames": 10}, "frames=10 is not a multiple of patch_frames=4"),
+        (
+            {"model.encoder.patch_joints": 4},
+            "joints=6 is not a multiple of patch_joints=4: choose 1, 2, 3, 6, or 0 for all joints",
+        ),
+        ({"model.encoder.patch_joints": -1}, "patch_joints=-1: choose 1, 2, 3, 6, or 0"),
+        ({"model.encoder.stretches": 3}, "stretches=3: a clip of 2 tokens in time has 1 to 2"),
         ({"model.generator.heads": 3}, "generator width=16 is not a multiple of heads=3"),
         ({"model.adapter.over": "batch"}, "cannot leave absent bodies out"),
         ({"model.condition": "all"}, "condition='all' is unknown"),

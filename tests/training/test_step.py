@@ -117,16 +117,17 @@ class LinearIGM(IGM):
         self.f, self.g, self.projector = nn.Dense(16), nn.Dense(12), None
 
     def encode(self, clip, keep=None, aux=None):
-        patches = layers.patchify(clip, 4)
+        patches = layers.patchify(clip, layers.Patch(4))
         if keep is not None:
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
         tokens = jnp.tanh(self.f(patches))
         return tokens if aux is None else tokens + 0.1 * aux.noisy_feature[:, None]
 
     def generate(self, noisy_clip, condition, t, dropped=None):
-        patches = layers.patchify(noisy_clip, 4)
+        patches = layers.patchify(noisy_clip, layers.Patch(4))
         pooled = jnp.broadcast_to(condition.pooled[:, None], (*patches.shape[:2], 16))
-        return layers.unpatchify(self.g(jnp.concatenate([patches, pooled], axis=-1)), 4, 6)
+        noise = self.g(jnp.concatenate([patches, pooled], axis=-1))
+        return layers.unpatchify(noise, layers.Patch(4), 6)
 
 
 def test_compiled_step_is_the_plain_function():

@@ -32,7 +32,7 @@ def masked_autoencoding(
     """
     k_order, k_input = jax.random.split(key)
     order = masking.random_order(k_order, len(batch.rows), model.config.encoder.num_tokens)
-    target = layers.patchify(batch.rows, model.config.encoder.patch_frames)
+    target = layers.patchify(batch.rows, model.config.encoder.patch)
     return _predict_hidden(params, batch, order, target, k_input, model, config)
 
 
@@ -58,7 +58,7 @@ def motion_prediction(
       masking.
     """
     k_order, k_input = jax.random.split(key)
-    patch = model.config.encoder.patch_frames
+    patch = model.config.encoder.patch
     motion = layers.patchify(skeleton.motion_stream(batch.rows), patch)
     order = masking.motion_aware_order(k_order, motion, config.motion_temperature)
     mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
