@@ -1,1 +1,1 @@
-"""One file a data set; `base.py` lists every key."""
+"""One file for each data set; `base.py` lists every key."""

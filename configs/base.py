@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
 def small_networks(c: ConfigDict) -> None:
     """Networks and batch for a thousand clips on a few CPU cores.
 
-    A token is the whole path of one joint: V tokens instead of 30 V make a step cheap enough for
-    thousands of them; with so few, hiding 0.9 would leave f two or three to see.
+    A token holds all frames of one joint. V tokens instead of 30 V make a step cheap enough for
+    thousands of steps. Hiding 0.9 of so few tokens would leave two or three.
     """
     c.model.encoder.update(frames=32, patch_frames=32, depth=2, heads=4)
     c.model.generator.update(width=128, depth=1, heads=4, mlp_width=512)
@@ -33,7 +33,7 @@ def small_networks(c: ConfigDict) -> None:
 
 
 def smoke(c: ConfigDict) -> ConfigDict:
-    """The same experiment in seconds: tiny networks, two epochs. Shows that it runs, no more."""
+    """A tiny version for tests: small networks, two epochs, seconds."""
     c.name += "-smoke"
     c.model.encoder.update(frames=16, patch_frames=4, width=32, depth=2, heads=2, mlp_width=64)
     c.model.generator.update(width=32, depth=1, heads=2, mlp_width=64)
@@ -50,7 +50,7 @@ def variants(argument: str | None, choices: tuple[str, ...]) -> tuple[str, bool]
     """Reads `configs/x.py:PROTOCOL`, `:smoke` or `:PROTOCOL-smoke`.
 
     Args:
-      argument: what stands behind the colon.
+      argument: the text after the colon.
       choices: protocols of the data set, its default first.
 
     Returns:

@@ -1,7 +1,7 @@
-"""One's own skeletons, of any number of joints, in the plane or in space. For two CPU cores.
+"""Your own skeletons, 2-D or 3-D, with any joints. For two CPU cores.
 
-docs/own_data.md leads here. The joints, whether they have two coordinates or three, and the number
-of bodies are those of the store. Joints in space whose layout has axes do better in the posture
+docs/own_data.md explains its use. Joints, coordinates (two or three) and the number
+of bodies are those of the store. 3-D joints whose layout has axes do better in the posture
 view, which leaves out where the person stands, faces and walks: `--config.data.view=posture`.
 """
 

@@ -1,4 +1,4 @@
-"""A dense .npz of MAMP or CTR-GCN at the paper's size, cut as the file is."""
+"""A dense .npz of MAMP or CTR-GCN at the paper's size, with the split of the file."""
 
 from configs import base
 

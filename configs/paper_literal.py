@@ -1,15 +1,15 @@
-"""The paper, read literally where it is published: `configs/paper_literal.py:ntu60-xview`.
+"""The paper as written, for any data set: `configs/paper_literal.py:ntu60-xview`.
 
-Another data set's config (`nw_ucla` if none is named) with one view of a clip, joints only, 0.9 of
-the tokens hidden, both idempotency losses with λ = 1 on doubles from nearly every t, auxiliary
-tokens, no teacher, no entropy but that of L_gen. docs/method.md sets it beside our recipe. On
+It changes the config of a data set (default `nw_ucla`): one view of a clip, joints only, 0.9 of
+the tokens hidden, both idempotency losses with λ = 1 on clips generated at nearly every t,
+auxiliary tokens, no teacher, no entropy term. docs/method.md compares it with our recipe. On
 the thousand clips of Northwestern-UCLA it collapses (docs/experiments.md, 23).
 """
 
 import importlib
 import pathlib
 
-# Every config but this one and what is no config of a data set.
+# All configs of data sets.
 DATASETS = sorted(
     file.stem
     for file in pathlib.Path(__file__).parent.glob("*.py")

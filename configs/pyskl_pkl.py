@@ -1,4 +1,4 @@
-"""An annotation file of pyskl, in the plane or in space, at the paper's size.
+"""An annotation file of pyskl, 2-D or 3-D, at the paper's size.
 
 The joints, and whether they have two coordinates or three, are those of the store. The 25 joints
 in space do better in the posture view: `--config.data.view=posture`.

@@ -1,4 +1,4 @@
-"""The embedded data set: what `make demo` runs. For two CPU cores and a few minutes."""
+"""The synthetic data set, used by `make demo`. For two CPU cores and a few minutes."""
 
 from configs import base
 

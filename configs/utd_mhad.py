@@ -1,9 +1,9 @@
 """UTD-MHAD, cross-subject: trains on the odd subjects, tests on the even ones. For two CPU cores.
 
-A token is the whole path of one joint (patch_frames = frames). The camera and the side of the body
-are always the same and some classes differ in the direction of a gesture only (swipe left and
-right, circles both ways, sit and stand), so clips are turned less, cut less and not mirrored. Only
-431 clips are trained on: more epochs than for Northwestern-UCLA, and a smaller queue.
+A token holds all frames of one joint (patch_frames = frames). The camera and the side of the body
+never change, and some classes differ only in the direction of a gesture (swipe left and
+right, circles both ways, sit and stand). So clips are rotated and cropped less, and not mirrored.
+There are only 431 training clips, so there are more epochs and a smaller queue.
 """
 
 from configs import base

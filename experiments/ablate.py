@@ -1,8 +1,8 @@
-"""Ablation: `python experiments/ablate.py --config=configs/nw_ucla.py --grid=constraints`.
+"""Trains and compares many runs: `python experiments/ablate.py --config=FILE --grid=constraints`.
 
-Pre-trains and probes every row of a grid with every seed, and prints the table, which is also
-OUT/table.md and OUT/table.json after each run. The same command goes on where it was interrupted.
-Any `--config.KEY=VALUE` holds for all rows.
+It pre-trains and probes every row of a grid with every seed and prints a table. The table is
+also in OUT/table.md and OUT/table.json, updated after each run. The same command resumes.
+Any `--config.KEY=VALUE` applies to all rows.
 """
 
 import importlib.metadata
@@ -29,19 +29,26 @@ CONFIG = cli.define_config("configs/synthetic.py")
 GRID = flags.DEFINE_string(
     "grid",
     "constraints",
-    f"rows: {', '.join(ablation.GRIDS)}; KEY=VALUE,VALUE;KEY=VALUE,… for every combination; or "
+    f"Compare these rows: {', '.join(ablation.GRIDS)}; all KEY=VALUE,VALUE;KEY=…; or "
     "FILE.json with {row: {key: value}}",
 )
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of every row")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Run every row with each of these seeds.")
 WORKERS = flags.DEFINE_integer(
-    "workers", 1, "runs side by side, each on its own CPUs and GPUs", lower_bound=1
+    "workers",
+    1,
+    "Execute this many runs in parallel, each on its own CPUs and GPUs.",
+    lower_bound=1,
 )
-OUT = flags.DEFINE_string("out", None, "folder; default: runs/ablations/<config.name>-<grid>")
-TEST = flags.DEFINE_bool("test", False, "show test accuracy; choices are made on validation")
+OUT = flags.DEFINE_string(
+    "out", None, "Write to this folder. Default: runs/ablations/<config.name>-<grid>."
+)
+TEST = flags.DEFINE_bool(
+    "test", False, "Show test instead of validation accuracy. Use it once all choices are made."
+)
 
 
 def main() -> None:
-    """Flags, jobs, processes, one table."""
+    """Reads the flags, runs all jobs and prints the table."""
     config = cli.experiment_config(CONFIG)
     seeds = [int(s) for s in SEEDS.value if s.isdecimal()]
     if not seeds or len(set(seeds)) < len(SEEDS.value):
@@ -59,7 +66,7 @@ def main() -> None:
     split = "test" if TEST.value else "validation"
     todo = [job for job in jobs if ablation.measured(job, split) is None]
     for dataset, path in {(job.config.data.dataset, job.config.data.path) for job in todo}:
-        open_dataset(dataset, path)  # data that is not there is told once, and at once
+        open_dataset(dataset, path)  # report missing data once, before any run starts
 
     failed = []
 
@@ -85,7 +92,7 @@ def main() -> None:
 
 
 def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
-    """Writes table.md and table.json of what is finished; gives the former."""
+    """Writes table.md and table.json of the finished runs; returns the Markdown."""
     entries = table.summarize(jobs, split)
     text = table.table_text(jobs, entries, split)
     environments = [ablation.read_json(job.folder / "environment.json") or {} for job in jobs]

@@ -1,7 +1,7 @@
-"""Looks at a store: `python experiments/inspect_data.py data/NAME`.
+"""Inspects a store: `python experiments/inspect_data.py data/NAME`.
 
-Verifies its checksums, says what is in it, and draws clips: a contact sheet with one clip of each
-class, or of `--clips=NAME,NAME`, which also become moving pictures (GIF).
+It verifies the checksums, prints tables and draws clips: a contact sheet with one clip of each
+class. With `--clips=NAME,NAME` it draws these clips, and a GIF of each.
 """
 
 import pathlib
@@ -19,17 +19,21 @@ from igm_jax.data import Clip, SkeletonStore, summary
 from igm_jax.errors import InputError
 from igm_jax.training.mapping import nearest
 
-_DATA = flags.DEFINE_string("data", None, "The store; may be given without --data=, too.")
-_CLIPS = flags.DEFINE_list("clips", None, "Clips to draw, by name; default: one of each class.")
-_OUT = flags.DEFINE_string("out", None, "Folder for the pictures; default: runs/inspect/NAME.")
-_SEED = flags.DEFINE_integer("seed", 0, "Which clip of each class.")
+_DATA = flags.DEFINE_string("data", None, "Inspect this store. `--data=` may be left out.")
+_CLIPS = flags.DEFINE_list(
+    "clips", None, "Draw the clips of these names. Default: one of each class."
+)
+_OUT = flags.DEFINE_string(
+    "out", None, "Write pictures to this folder. Default: runs/inspect/NAME."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Choose one clip of each class by this seed.")
 
 
 def chosen(store: SkeletonStore) -> list[Clip]:
-    """The clips to draw.
+    """Returns the clips to draw.
 
     Raises:
-      InputError: there is no clip of such a name; says which is near.
+      InputError: no clip has this name; suggests a similar one.
     """
     names = store.clips["name"]
     if _CLIPS.value is None:
@@ -58,14 +62,14 @@ def draw(store: SkeletonStore, clips: list[Clip], folder: pathlib.Path) -> list[
     paths = [folder / "contact_sheet.png"]
     sheet.savefig(paths[0])
     for clip, title in zip(clips, titles) if _CLIPS.value else ():
-        # A name may hold anything that can be printed, a folder's separator too.
+        # A name may hold any printable character, also the separator of folders.
         paths.append(folder / f"{clip.name.replace('/', '_')}.gif")
         drawing.save_moving_picture(paths[-1], clip, layout, units, title=title)
     return paths
 
 
 def main() -> None:
-    """Flags, tables, pictures."""
+    """Reads the flags, prints tables and draws pictures."""
     if _DATA.value is None:
         raise InputError("which store? python experiments/inspect_data.py data/NAME")
     SkeletonStore.verify(_DATA.value)

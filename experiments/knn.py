@@ -14,7 +14,7 @@ selected = cli.define_run_flags()
 
 
 def main() -> None:
-    """Flags, run folder, one table."""
+    """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     rows = protocol.evaluate(run, protocol.evaluate_knn, baselines=baselines)
     print(f"Cosine KNN of {run.folder} ({run.config.data.protocol}), {run.progress}\n")

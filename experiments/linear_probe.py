@@ -1,8 +1,8 @@
 """Linear probe of a run: `python experiments/linear_probe.py [--run=runs/NAME] [--baselines]`.
 
-`--labels=10%` trains it with the labels of a tenth of the clips of every class. `--augmented` draws
-new crops and rotations of the training clips in each epoch, as MAMP does; without it the features
-of the whole clips are computed once.
+`--labels=10%` trains it with a tenth of the clips of every class. `--augmented` draws
+new crops and rotations of the training clips in each epoch, as MAMP does. Without it, features
+of whole clips are computed once.
 """
 
 import functools
@@ -17,7 +17,9 @@ from igm_jax import cli
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.evaluation import protocol
 
-_LABELS = flags.DEFINE_enum("labels", "all", ["all", *SUBSETS], "Labels that the probe may use.")
+_LABELS = flags.DEFINE_enum(
+    "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
+)
 _AUGMENTED = flags.DEFINE_bool(
     "augmented", False, "Train the probe on new crops and rotations in each epoch."
 )
@@ -26,7 +28,7 @@ selected = cli.define_run_flags()
 
 
 def main() -> None:
-    """Flags, run folder, one table."""
+    """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     labels, augmented = _LABELS.value, _AUGMENTED.value
     judge = functools.partial(protocol.evaluate_linear, labels=labels, augmented=augmented)

@@ -1,4 +1,4 @@
-"""Turns raw skeletons into a store that the other commands read.
+"""Converts raw skeletons to a store for the other commands.
 
 python experiments/prepare_data.py --dataset=synthetic
 python experiments/prepare_data.py --dataset=nw_ucla --source=FOLDER
@@ -6,7 +6,7 @@ python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP
 python experiments/prepare_data.py --dataset=pyskl_pkl --source=FILE.pkl --split=train1
 python experiments/prepare_data.py --dataset=custom --source=FOLDER --out=data/mine
 
-What was killed goes on with the same command. Damaged clips are left out and named.
+The same command resumes an interrupted one. Damaged clips are left out and listed.
 """
 
 import os
@@ -27,16 +27,22 @@ from igm_jax.data.formats.raw import RawData
 from igm_jax.data.formats.sources import FORMATS
 from igm_jax.errors import InputError
 
-_DATASET = flags.DEFINE_string("dataset", None, f"What to prepare: {', '.join(FORMATS)}.")
-_SOURCE = flags.DEFINE_string("source", None, "Folder or archive of the raw data.")
-_OUT = flags.DEFINE_string("out", None, "The store to make. Default: data/DATASET.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a store that is there already.")
-_STRICT = flags.DEFINE_bool("strict", False, "Stop at a damaged clip instead of leaving it out.")
+_DATASET = flags.DEFINE_string("dataset", None, f"Prepare this data set: {', '.join(FORMATS)}.")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "Read the raw data from this folder, archive or file."
+)
+_OUT = flags.DEFINE_string("out", None, "Write the store to this folder. Default: data/DATASET.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing store.")
+_STRICT = flags.DEFINE_bool(
+    "strict", False, "Stop at the first damaged clip instead of leaving it out."
+)
 _CLEANING = flags.DEFINE_list(
-    "cleaning", None, "Cleaning steps in their order, or none; default: those of the data set."
+    "cleaning",
+    None,
+    "Apply these cleaning steps in this order, or none. Default: those of the data set.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "pyskl_pkl: the list to train on, of a file with several, such as xsub_train."
+    "split", None, "pyskl_pkl: train on this list of the file, such as xsub_train."
 )
 _MIN_SCORE = flags.DEFINE_float(
     "min_score",
@@ -45,20 +51,23 @@ _MIN_SCORE = flags.DEFINE_float(
     "in; a score of 0 always does. Default: 0.",
 )
 _LIMIT = flags.DEFINE_integer(
-    "limit", None, "For a trial: read so many files, from all over the source."
+    "limit", None, "Read only this many files, sampled from the whole source, for a trial."
 )
 _WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes that read; default: by CPUs and files.", lower_bound=1
+    "workers",
+    None,
+    "Read with this many processes. Default: chosen by CPUs and files.",
+    lower_bound=1,
 )
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 5000, "synthetic: how many clips to make.")
-_SEED = flags.DEFINE_integer("seed", 0, "synthetic: which of the endless many data sets.")
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 5000, "synthetic: generate this many clips.")
+_SEED = flags.DEFINE_integer("seed", 0, "synthetic: generate the data set of this seed.")
 
-_PARTS_A_WORKER = 2000  # fewer are read before another process has started
+_PARTS_A_WORKER = 2000  # with fewer parts, another process is slower than none
 _NAMED = 20  # of the clips that were left out; meta.json names all
 
 
 def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
-    """The raw data set that the flags name, and where it comes from in words.
+    """Finds the raw data set of the flags; returns it with a description of its source.
 
     Raises:
       InputError: unknown data set or step, or a source that is missing or unusable.
@@ -90,7 +99,7 @@ def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
 
 
 def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config: str) -> str:
-    """What was written, and the command that uses it."""
+    """Text that describes the store and the next command."""
     facts = store.summary()
     shortest, median, longest = facts["length"]
     lines = [f"skipped {bad.name}: {bad.reason}" for bad in skipped[:_NAMED]]
@@ -107,7 +116,7 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 
 
 def variant(store: SkeletonStore) -> str:
-    """What to put behind the config so that its protocol is one that can cut the store."""
+    """Suffix of the config that selects a protocol for which the store has columns."""
     rows = summary.parts(store)
     needed = ("train", "fit", "val")  # of a run
     usable = [row["protocol"] for row in rows if "-" not in (row[part] for part in needed)]
@@ -115,7 +124,7 @@ def variant(store: SkeletonStore) -> str:
 
 
 def main() -> None:
-    """Flags, one store, one report."""
+    """Reads the flags, writes the store and prints a report."""
     started = time.perf_counter()
     raw, source = find(_DATASET.value, _SOURCE.value)
     if _LIMIT.value is not None:

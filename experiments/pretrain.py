@@ -1,7 +1,7 @@
-"""Pre-trains IGM: `python experiments/pretrain.py --config=configs/nw_ucla.py`.
+"""Pre-trains an encoder: `python experiments/pretrain.py --config=configs/nw_ucla.py`.
 
 Any key of the config can be set from the command line: `--config.train.epochs=50`. The run goes to
-runs/<name>; the same command goes on with it if it was interrupted. Exit code: 0 finished, 75 saved
+runs/<name>. The same command resumes an interrupted run. Exit code: 0 finished, 75 saved
 and stopped by SIGTERM, 130 saved and stopped by Ctrl-C, 1 an error.
 
 On many hosts, one process each: `srun python experiments/pretrain.py …` within Slurm, elsewhere
@@ -21,23 +21,30 @@ from igm_jax.training import distributed
 from igm_jax.training.loop import pretrain
 
 CONFIG = cli.define_config("configs/synthetic.py")
-RUN = flags.DEFINE_string("run", None, "run folder; default: runs/<config.name>")
+RUN = flags.DEFINE_string("run", None, "Write to this run folder. Default: runs/<config.name>.")
 RESUME = flags.DEFINE_enum(
-    "resume", "auto", ["auto", "never"], "auto goes on with a run of the same config"
+    "resume",
+    "auto",
+    ["auto", "never"],
+    "auto resumes a run of the same config; never refuses an existing run.",
 )
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of many processes")
-PROCESSES = flags.DEFINE_integer("processes", None, "how many processes there are")
-PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Connect to process 0 at HOST:PORT, if there are many processes."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "Start as one of this many processes.")
+PROCESS = flags.DEFINE_integer("process", None, "Start as the process of this number, from 0.")
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "ask JAX which processes there are (TPU pod, Kubernetes, Slurm, Open MPI)"
+    "distributed", False, "Let JAX detect the processes (TPU pod, Kubernetes, Slurm, Open MPI)."
 )
 HEARTBEAT = flags.DEFINE_integer(
-    "heartbeat", distributed.HEARTBEAT_SECONDS, "seconds of silence before a process counts as dead"
+    "heartbeat",
+    distributed.HEARTBEAT_SECONDS,
+    "Treat a process as dead after this many seconds of silence.",
 )
 
 
 def main() -> None:
-    """Flags, config, one call."""
+    """Reads the flags and the config and trains the run."""
     distributed.join(
         COORDINATOR.value,
         PROCESSES.value,

@@ -1,8 +1,8 @@
 """IGM: idempotent generative models for skeleton representation learning, in functional JAX.
 
 `losses`, `diffusion`, `metrics`, `augment`, `masking` and `skeleton` are pure functions that know
-nothing of models, data or training; `load_encoder` uses a finished run. A module is imported when
-it is first used: those who want a loss do not wait for Orbax and grain.
+nothing of models, data or training. `load_encoder` loads the encoder of a run. A module is imported
+when it is first used, so a loss costs no import of Orbax or grain.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Augmentations: pure, keyed, jit-able functions of standardised or metric clips."""
+"""Augmentations: pure functions of clips and random keys."""
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[jax.Array, "*batc
 def random_rotation(
     key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], max_angles: tuple[float, float, float]
 ) -> Float[jax.Array, "B M T V C"]:
-    """Turns each clip, all bodies and frames alike, by one random rotation about the origin.
+    """Rotates each clip about the origin by one random rotation for all bodies and frames.
 
     Args:
       key: random key.
@@ -79,7 +79,7 @@ def random_rotation(
 def random_shear(
     key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], amplitude: float
 ) -> Float[jax.Array, "B M T V C"]:
-    """Shears each clip, all bodies and frames alike: x ← (I + S) x, the diagonal of S zero.
+    """Shears each clip, x ← (I + S) x, by one S with zero diagonal for all bodies and frames.
 
     Args:
       key: random key.
@@ -104,7 +104,7 @@ def random_mirror(
     pairs: tuple[tuple[int, int], ...],
     probability: float,
 ) -> Float[jax.Array, "B M T V C"]:
-    """Mirrors some of the clips, all bodies and frames alike: x → −x, left and right exchanged.
+    """Mirrors some clips: x → −x in all bodies and frames, with left and right joints exchanged.
 
     Args:
       key: random key.

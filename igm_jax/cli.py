@@ -1,4 +1,4 @@
-"""What every command line does around its one call: flags, config, and errors in one line."""
+"""Shared parts of all commands: flags, config and one-line errors."""
 
 import difflib
 import io
@@ -19,11 +19,11 @@ _default_config: str | None = None
 
 
 def run(main: Callable[[], None], argument: str | None = None) -> None:
-    """Parses the flags and calls `main`; bad input ends in one line and exit code 1.
+    """Parses the flags and calls `main`; bad input gives one line and exit code 1.
 
-    `argument` is the flag whose value may also be given without its name.
+    The value of the flag `argument` may also be given without the name of the flag.
 
-    Anything else that goes wrong is a fault of the program and keeps its traceback.
+    All other errors are faults of the program and keep their traceback.
     """
     app.define_help_flags()
     _print_any_text()
@@ -45,7 +45,7 @@ def _end(text: str) -> None:
 
 
 def exit_code(signal_name: str) -> int:
-    """With what a command ends that was stopped by this signal and goes on when started again."""
+    """Exit code of a command that this signal stopped and that can resume."""
     return STOPPED if signal_name == "SIGTERM" else 128 + signal.Signals[signal_name]
 
 
@@ -60,10 +60,10 @@ def _print_any_text() -> None:
 
 
 def _quiet_libraries() -> None:
-    """Leaves the terminal to us; -v=0 gives it back.
+    """Silences the log of libraries; -v=0 turns it on again.
 
-    Orbax warns of its own defaults at every checkpoint, and a checkpoint that cannot be written
-    fails in a hundred tasks, each with a traceback, before it becomes the one error that is told.
+    Orbax warns about its defaults at every checkpoint. A checkpoint that cannot be written
+    fails in a hundred tasks with tracebacks, before it becomes one error for the user.
     """
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.FATAL)
@@ -75,7 +75,7 @@ def define_config(default: str) -> flags.FlagHolder:
     """Defines `--config=FILE[:VARIANT]`, every key of which is a flag `--config.KEY=VALUE`.
 
     Args:
-      default: path of the config that is taken without the flag, relative to the repository.
+      default: config file without the flag, relative to the repository.
     """
     # Imported here: only commands with a config need it.
     from ml_collections import config_flags
@@ -87,7 +87,7 @@ def define_config(default: str) -> flags.FlagHolder:
 
 
 def _config_help() -> str:
-    """What `--config` takes, and every key with its default and its meaning."""
+    """Help of `--config`: every key with its default and its meaning."""
     if not any(re.match(r"--?help", argument) for argument in sys.argv):
         return "FILE[:VARIANT]"
     from igm_jax.training.config import ExperimentConfig
@@ -118,9 +118,9 @@ def experiment_config(flag: flags.FlagHolder) -> Any:
 
 
 def keep_compiled_programs(run_folder: pathlib.Path) -> None:
-    """Compiled programs are kept beside the runs: the second start takes seconds.
+    """Caches compiled programs beside the runs, so that a second start takes seconds.
 
-    Where JAX was told a folder for them (JAX_COMPILATION_CACHE_DIR), that one is left to it.
+    JAX_COMPILATION_CACHE_DIR, if set, chooses another folder.
     """
     import jax
 
@@ -135,11 +135,17 @@ def define_run_flags() -> Callable[[], Any]:
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
-    run_flag = flags.DEFINE_string("run", None, "run folder; default: the newest under runs/")
-    data = flags.DEFINE_string("data", None, "the store of the run, where it lies elsewhere by now")
-    checkpoint = flags.DEFINE_string("checkpoint", "last", "last, best (by validation KNN) or step")
+    run_flag = flags.DEFINE_string(
+        "run", None, "Use this run folder. Default: the newest one in runs/."
+    )
+    data = flags.DEFINE_string(
+        "data", None, "Read the store of the run from this folder, if it has moved."
+    )
+    checkpoint = flags.DEFINE_string(
+        "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
+    )
     baselines = flags.DEFINE_bool(
-        "baselines", False, "also judge the untrained encoder and raw coordinates"
+        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
     )
 
     def selected() -> Any:
@@ -188,7 +194,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
 
 
 def _check_config_file(argv: list[str]) -> None:
-    """Puts the default config into `argv` if it names none; refuses a file that is not there."""
+    """Adds the default config to `argv` if none is given; refuses a missing file."""
     for i, argument in enumerate(argv):
         if re.match(r"--?config(=|$)", argument):
             value = argument.partition("=")[2] or (argv[i + 1] if i + 1 < len(argv) else "")

@@ -1,8 +1,8 @@
 """Noise schedules, forward noising, conversions between predictions, and DDIM sampling.
 
 A schedule is an array ᾱ of K values, ᾱ_t the share of signal left after step t = 0 … K−1:
-x_t = √ᾱ_t x + √(1−ᾱ_t) ε. JAX clamps an index outside an array in silence; here a concrete step
-outside 0 … K−1 raises, and one that is hidden by `jit` makes its example NaN.
+x_t = √ᾱ_t x + √(1−ᾱ_t) ε. JAX silently clamps an index outside an array. Here a concrete step
+outside 0 … K−1 raises an error, and a traced one makes its example NaN.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def add_noise(
     t: Int[Array, "*batch"],
     noise: Float[Array, "*shape"],
 ) -> Float[jax.Array, "*shape"]:
-    """x_t = √ᾱ_t x + √(1−ᾱ_t) ε.
+    """Noises x to step t: x_t = √ᾱ_t x + √(1−ᾱ_t) ε.
 
     Args:
       alpha_bar: [K] schedule.
@@ -97,7 +97,7 @@ def predict_clean(
     t: Int[Array, "*batch"],
     predicted_noise: Float[Array, "*shape"],
 ) -> Float[jax.Array, "*shape"]:
-    """x̂ = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t, the inverse of `add_noise` for the true noise.
+    """Predicts x from x_t and the noise: x̂ = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t.
 
     Arguments as in `add_noise`. The division amplifies an error of the prediction, up to 100 times
     at ᾱ = 1e-4: clip the result to the range of the data if it feeds another network.
@@ -112,7 +112,7 @@ def predict_noise(
     t: Int[Array, "*batch"],
     clean: Float[Array, "*shape"],
 ) -> Float[jax.Array, "*shape"]:
-    """ε̂ = (x_t − √ᾱ_t x) / √(1−ᾱ_t), the noise that leads from `clean` to `x_t`."""
+    """Noise that leads from `clean` to `x_t`: ε̂ = (x_t − √ᾱ_t x) / √(1−ᾱ_t)."""
     signal, sigma, x_t, clean, dtype = _at_step(alpha_bar, t, x_t, clean)
     return ((x_t - signal * clean) / sigma).astype(dtype)
 
@@ -134,7 +134,7 @@ def clean_from_velocity(
     t: Int[Array, "*batch"],
     velocity: Float[Array, "*shape"],
 ) -> Float[jax.Array, "*shape"]:
-    """x̂ = √ᾱ_t x_t − √(1−ᾱ_t) v; no division, so no amplification."""
+    """Clean x from a velocity, without amplification: x̂ = √ᾱ_t x_t − √(1−ᾱ_t) v."""
     signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
     return (signal * x_t - sigma * velocity).astype(dtype)
 
@@ -145,7 +145,7 @@ def noise_from_velocity(
     t: Int[Array, "*batch"],
     velocity: Float[Array, "*shape"],
 ) -> Float[jax.Array, "*shape"]:
-    """ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
+    """Noise from a velocity: ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
     signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
     return (sigma * x_t + signal * velocity).astype(dtype)
 

@@ -1,13 +1,13 @@
-"""Exceptions that are told to the user in one line, and the exit code of a run that was stopped."""
+"""Exceptions that commands report in one line, and the exit code of a stopped run."""
 
-# SIGTERM stopped the command, which has saved and goes on when it is started again. It is
-# EX_TEMPFAIL of sysexits.h: a scheduler must not take such a run for a finished one.
+# SIGTERM stopped the command, which has saved and can resume. The value is
+# EX_TEMPFAIL of sysexits.h, so that a scheduler does not count the run as finished.
 STOPPED = 75
 
 
 class InputError(ValueError):
-    """Bad input: the message names the thing, the value, and what to do about it."""
+    """Bad input; the message names the thing, the value and the remedy."""
 
 
 class DivergedError(ArithmeticError):
-    """Training met a number that is not finite; the message says where."""
+    """A number that is not finite during training; the message names the step."""

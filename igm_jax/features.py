@@ -1,4 +1,4 @@
-"""Clips to features, jitted and in batches.
+"""Computes features of clips, jitted and in batches.
 
 KNN during training, probes and `igm_jax.load_encoder` all go through `extract_features`.
 """
@@ -19,7 +19,7 @@ from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.skeleton import Layout
 from igm_jax.training.groups import DataConfig
 
-BATCH_SIZE = 128  # clips that go through the encoder together
+BATCH_SIZE = 128  # clips in one call of the encoder
 
 
 def pooled_features(
@@ -30,7 +30,7 @@ def pooled_features(
     config: EncoderConfig,
     inputs: Inputs,
 ) -> Float[Array, "B D"]:
-    """Standardised streams, encoded with nothing hidden, mean over tokens and present bodies.
+    """Encodes standardised streams with nothing hidden; mean over tokens and present bodies.
 
     With `config.stretches` S above 1 the means over S stretches of the clip stand side by side.
 
@@ -121,7 +121,7 @@ def raw_batches(
     view: str,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Clips that are in no store, as `extract_features` reads them; see `resize.resize_clips`."""
+    """Clips outside a store, as `extract_features` reads them; see `resize.resize_clips`."""
     for start in range(0, len(clips), batch_size):
         part = slice(start, start + batch_size)
         yield resize.resize_clips(

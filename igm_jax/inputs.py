@@ -1,4 +1,4 @@
-"""From joint coordinates to what f reads: the streams, standardised."""
+"""Converts joint coordinates to the standardised streams that f reads."""
 
 import dataclasses
 from typing import Any
@@ -15,10 +15,10 @@ Array = jax.Array | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What the networks see of a clip; saved with every run, for its encoder is nothing without it.
+    """Streams and statistics of the networks' input; saved with every run.
 
     Attributes:
-      layout: the joint layout; the bones of the bone stream are its.
+      layout: the joint layout, which defines the bone stream.
       streams: of `igm_jax.skeleton.STREAMS`, side by side as channels.
       mean: C · S means over the training split.
       std: C · S standard deviations, all > 0.
@@ -30,7 +30,7 @@ class Inputs:
     std: tuple[float, ...]
 
     def __call__(self, clip: Float[Array, "*batch T V C"]) -> Float[jax.Array, "*batch T V CS"]:
-        """[..., T, V, C] joints, already in their view and of T frames → [..., T, V, C · S]."""
+        """Maps joints [..., T, V, C], of T frames in their view, to [..., T, V, C · S]."""
         clip = skeleton.concat_streams(clip, self.layout, self.streams)
         shape = (1,) * (clip.ndim - 1) + (-1,)
         mean, std = (jnp.asarray(x, jnp.float32).reshape(shape) for x in (self.mean, self.std))
@@ -47,6 +47,6 @@ class Inputs:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Inputs":
-        """From `to_dict`, also after a journey through JSON."""
+        """Inverse of `to_dict`, also for values read from JSON."""
         rest = {name: tuple(values[name]) for name in ("streams", "mean", "std")}
         return cls(layout=skeleton.Layout.from_dict(values["layout"]), **rest)

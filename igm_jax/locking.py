@@ -1,4 +1,4 @@
-"""A lock file that one process holds, and who that is; the lock ends with its process."""
+"""A lock file that one process holds, with its host and number; it ends with the process."""
 
 import contextlib
 import json
@@ -14,10 +14,10 @@ from igm_jax.errors import InputError
 
 @contextlib.contextmanager
 def exclusive(folder: pathlib.Path, busy: str) -> Iterator[None]:
-    """Holds the lock of a folder, which need not exist; the lock file lies hidden beside it.
+    """Holds the lock of a folder, which need not exist; the lock file is hidden beside it.
 
-    The lock file stays: whoever waits for it has to find the same one. Who holds it stands in a
-    file of its own, because a locked file cannot be read on Windows.
+    The lock file stays, because waiting processes must find the same one. The holder is named in
+    another file, because a locked file cannot be read on Windows.
 
     Args:
       folder: what is locked; two paths to one folder have one lock.
@@ -32,7 +32,7 @@ def exclusive(folder: pathlib.Path, busy: str) -> Iterator[None]:
     try:
         held = filelock.FileLock(lock, timeout=0).acquire()
     except filelock.Timeout:
-        if not lock.exists():  # nothing can be made there, which filelock takes for a lock
+        if not lock.exists():  # no file can be made there, which filelock reports as a lock
             raise OSError(f"{lock}: the lock of {folder} cannot be made there") from None
         raise InputError(f"{folder}: {_holder(holder)} {busy}") from None
     with held:
@@ -68,5 +68,5 @@ def _holder(path: pathlib.Path) -> str:
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['process']} on host {who['host']}"
-    except (OSError, ValueError, KeyError):  # it has the lock since an instant
+    except (OSError, ValueError, KeyError):  # the lock is only a moment old
         return "another process"

@@ -1,8 +1,8 @@
 """The losses of IGM and the theory behind them, as pure functions of arrays.
 
-L_gen and the two idempotency losses return one value per example: the mean, masks and weights are
-the caller's. The contrastive and coding-length functions couple the examples and return scalars.
-Everything is computed in float32 at least, whatever comes in.
+L_gen and the two idempotency losses return one value for each example. Mean, masks and weights
+are left to the caller. The contrastive and coding-length functions return scalars.
+Everything is computed in at least float32.
 """
 
 import jax
@@ -18,7 +18,7 @@ Scalar = float | int | Float[Array, ""]
 
 
 def normalize(z: Float[Array, "*batch D"]) -> Float[jax.Array, "*batch D"]:
-    """Unit L2 norm on the last axis; a zero vector stays zero and gets a zero gradient.
+    """Scales vectors to unit length; a zero vector stays zero and gets a zero gradient.
 
     Args:
       z: [..., D].
@@ -34,12 +34,12 @@ def normalize(z: Float[Array, "*batch D"]) -> Float[jax.Array, "*batch D"]:
     """
     check_floating(z=z)
     z = jnp.asarray(z)  # JAX may narrow NumPy's float64, and with it the smallest number
-    # Dividing by the largest entry first keeps the squares from over- and underflowing. The result
+    # Dividing by the largest entry first avoids overflow and underflow of the squares. The result
     # does not depend on that scale, so its gradient may be cut.
     scale = jax.lax.stop_gradient(jnp.abs(z).max(axis=-1, keepdims=True))
     is_zero = scale < jnp.finfo(z.dtype).tiny  # False for NaN, which must not be hidden as a zero
     scaled = z / jnp.where(is_zero, 1, scale)
-    # The square root must not see the zero either: where() stops its value, not its gradient.
+    # The square root must not get a zero: where() hides its value, not its gradient.
     square = jnp.where(is_zero, 1, jnp.square(scaled).sum(axis=-1, keepdims=True))
     return jnp.where(is_zero, 0, scaled / jnp.sqrt(square))
 
@@ -70,9 +70,9 @@ def noise_prediction_loss(
 def feature_idempotency_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
 ) -> Float[jax.Array, " B"]:
-    """L_ide_feat: −f(x)ᵀ f(x̂) on unit features, that is minus their cosine.
+    """L_ide_feat: minus the cosine of two features, −f(x)ᵀ f(x̂) on unit features.
 
-    Both arguments get a gradient; stop one of them outside if it is to be a target.
+    Both arguments get a gradient. Apply `stop_gradient` to one of them to use it as a target.
 
     Args:
       z: [B, D] features of the clips; any length, zero included (gives 0).
@@ -95,7 +95,7 @@ def feature_idempotency_loss(
 def similarity_distribution(
     z: Float[Array, "B D"], references: Float[Array, "Q D"], temperature: Scalar
 ) -> Float[jax.Array, "B Q"]:
-    """P(z): softmax over the references of cos(z, reference) / temperature.
+    """P(z), the softmax over references of cos(z, reference) / temperature.
 
     Args:
       z: [B, D], any length.
@@ -161,9 +161,9 @@ def info_nce_loss(
     *,
     temperature: Scalar = 0.1,
 ) -> Float[jax.Array, " B"]:
-    """−log of the share that the positive has in the softmax of cosines to it and to the negatives.
+    """InfoNCE: −log of the positive's share in the softmax over cosines to positive and negatives.
 
-    All arguments get a gradient; stop outside what is to be a target.
+    All arguments get a gradient. Apply `stop_gradient` to those that are targets.
 
     Args:
       z: [B, D] features.
@@ -192,7 +192,7 @@ def info_nce_loss(
 def spectral_contrastive_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
 ) -> Float[jax.Array, ""]:
-    """−2 E_i[z_iᵀ ẑ_i] + E_{i≠j}[(z_iᵀ ẑ_j)²], features as given (not normalised).
+    """Spectral contrastive loss −2 E_i[z_iᵀ ẑ_i] + E_{i≠j}[(z_iᵀ ẑ_j)²], not normalised.
 
     Over all positive pairs of a data set it is ‖A − FFᵀ‖²_F + const, A the normalised adjacency of
     the pairs and F the features, each row times the root of its probability.
@@ -221,10 +221,10 @@ def spectral_contrastive_loss(
 
 
 def coding_length(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, ""]:
-    """L = μ log det(I + λ zᵀz), μ = (B+D)/2, λ = D/(B ε²), features as given (not normalised).
+    """Coding length L = μ log det(I + λ zᵀz), μ = (B+D)/2, λ = D/(B ε²), not normalised.
 
-    The number of nats that code the B vectors up to the distortion ε: an entropy, large when the
-    features spread over many directions.
+    It is the number of nats that code the B vectors up to the distortion ε. It is an entropy, large
+    when features spread over many directions.
 
     Args:
       z: [B, D].
@@ -276,7 +276,7 @@ def coding_length_series(
 
 
 def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, ""]:
-    """R = −(L − term 1 − term 2): what the spectral contrastive view of idempotency leaves out.
+    """Residual R = −(L − term 1 − term 2), which the spectral contrastive loss leaves out.
 
     Args:
       z: [B, D].
@@ -348,6 +348,6 @@ def _full_precision(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
 
 
 def _check_same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
-    # Without it a [1, D] would be broadcast in silence.
+    # Otherwise [1, D] would be broadcast silently.
     if x.shape != other.shape:
         raise InputError(f"{name} {x.shape} and {other_name} {other.shape} must have one shape")

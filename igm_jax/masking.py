@@ -1,4 +1,4 @@
-"""Which tokens f sees: random permutations of tokens, whose heads are the visible ones."""
+"""Chooses the tokens that f sees: the first ones of a random permutation."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def random_order(key: Key[Array, ""], batch: int, num_tokens: int) -> Int[Array,
 
 
 def num_visible(num_tokens: int, mask_ratio: float) -> int:
-    """How many of N tokens stay when `mask_ratio` of them are hidden; at least one."""
+    """Number of visible tokens when `mask_ratio` of N are hidden; at least one."""
     return max(1, round(num_tokens * (1 - mask_ratio)))
 
 
@@ -29,7 +29,7 @@ def random_subset(
 def motion_aware_order(
     key: Key[Array, ""], motion: Float[Array, "R N P"], temperature: float
 ) -> Int[Array, "R N"]:
-    """A random permutation whose tail, the hidden tokens, prefers those that move most.
+    """A random permutation that tends to put moving tokens last, where they are hidden.
 
     Gumbel noise on log-probabilities and a sort draw without replacement (MAMP, eq. 5).
     """

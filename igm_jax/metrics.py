@@ -1,4 +1,4 @@
-"""How good features are: spread, alignment, and what classifies on top of them.
+"""Measures of features: spread, alignment, and accuracy of simple classifiers.
 
 All features are used by direction only (cosines), except in `effective_rank`. Functions of many
 rows work through them in chunks, so memory grows with the rows, not with their pairs.
@@ -21,8 +21,8 @@ _CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
 def effective_rank(features: Float[Array, "B D"]) -> Float[jax.Array, ""]:
     """Exponential of the entropy of the singular values, which are normalised to sum 1.
 
-    The features are neither centred nor normalised: a shared mean counts as one strong direction,
-    which is the collapse that this is to show.
+    Features are neither centred nor normalised, so a shared mean counts as one strong direction.
+    This shows a collapse.
 
     Args:
       features: [B, D].
@@ -143,7 +143,7 @@ def knn_predict(
     num_classes: int,
     temperature: Scalar | None = None,
 ) -> Int[jax.Array, " B"]:
-    """Class of each query by a vote of its k nearest references, by cosine.
+    """Predicts the class of each query by a vote of its k nearest references, by cosine.
 
     Every neighbour has one vote, and of classes with equal votes the one with the larger summed
     cosine wins; k = 1 is the nearest neighbour. With a temperature, votes weigh
@@ -206,7 +206,7 @@ def knn_accuracy(
     num_classes: int,
     temperature: Scalar | None = None,
 ) -> Float[jax.Array, ""]:
-    """Share of the queries that `knn_predict` gives their `query_labels`.
+    """Share of queries for which `knn_predict` returns the right label.
 
     >>> x, y = jnp.eye(2), jnp.array([0, 1])
     >>> float(knn_accuracy(x, y, x, y, k=1, num_classes=2))

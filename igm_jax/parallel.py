@@ -1,9 +1,9 @@
-"""The mesh, and who holds what: the batch is split over all devices, the state over some of them.
+"""The mesh and its shardings: the batch is split over all devices, the state over some of them.
 
 Data parallel and FSDP are the two axes of one mesh. A clip lies on one device; a large array of the
 state is cut into as many parts as the "fsdp" axis is long, and gathered where a network needs it.
-The compiler puts the collectives in: what a loss computes over the batch, it computes over all of
-it, wherever the clips lie.
+The compiler adds the collectives. A loss over the batch is computed over the whole batch,
+on whatever devices its clips are.
 """
 
 import dataclasses
@@ -74,17 +74,17 @@ def make_mesh(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Sharding in which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is split over all devices."""
+    """Sharding that splits the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
-    """How an array of the state is cut: along its largest dimension that `parts` divides.
+    """Splits an array of the state along its largest dimension that `parts` divides.
 
     Arrays of fewer than `SMALL` numbers, and those that have no such dimension, stay whole.
 
@@ -101,7 +101,7 @@ def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:
-    """`split_rule` for parameters, teacher and optimiser state; the rest is on every device.
+    """Applies `split_rule` to parameters, teacher and optimiser state; the rest is replicated.
 
     The queue is not split: every clip is compared with all of it.
 
@@ -127,7 +127,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
 
 
 def describe(target: Any) -> str:
-    """One line: which part of the state is split.
+    """Describes in one line how the state is split.
 
     Args:
       target: tree of `jax.ShapeDtypeStruct` with shardings.
@@ -146,17 +146,17 @@ def describe(target: Any) -> str:
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " b"]:
-    """Which rows of a global batch lie on this process's devices, ascending."""
+    """Rows of a global batch on this process's devices, ascending."""
     places = split_batch(mesh).addressable_devices_indices_map((batch_size,))
     return np.sort(np.concatenate([np.arange(batch_size)[rows] for (rows,) in places.values()]))
 
 
 def to_devices(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's rows (`local_rows`) of a batch → global arrays, for one process or many."""
+    """Makes global arrays of this process's rows (`local_rows`) of a batch."""
     sharding = split_batch(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in local.items()}
 
 
 def from_whole(mesh: Mesh, batch: np.ndarray) -> jax.Array:
-    """A batch that every process has the whole of → a global array, split over the devices."""
+    """Makes a split global array of a batch that every process holds whole."""
     return jax.make_array_from_callback(batch.shape, split_batch(mesh), lambda rows: batch[rows])

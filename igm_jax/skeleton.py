@@ -1,4 +1,4 @@
-"""Joint layouts, the frames of reference a clip can be put into, and the three streams.
+"""Joint layouts, frames of reference and the three streams.
 
 Everything here is a pure function of arrays `[..., V, C]`; NumPy in gives NumPy out and JAX in
 gives JAX out, so the input pipeline (host) and the networks' inputs (device) share one definition.
@@ -23,12 +23,12 @@ STREAMS = ("joint", "bone", "motion")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the V joints of a skeleton are.
+    """The V joints of a skeleton and their relations.
 
     Attributes:
       name: short identifier, stored with the data.
       joints: V joint names.
-      parents: V indices, the joint each bone comes from; a root has its own index or -1.
+      parents: V indices of the parent joints; a root has its own index or -1.
       pairs: (left, right) joints that mirroring exchanges.
       origin: the joint that every view but `"camera"` moves to zero.
       axes: joints (hip centre, shoulder centre, left hip, right hip) that span the body frame, or
@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def num_joints(self) -> int:
-        """V."""
+        """Number of joints, V."""
         return len(self.joints)
 
     @property
@@ -67,7 +67,7 @@ class Layout:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Layout":
-        """A layout from `to_dict`, also after a journey through JSON, which knows lists only."""
+        """Inverse of `to_dict`, also for values read from JSON."""
         tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v  # noqa: E731
         return cls(**{key: tuples(value) for key, value in values.items()})
 
@@ -143,7 +143,7 @@ def view_transform(
 ) -> tuple[Float[Array, "*batch 1 C"], Float[Array, "*batch C C"]]:
     """Origin and rotation of the frame of reference that `view` names.
 
-    `"camera"` leaves the clip where the camera saw it, `"centred"` moves `layout.origin` of the
+    `"camera"` keeps the coordinates of the camera. `"centred"` moves `layout.origin` of the
     first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
     own axes: y from hip centre to shoulder centre, x from left hip to right hip (orthogonalised),
     z = x × y. The same transform holds for the whole clip and for all its bodies, so motion and the
@@ -196,9 +196,9 @@ def moving_origin(
     layout: Layout,
     view: str,
 ) -> Float[Array, "*batch #T C"]:
-    """`origin` in each frame: in `"posture"` it goes where the first body goes, else it stays.
+    """Origin in each frame: it follows the first body in `"posture"` and is constant otherwise.
 
-    Where a person walks is lost then; how they move, and the distance between two people, are kept.
+    This removes the path of a person and keeps its motion and the distance between two people.
     """
     return first_body[..., layout.origin, :] if view == "posture" else origin
 
@@ -231,13 +231,13 @@ def _unit(xp: Any, v: Array) -> tuple[Array, Array]:
 
 
 def bone_stream(clip: Float[Array, "*batch V C"], layout: Layout) -> Float[Array, "*batch V C"]:
-    """Each joint minus its parent; zero at the root."""
+    """Bone vectors: each joint minus its parent; zero at the root."""
     parents = np.array([j if p == -1 else p for j, p in enumerate(layout.parents)])
     return clip - clip[..., parents, :]
 
 
 def motion_stream(clip: Float[Array, "*batch T V C"]) -> Float[Array, "*batch T V C"]:
-    """Each frame's step to the next one; zero in the last frame, so that T stays."""
+    """Differences between frames and their next ones; zero in the last frame, so that T stays."""
     xp = clip.__array_namespace__()
     step = clip[..., 1:, :, :] - clip[..., :-1, :, :]
     return xp.concat([step, xp.zeros_like(clip[..., :1, :, :])], axis=-3)
@@ -261,7 +261,7 @@ def select_stream(
 def concat_streams(
     clip: Float[Array, "*batch T V C"], layout: Layout, streams: tuple[str, ...]
 ) -> Float[Array, "*batch T V CS"]:
-    """Several streams side by side as channels: [..., T, V, C] → [..., T, V, C · S].
+    """Joins streams as channels: [..., T, V, C] → [..., T, V, C · S].
 
     Raises:
       InputError: unknown stream.

@@ -1,1 +1,1 @@
-"""Ablations: planning runs, working on them side by side, and the table of their results."""
+"""Ablations: plans runs, executes them in parallel and tabulates their results."""

@@ -1,7 +1,7 @@
-"""Ablations: rows of config overrides, each with the same seeds, as runs and what they measured.
+"""Plans ablations: rows of config overrides with seeds become runs, and their results are read.
 
-Nothing is remembered but the run folders: what is still to do and what was measured is read from
-them each time, so that a command that was killed goes on and a table can be made at any moment.
+The run folders hold all state. Open jobs and results are read from them each time, so an
+interrupted command can resume, and a table can be made at any time.
 """
 
 import ast
@@ -40,7 +40,7 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
         "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
         "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
         "masked diffusion": {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE},
-        # With what these two cannot do without: a second view, and a teacher.
+        # Both need a second view, and the second one also needs a teacher.
         "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "momentum_contrast": {
             "objective.name": "momentum_contrast",
@@ -67,11 +67,11 @@ class Job:
 
     Attributes:
       row: name of the row.
-      overrides: config key → value, what the row sets.
+      overrides: config key → value, as the row sets it.
       seed: its seed.
       folder: its run folder.
       config: the experiment.
-      flags: what makes `config` on the command line of experiments/pretrain.py.
+      flags: command-line flags of experiments/pretrain.py that produce `config`.
     """
 
     row: str
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def log(self) -> pathlib.Path:
-        """What the commands of this run say."""
+        """Log file of the commands of this run."""
         return self.folder.with_name(self.folder.name + ".log")
 
     @property
@@ -94,7 +94,7 @@ class Job:
 
 
 def parse_grid(text: str) -> dict[str, dict[str, Any]]:
-    """Row name → config key → value.
+    """Parses a grid into row name → config key → value.
 
     Args:
       text: a key of `GRIDS`; FILE.json with {row: {key: value}}; or KEY=VALUE,VALUE;KEY=VALUE,….
@@ -155,7 +155,7 @@ def _literal(text: str) -> Any:
 
 
 def slug(name: str) -> str:
-    """`name` as that of a folder.
+    """Turns a row name into a folder name.
 
     >>> slug("L_gen alone")
     'l_gen-alone'
@@ -172,7 +172,7 @@ def plan(
     config_file: str,
     given: Mapping[str, Any],
 ) -> list[Job]:
-    """Every row with every seed, seed by seed, so that early tables compare like with like.
+    """Lists a job for every row and seed, seed by seed, so early tables compare equal seeds.
 
     Args:
       config: what the config file and the flags say.
@@ -232,7 +232,7 @@ def _check_folder(job: Job) -> None:
     # The probes' settings do not make another run, but they make another row of the table.
     ignored = BOOKKEEPING - {"probe"}
     changed = differences(saved, to_mapping(job.config), ignored=ignored)
-    # As for experiments/pretrain.py, a run that never got to a checkpoint has nothing to lose.
+    # Like experiments/pretrain.py, this overwrites a run that has no checkpoint yet.
     kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
     if changed and any(any(job.folder.glob(pattern)) for pattern in kept):
         raise InputError(
@@ -242,7 +242,7 @@ def _check_folder(job: Job) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """A JSON file, or None if it is not there or its writer was killed half-way."""
+    """Reads a JSON file; returns None if it is missing or incomplete."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None
@@ -266,7 +266,7 @@ def last_step(job: Job) -> int | None:
 
 
 def probe_rows(job: Job, probe: str) -> list[dict[str, Any]] | None:
-    """What a probe found after the last epoch, or None if it is still to run."""
+    """Returns the rows of a probe after the last epoch, or None if it has not run."""
     saved = read_json(job.folder / f"{probe}.json")
     return saved["rows"] if saved and saved["step"] == last_step(job) else None
 

@@ -1,4 +1,4 @@
-"""The rows of an ablation compared over their seeds: statistics, and the table that shows them."""
+"""Compares the rows of an ablation over seeds: statistics and the table."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _COMPARED = ("linear", "KNN K=1")  # columns with a difference to the first row
 
 
 def spread(values: Mapping[int, float]) -> dict[str, float | None]:
-    """Mean over seeds and sample standard deviation, each None where there are too few."""
+    """Mean and sample standard deviation over seeds; None if there are too few."""
     x = np.array(list(values.values()))
     return {
         "mean": float(x.mean()) if len(x) else None,
@@ -74,7 +74,7 @@ def summarize(jobs: Sequence[Job], split: str) -> list[dict[str, Any]]:
 
 
 def table_text(jobs: Sequence[Job], entries: Sequence[dict[str, Any]], split: str) -> str:
-    """The table of `summarize` as Markdown, under a line that says what its numbers are."""
+    """Formats the entries of `summarize` as Markdown, below a line that explains the numbers."""
     seeds = list(dict.fromkeys(job.seed for job in jobs))
     epochs = sorted({job.config.train.epochs for job in jobs})
     done = [len(entry["columns"]["linear"]["values"]) for entry in entries]

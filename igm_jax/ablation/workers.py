@@ -1,4 +1,4 @@
-"""The runs of an ablation as processes: each on CPUs and GPUs of its own, stopped as one."""
+"""Executes the runs of an ablation as processes, each on its own CPUs and GPUs."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ from igm_jax.errors import STOPPED, InputError
 
 
 class Processes:
-    """Runs the commands of jobs; SIGINT and SIGTERM meanwhile are passed to the ones in flight.
+    """Runs the commands of jobs and passes SIGINT and SIGTERM to the active ones.
 
     Args:
       experiments: folder of the scripts.
@@ -39,7 +39,7 @@ class Processes:
         self.stopped: signal.Signals | None = None
 
     def run(self, jobs: Sequence[Job], ended: Callable[[Job, str | None], None]) -> None:
-        """Runs what of `jobs` is still to do; to be called from the main thread.
+        """Runs the open steps of `jobs`; call it from the main thread.
 
         Args:
           jobs: in the order in which they start.
@@ -66,7 +66,7 @@ class Processes:
                 signal.signal(number, handler)
 
     def _begin(self, cpus: set[int], environment: dict[str, str]) -> None:
-        """Gives this thread, and so the processes that it will start, its share."""
+        """Assigns CPUs and GPUs to this thread and to the processes that it starts."""
         _pin_thread(cpus)
         self._worker.environment = environment
 
@@ -77,7 +77,7 @@ class Processes:
             child.send_signal(number)
 
     def _finish(self, job: Job) -> str | None:
-        """Brings a run to its end; gives None, or what went wrong."""
+        """Completes a run; returns None, or the reason of a failure."""
         path = job.log
         if self._stop.is_set():
             return None
@@ -104,7 +104,7 @@ class Processes:
 
     @contextlib.contextmanager
     def _alone(self, job: Job) -> Iterator[None]:
-        """Waits until no process of an earlier command works on this run, then keeps others off.
+        """Waits until no other process uses this run, then locks it.
 
         A command that was killed may have left its pre-training behind, which holds the run folder.
         """
@@ -156,7 +156,7 @@ def _problem(script: str, code: int, last: str) -> str:
 
 
 def gpu_environments(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """What each worker adds to the environment of its runs, so that no two share a GPU.
+    """Environment variables of each worker, so that no two share a GPU.
 
     Args:
       workers: how many run side by side.
@@ -181,7 +181,7 @@ def gpu_environments(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
 
 
 def find_gpus(workers: int) -> list[str]:
-    """The GPUs that a run would use, by their names; asks JAX, in a process that ends again.
+    """Names of the GPUs that a run would use, as a short-lived process finds them.
 
     This process must not open them itself: it would take memory from its runs.
 
@@ -212,7 +212,7 @@ def find_gpus(workers: int) -> list[str]:
 
 
 def _cpu_shares(workers: int) -> list[set[int]]:
-    """This process's CPUs, shared out; empty sets where the system cannot pin."""
+    """Divides the CPUs of this process among workers; empty sets if the system cannot pin."""
     if not hasattr(os, "sched_getaffinity"):
         return [set()] * workers
     cpus = sorted(os.sched_getaffinity(0))
@@ -222,6 +222,6 @@ def _cpu_shares(workers: int) -> list[set[int]]:
 
 
 def _pin_thread(cpus: set[int]) -> None:
-    """Pins this thread, and so the processes that it will start: their threads do not compete."""
+    """Pins this thread and the processes that it starts to their CPUs."""
     if cpus:
         os.sched_setaffinity(0, cpus)

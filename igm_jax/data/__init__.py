@@ -1,4 +1,4 @@
-"""Data: the store, the formats that fill it, the protocols that cut it, the pipeline."""
+"""Data: stores, readers of formats, protocols and the input pipeline."""
 
 from igm_jax.data.formats.sources import open_dataset
 from igm_jax.data.store import BadClip, Clip, SkeletonStore

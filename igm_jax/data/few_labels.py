@@ -1,8 +1,8 @@
-"""Semi-supervised protocols: which few clips of a part keep their labels.
+"""Semi-supervised protocols: choose the few clips of a part that keep their labels.
 
 `"1%"`, `"5%"` and `"10%"` take that share of every class, at least one clip each; `"1%-plain"`,
 `"5%-plain"` and `"10%-plain"` take that share of all clips, whatever their class. With one seed the
-smaller subsets of a kind lie within the larger ones.
+smaller subsets of a kind are parts of the larger ones.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""From a store to host batches: grain draws clips and crops, NumPy gathers whole batches.
+"""Makes host batches from a store: grain draws clips and crops, NumPy gathers whole batches.
 
 A batch is gathered straight from the memory-mapped frames: two reads of the neighbouring rows of
-every sample, one linear interpolation, one change of the frame of reference. What is random on top
-of that (rotation, noise, masks) happens on the device, in `igm_jax.augment`.
+every sample, one linear interpolation, one change of the frame of reference. Other random steps
+(rotation, noise, masks) run on the device, in `igm_jax.augment`.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from igm_jax.skeleton import concat_streams
 # b of the B rows of a batch, or all. "index" int32 [B], positions in the store, is always of all.
 Batch = dict[str, np.ndarray]
 
-# Of more clips the statistics are those of a sample, so that no run begins by reading all its data.
-# More than any data set named in docs/data.md trains on: theirs are of all clips.
+# For more clips, statistics come from a sample, so that no run has to read all its data first.
+# This is more than any data set in docs/data.md trains on, so theirs use all clips.
 STATISTICS_CLIPS = 1 << 16
 
 
@@ -36,7 +36,7 @@ def gather(
     bodies: int,
     view: str,
 ) -> tuple[Float32[np.ndarray, "B M T V C"], Bool[np.ndarray, "B M"]]:
-    """Frames [start, stop) of each clip, resized to `frames` frames, seen in `view`.
+    """Reads frames [start, stop) of each clip, resized to `frames` frames, in the frame `view`.
 
     The frame of reference is that of the whole clip (its first frame, first body), whatever the
     crop; in `"posture"` its origin moves with that body. Linear interpolation at
@@ -81,9 +81,9 @@ def full_clips(
 
 
 def sample(indices: Int[np.ndarray, " clips"], most: int) -> Int[np.ndarray, " chosen"]:
-    """At most so many of the positions: all, or one at random of each of `most` equal stretches.
+    """Samples at most `most` positions: all, or a random one from each of `most` equal parts.
 
-    At random, for a store may repeat itself: every third clip may be of one camera. The same
+    The choice is random, because a store may have a period, such as three cameras. The same
     positions give the same sample.
 
     >>> sample(np.arange(3), 4)
@@ -211,7 +211,7 @@ def train_batches(
 ) -> grain.IterDataset:
     """Endless training batches: every epoch is a new permutation of the clips.
 
-    Batches cross the border between epochs, so none is short and none is dropped. The iterator's
+    A batch may span two epochs, so none is short and none is dropped. The iterator's
     `get_state()` is small JSON, and `set_state()` continues bit for bit.
 
     Of many processes each reads its rows of every batch. Which clips a batch has, and how they are

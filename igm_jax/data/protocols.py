@@ -1,9 +1,9 @@
-"""Evaluation protocols as data: which people, cameras or setups are trained on, which are tested.
+"""Evaluation protocols: which people, cameras or setups are for training, and which for test.
 
 A protocol cuts a store twice, and no subject (camera, setup) that it goes by is on two sides:
 
-    train | test    the published cut: report numbers of models trained on "train", tested on "test"
-    fit   | val     "train" cut again: choose everything (learning rates, epochs, ideas) on these
+    train | test    the published split: train on "train", report accuracy on "test"
+    fit   | val     "train" split again: choose learning rates, epochs and ideas on these
 
 Choices are made on `val`; `test` is looked at once.
 
@@ -33,7 +33,7 @@ PARTS = ("train", "test", "fit", "val")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """One way to cut a data set.
+    """One way to split a data set.
 
     Attributes:
       column: of the clip table: `"subject"`, `"camera"`, `"setup"` or `"split"`.
@@ -68,7 +68,7 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
         "xsub": Protocol("subject", _NTU120_SUBJECTS),
         "xset": Protocol("setup", "even"),
     },
-    # Both phases: the split file says who trains, the middle and the right camera do.
+    # Both phases: xsub uses the split file, xview trains on the middle and the right camera.
     "pku_mmd": {
         "xsub": Protocol("split", frozenset((1,))),
         "xview": Protocol("camera", frozenset((2, 3))),
@@ -80,14 +80,14 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
         "xview": Protocol("camera", frozenset((2, 3))),
     },
     "mamp_npz": {"split": Protocol("split", frozenset((1,)))},
-    # Of NTU RGB+D 60 or 120, for none of 120's further subjects are in 60; or the file's own cut.
+    # Subjects of NTU RGB+D 60 or 120 (the further ones do not occur in 60), or the file's split.
     "pyskl_pkl": {
         "xsub": Protocol("subject", _NTU120_SUBJECTS),
         "xview": Protocol("camera", frozenset((2, 3))),
         "xset": Protocol("setup", "even"),
         "split": Protocol("split", frozenset((1,))),
     },
-    # Whatever columns one's own labels.csv has.
+    # These need the columns of your own labels.csv.
     "custom": {
         "xsub": Protocol("subject", "odd"),
         "split": Protocol("split", frozenset((1,))),

@@ -1,4 +1,4 @@
-"""Clips of any length to clips of T frames, in a frame of reference: on the host, in NumPy."""
+"""Resizes clips of any length to T frames in a frame of reference, on the host."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -9,9 +9,9 @@ BLOCK = 16  # clips gathered together: their frames fit into the cache, three ti
 
 
 def frame_positions(length: Int[np.ndarray, " B"], frames: int) -> Float[np.ndarray, "B T"]:
-    """Where to sample clips of `length` frames so that `frames` remain (half-pixel centres).
+    """Positions at which to sample clips of `length` frames to get `frames` (half-pixel centres).
 
-    Sample i stands for the middle of the i-th of T equal spans of the clip:
+    Sample i is at the middle of the i-th of T equal spans of the clip:
     (i + ½) · length / T − ½, held inside the clip.
 
     >>> frame_positions(np.array([4, 2]), 4)
@@ -34,7 +34,7 @@ def resize(
     frames: int,
     view: str,
 ) -> Float32[np.ndarray, "B M T V C"]:
-    """Crops of clips whose bodies lie one after the other in `rows`, resized and put into a view.
+    """Resizes crops of clips, whose bodies follow each other in `rows`, and changes their view.
 
     Args:
       rows: frames of all bodies of all clips.
@@ -84,7 +84,7 @@ def resize_clips(
     bodies: int,
     view: str,
 ) -> tuple[Float32[np.ndarray, "B m T V C"], Bool[np.ndarray, "B m"]]:
-    """`full_clips` for clips that are in no store.
+    """Like `full_clips`, for clips outside a store.
 
     Args:
       clips: [B, M, t, V, C] coordinates in the store's units, of any length t.

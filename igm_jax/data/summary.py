@@ -1,4 +1,4 @@
-"""What is in a store, as tables: plain rows of names and values, to be printed or tested."""
+"""Tables about a store, as plain rows of names and values."""
 
 import collections
 from typing import Any
@@ -16,7 +16,7 @@ _CHUNK = 1 << 16  # rows of frames looked at together, to bound the memory
 
 
 def overview(store: SkeletonStore) -> dict[str, str]:
-    """What the store is, and how much of what is in it."""
+    """Facts and counts of the store."""
     facts = store.summary()
     length = np.quantile(store.clips["length"], [0, 0.05, 0.5, 0.95, 1]).astype(int)
     bodies = collections.Counter(store.clips["bodies"].tolist())
@@ -44,9 +44,9 @@ def overview(store: SkeletonStore) -> dict[str, str]:
 
 
 def missing_joints(store: SkeletonStore) -> Int[np.ndarray, " V"]:
-    """How often each joint lies at exactly zero, which is how sensors say that they lost it.
+    """Share of frames in which each joint is exactly zero, which marks a lost joint.
 
-    The layout's origin is not counted: in centred clips it is at zero by right.
+    The layout's origin is not counted, because centred clips have it at zero.
     """
     counts = np.zeros(store.layout.num_joints, np.int64)
     for start in range(0, len(store.frames), _CHUNK):
@@ -70,7 +70,7 @@ def filled(store: SkeletonStore) -> str:
 
 
 def left_out(store: SkeletonStore) -> Rows:
-    """The reasons why clips were left out, the most frequent first, each with a clip."""
+    """Reasons why clips were left out, the most frequent first, each with an example."""
     clips = collections.defaultdict(list)
     for name, reason in store.meta["skipped"]["clips"]:
         clips[reason].append(name)
@@ -107,7 +107,7 @@ def parts(store: SkeletonStore) -> Rows:
         for part in protocols.PARTS:
             try:
                 row[part] = len(protocols.split(store, name, part))
-            except InputError as error:  # a trial, or clips without what the protocol goes by
+            except InputError as error:  # a trial, or clips without the column of the protocol
                 row[part] = "-"
                 remark = remark or str(error).removeprefix(f"{store.path}: ")
         rows.append(row | {"remark": remark or protocols.note(store, name)})

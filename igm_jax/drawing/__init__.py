@@ -1,6 +1,6 @@
 """Pictures of skeleton clips; needs the extra `viz` (Matplotlib and Pillow).
 
-Everything is drawn in inches on one pair of axes a picture, by an orthographic camera. Metres (or
+Each picture has one pair of axes in inches and an orthographic camera. Metres (or
 pixels) are as long across as upwards.
 """
 

@@ -13,8 +13,8 @@ from matplotlib.text import Text
 
 from igm_jax.skeleton import Layout
 
-# Side → colours of the first body and of all others; the colours of Okabe and Ito, which people of
-# every kind of colour vision tell apart.
+# Side → colours of the first body and of all others. They are the colours of Okabe and Ito, which
+# colour-blind people can tell apart.
 COLOURS = {
     "left": ("#D55E00", "#F0A858"),
     "right": ("#0072B2", "#72BDE6"),
@@ -26,7 +26,7 @@ _DPI = 110
 
 
 def bone_sides(layout: Layout) -> tuple[str, ...]:
-    """The key of `COLOURS` for each of `layout.bones`; all are trunk where there are no pairs."""
+    """Key of `COLOURS` for each of `layout.bones`; all are trunk if there are no pairs."""
     left, right = (set(side) for side in zip(*layout.pairs)) if layout.pairs else ((), ())
     return tuple(
         "left" if {j, p} & set(left) else "right" if {j, p} & set(right) else "trunk"
@@ -36,7 +36,7 @@ def bone_sides(layout: Layout) -> tuple[str, ...]:
 
 @dataclasses.dataclass
 class Strokes:
-    """Lines and dots in inches, in the order in which they are to be drawn."""
+    """Lines and dots in inches, in drawing order."""
 
     lines: list[np.ndarray] = dataclasses.field(default_factory=list)  # [2, 2] each
     colours: list[tuple] = dataclasses.field(default_factory=list)  # RGBA
@@ -49,8 +49,8 @@ class Strokes:
         self.widths.append(width)
 
     def collection(self) -> LineCollection:
-        """All of it as something that Matplotlib draws at once."""
-        # An empty list would be no [N, 2, 2] to Matplotlib.
+        """All lines as one Matplotlib collection."""
+        # Matplotlib needs [N, 2, 2], also without lines.
         lines = self.lines or [np.full((2, 2), np.nan)]
         return LineCollection(
             lines,
@@ -75,7 +75,7 @@ def add_pose(
     width: float,
     opacity: float = 1.0,
 ) -> None:
-    """Adds the bones of all bodies in one moment, the farthest first; the nearer ones cross over.
+    """Adds the bones of all bodies in one frame, the farthest first.
 
     Args:
       strokes: to add to.
@@ -93,7 +93,7 @@ def add_pose(
                 parts.append((depth, joints[[j, p], :2], COLOURS[side][min(m, 1)], width))
         for head in (j for j, name in enumerate(layout.joints) if name.lower() == "head"):
             if np.isfinite(joints[head]).all():
-                # In front of the neck, whose light edge would bite a piece out of it.
+                # In front of the neck, whose light edge would cover part of it.
                 necks = [joints[[j, p], 2].mean() for j, p in bones if head in (j, p)]
                 depth, dot = np.nanmin([joints[head, 2], *necks]), joints[head, :2] + _DOT
                 parts.append((depth, dot, COLOURS["trunk"][min(m, 1)], 3.2 * width))
@@ -107,9 +107,9 @@ def add_pose(
 
 
 def _shortened(line: np.ndarray, points: float) -> np.ndarray:
-    """The line less its ends, so that its light edge does not cut it off its neighbours.
+    """Shortens a line, so that its light edge does not cover its neighbours.
 
-    Of a short one, and of a dot, nothing is left.
+    Short lines and dots vanish.
     """
     length = np.hypot(*(line[1] - line[0]))
     cut = min(0.5, points / 72 / length) if length else 0.0

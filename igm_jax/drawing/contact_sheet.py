@@ -30,7 +30,7 @@ _MOMENTS = (6, 5, 4, 3, 2)
 
 
 def moments(length: int, count: int) -> list[list[int]]:
-    """Frames that stand for the whole clip: `count` moments, each with what came before it.
+    """Chooses `count` moments of a clip, each with some frames before it.
 
     Args:
       length: T.
@@ -60,15 +60,15 @@ def contact_sheet(
 ) -> Figure:
     """A grid of clips, each as moments side by side from its beginning to its end.
 
-    Behind every moment is a faint trace of the motion that led to it. Where people walk is left
-    out: each moment stands where it is readable.
+    Behind every moment is a faint trace of the motion before it. Walking is left
+    out: moments are placed side by side.
 
     Args:
       clips: at least one.
-      titles: what stands over each of them.
+      titles: one title for each clip.
       layout: what their joints are.
       units: unit of their coordinates.
-      heading: what stands over all of them.
+      heading: title of the sheet.
       columns: of the grid; by default as many as make a page.
 
     Returns:
@@ -110,7 +110,7 @@ def _add_strip(
     left: float,
     floor: float,
 ) -> None:
-    """Draws as many moments of a clip as there is room for into the strip that begins there."""
+    """Draws as many moments of a clip as fit into the strip."""
     view = _placed(project(frames, layout, units, OBLIQUE), layout)
     length = view.shape[1]
     height = max(np.ptp(finite(view[..., 1])), 1e-9)
@@ -138,7 +138,7 @@ def _add_strip(
 
 
 def _placed(view: np.ndarray, layout: Layout) -> np.ndarray:
-    """Follows the people: in every frame the middle of their origins is at zero, across."""
+    """Removes walking: the mean origin of the people is at x = 0 in every frame."""
     where = view[:, :, layout.origin, 0]
     present = np.isfinite(where)
     middle = np.where(present, where, 0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
@@ -152,7 +152,7 @@ def _placed(view: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def _add_legend(axes: Axes, right: float, y: float, layout: Layout, clips: Sequence[Clip]) -> None:
-    """Says at the end of a line what the colours mean, from right to left."""
+    """Draws the legend of the colours, aligned to the right."""
     sides = [side for side in COLOURS if side in bone_sides(layout)]
     if len(sides) < 2:
         return

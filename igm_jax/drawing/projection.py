@@ -1,4 +1,4 @@
-"""Projects joints to the picture plane, and tells which of them are seen."""
+"""Projects joints to the picture plane and finds the visible ones."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,9 +11,9 @@ FRONT, SIDE, OBLIQUE = 0.0, 90.0, 30.0
 
 
 def is_seen(frames: Float[np.ndarray, "M T V C"], layout: Layout) -> Bool[np.ndarray, "M T V"]:
-    """Which joints are to be drawn: a joint at exactly zero is a missing one.
+    """Mask of the joints to draw; a joint at exactly zero is missing.
 
-    The layout's origin is not, if it is at zero throughout the clip and other joints are not: then
+    The layout's origin is drawn if it is zero in the whole clip and other joints are not, because
     the clip was centred on it.
     """
     seen = (frames != 0).any(axis=-1)
@@ -25,7 +25,7 @@ def is_seen(frames: Float[np.ndarray, "M T V C"], layout: Layout) -> Bool[np.nda
 def project(
     frames: Float[np.ndarray, "M T V C"], layout: Layout, units: str, yaw: float = FRONT
 ) -> Float[np.ndarray, "M T V 3"]:
-    """What the picture's camera sees: rightwards, upwards, and away from the viewer.
+    """Projects joints to the picture: right, up, and away from the viewer.
 
     Coordinates that are 2-D, or in pixels, are taken as they are, pixels growing downwards. 3-D
     ones are in the space of the camera that recorded them (y up, z away from it, x to its left);
@@ -58,17 +58,17 @@ def project(
     x, z = cosine * x + sine * z, -sine * x + cosine * z
     cosine, sine = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
     x, z = cosine * x + sine * z, -sine * x + cosine * z
-    # Who looks along z with y up has x on the left.
+    # A viewer who looks along z, with y up, has x on the left.
     return np.where(seen[..., None], np.stack([-x, y, z], axis=-1), np.nan)
 
 
 def is_flat(channels: int, units: str) -> bool:
-    """Whether there is only one side to see clips of these coordinates from."""
+    """Whether clips of these coordinates are flat and have only one view."""
     return channels == 2 or units == "pixels"  # a third number beside pixels is a confidence
 
 
 def _heading(frames: np.ndarray, seen: np.ndarray, layout: Layout) -> tuple[float, float]:
-    """Cosine and sine of the turn after which the person's right (or the first body) is along x."""
+    """Cosine and sine of the turn that puts the person's right (or the first body) along x."""
     across = np.zeros(3)
     if len(frames) > 1:
         both = seen[0, :, layout.origin] & seen[1, :, layout.origin]

@@ -1,4 +1,4 @@
-"""How features are judged: choose on validation clips, look at the test clips once."""
+"""Evaluates features: choices use validation clips, and test clips are measured once."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
 from igm_jax.evaluation.run import Run, init_encoder, open_store
 from igm_jax.features import augmented_batches, clip_batches, extract_features
 
-# Frames of the raw-coordinate baselines; the figure that is usual for them.
+# Number of frames of the raw-coordinate baseline, a common choice.
 RAW_FRAMES = 32
 
 
@@ -28,7 +28,7 @@ class FeatureSet:
     """Features of every clip of a store, under a name.
 
     Attributes:
-      name: what the row of a table is called.
+      name: name of the table row.
       values: [number of clips, D] float32, in the order of the store.
       augmented: positions of clips in the store, number of an epoch → features of these clips with
         the crops and rotations of that epoch; `evaluate_linear` needs it for its `augmented`.
@@ -40,7 +40,7 @@ class FeatureSet:
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
-    """The run's features, and if wanted those of the same encoder untrained and the raw joints."""
+    """Features of the run, and optionally of the untrained encoder and the joint coordinates."""
     everything, config = np.arange(len(store)), run.config
     encoder = config.model.encoder
 
@@ -82,7 +82,7 @@ def evaluate(
     *,
     baselines: bool,
 ) -> list[dict[str, Any]]:
-    """One table row of `judge` for each of the run's feature sets.
+    """Applies `judge` to each feature set of the run; returns one table row for each.
 
     Args:
       run: the run.
@@ -110,7 +110,7 @@ def evaluate_linear(
     labels: str = "all",
     augmented: bool = False,
 ) -> dict[str, Any]:
-    """Linear probe: the learning rate that is best on validation clips, then trained on all.
+    """Linear probe: chooses the learning rate on validation clips, then trains on all clips.
 
     Args:
       features: of every clip.
@@ -201,7 +201,7 @@ def _percent(accuracy: Any) -> float:
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows with the same keys as a Markdown table.
+    """Formats rows with the same keys as a Markdown table.
 
     >>> print(markdown_table([{"features": "raw", "test %": 69.6}]))
     | features | test % |

@@ -1,4 +1,4 @@
-"""A finished (or running) run, read back: its encoder, and how to feed it raw clips."""
+"""Loads the encoder of a run and applies it to raw clips."""
 
 import dataclasses
 import functools
@@ -23,16 +23,16 @@ from igm_jax.training.mapping import from_mapping
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run folder says of its encoder.
+    """A run, as its folder describes it.
 
     Attributes:
       folder: the run folder.
       step: the checkpoint that was read.
       config: the experiment.
-      inputs: what the encoder sees of a clip.
+      inputs: streams and statistics of the encoder's input.
       data: checksums of the store that it was trained on.
       params: parameters of the encoder.
-      places: where that store may lie, the likeliest first; none: where the config says.
+      places: possible paths of that store, likeliest first; empty means the path of the config.
       total_steps: the length of the run; None where an older version did not save it.
       reached: its newest checkpoint.
     """
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def progress(self) -> str:
-        """`step 234`, or `step 118 of 234, unfinished` of a run that has not got further."""
+        """Progress as text: `step 234`, or `step 118 of 234, unfinished`."""
         if self.total_steps is None or self.step == self.total_steps:
             return f"step {self.step}"
         end = ", unfinished" if self.unfinished else ""
@@ -108,7 +108,7 @@ def open_store(run: Run) -> SkeletonStore:
     """The store that a run was trained on, known by its checksums.
 
     Raises:
-      InputError: it is at none of its places.
+      InputError: it is at none of these paths.
     """
     problems = []
     for place in dict.fromkeys(run.places or (run.config.data.path,)):
@@ -124,7 +124,7 @@ def open_store(run: Run) -> SkeletonStore:
 
 
 def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:
-    """The run under `root` that was written to last.
+    """The most recently written run under `root`.
 
     Raises:
       InputError: there is none.
@@ -145,14 +145,14 @@ def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:
 
 
 class LoadedEncoder(NamedTuple):
-    """What `load_encoder` returns, which says more of both."""
+    """Result of `load_encoder`; its docstring says more of both."""
 
     encode: Callable[..., Array]
     info: dict[str, Any]
 
 
 def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> LoadedEncoder:
-    """A trained encoder as a function of raw clips.
+    """Loads a trained encoder as a function of raw clips.
 
     Args:
       run_folder: folder of a pre-training run.
@@ -203,13 +203,13 @@ def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> L
 def _coordinates(
     clips: Any, layout: skeleton.Layout, channels: int
 ) -> Float32[np.ndarray, "B M T V C"]:
-    """What `encode` was given as one array, checked."""
+    """Checks the clips given to `encode`; returns one array."""
     if isinstance(clips, jax.core.Tracer):
         raise InputError(
             "encode resizes clips on the host and cannot be traced: call it outside jax.jit, "
             "jax.grad and jax.vmap, or use igm_jax.features.pooled_features inside"
         )
-    if np.ma.isMaskedArray(clips):  # what is masked is missing
+    if np.ma.isMaskedArray(clips):  # masked values count as missing
         clips = clips.astype(np.float32).filled(np.nan)
     try:
         clips = np.asarray(clips)
@@ -239,7 +239,7 @@ def _coordinates(
 
 
 def _bodies_there(clips: Float32[np.ndarray, "B M T V C"], present: Any) -> Bool[np.ndarray, "B M"]:
-    """Which bodies `encode` reads."""
+    """Mask of the bodies that `encode` reads."""
     if present is None:
         present = (clips != 0).any(axis=(2, 3, 4))
     try:

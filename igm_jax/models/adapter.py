@@ -11,7 +11,7 @@ from igm_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """How h filters.
+    """Settings of the filter h.
 
     Attributes:
       eta: strength η of the filter; 0 is the identity.
@@ -33,7 +33,7 @@ class AdapterConfig:
 def mdff(
     tokens: Float[Array, "*batch N D"], eta: losses.Scalar, temperature: losses.Scalar = 1.0
 ) -> Float[Array, "*batch N D"]:
-    """Moves features away from what they share: (1+η) z − η softmax(ẑẑᵀ/τ) z, with ẑ = z/‖z‖.
+    """High-pass filter (1+η) z − η softmax(ẑẑᵀ/τ) z, with ẑ = z/‖z‖.
 
     softmax(ẑẑᵀ/τ) z is a mean over similar tokens, the low-pass part of z and the direction of the
     uniformity gradient; one step against it makes tokens less alike.
@@ -61,7 +61,7 @@ def mdff(
 def adapt(
     tokens: Float[Array, "B n D"], config: AdapterConfig
 ) -> tuple[Float[Array, "B n D"], Float[Array, "B D"]]:
-    """h: adapted tokens and their pooled feature.
+    """Applies h; returns the adapted tokens and their pooled feature.
 
     Args:
       tokens: [B, n, D] visible tokens of each clip.

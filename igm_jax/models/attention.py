@@ -1,4 +1,4 @@
-"""Full attention among the tokens of a clip, and the one place that chooses how to compute it."""
+"""Full attention over the tokens of a clip, with a choice of the fastest computation."""
 
 import functools
 import logging
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# On CPU, attention of at least so many tokens goes head by head; benchmarks/attention.py measures
+# On CPU, attention over at least so many tokens runs head by head; benchmarks/attention.py measures
 # both ways over the number of tokens.
 BY_HEAD_FROM = 192
 
@@ -18,13 +18,13 @@ _log = logging.getLogger(__name__)
 def attention(
     query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
 ) -> Float[Array, "B N H K"]:
-    """softmax(q kᵀ / √K) v in every head.
+    """Computes softmax(q kᵀ / √K) v in every head.
 
-    On CPU `at_once` or, on a single device and from `BY_HEAD_FROM` tokens on, `by_head`; elsewhere
-    what jax has: cuDNN's fused kernel for bfloat16 where it compiles, or else XLA.
+    On CPU it uses `at_once`, or on one device `by_head` from `BY_HEAD_FROM` tokens on. Elsewhere
+    it uses cuDNN's fused kernel for bfloat16 if that compiles, otherwise XLA.
     """
     if jax.default_backend() == "cpu":
-        # A loop over clips and heads would gather the clips of all devices on each of them.
+        # With many devices, a loop over clips and heads would gather all clips on each device.
         alone = jax.device_count() == 1
         chosen = by_head if alone and query.shape[1] >= BY_HEAD_FROM else at_once
         return chosen(query, key, value)
@@ -35,7 +35,7 @@ def attention(
 def at_once(
     query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
 ) -> Float[Array, "B N H K"]:
-    """All heads together, and [B, H, N, N] weights kept for the backward pass."""
+    """Computes all heads together and keeps [B, H, N, N] weights for the backward pass."""
     # Heads in front of the tokens: half the time of jax.nn.dot_product_attention on CPU.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     logits = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
@@ -46,7 +46,7 @@ def at_once(
 def by_head(
     query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
 ) -> Float[Array, "B N H K"]:
-    """One head after another: the [N, N] weights of one fit a cache, those of all do not.
+    """Computes one head after another, because the [N, N] weights of one fit a cache.
 
     Derivatives compute the weights again, from the normaliser that the forward pass keeps. They
     are to be had in both directions, and of any order.
@@ -102,7 +102,7 @@ def _derivative(
 def _has_fused(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
     """Whether cuDNN's fused attention and its gradient compile for [B, N, H, K] of this kind.
 
-    What it demands of sizes, card and version changes from release to release: it is tried.
+    Its limits on sizes, cards and versions change between releases, so we try to compile it.
     """
     if dtype != jnp.bfloat16:
         return False

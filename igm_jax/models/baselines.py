@@ -10,10 +10,10 @@ from igm_jax.models.igm import Backbone
 
 
 class Decoder(nn.Module):
-    """Predicts something of every token from the tokens that f saw (SkeletonMAE, MAMP).
+    """Predicts values of every token from the visible tokens (SkeletonMAE, MAMP).
 
     Attributes:
-      config: sizes; those of the generator, so that all objectives have a partner of one size.
+      config: sizes, taken from the generator so that all objectives have an equal partner.
       grid: tokens in time, and tokens at each time.
       out: numbers to predict for each token.
     """
@@ -26,7 +26,7 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
     ) -> Float[Array, "B N P"]:
-        """Tokens of f → predictions.
+        """Maps tokens of f to predictions.
 
         Args:
           tokens: [B, n, D], f of the first n tokens of `order`.

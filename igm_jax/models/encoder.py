@@ -70,7 +70,7 @@ class EncoderConfig:
 
     @property
     def num_tokens(self) -> int:
-        """N."""
+        """Number of tokens, N."""
         return math.prod(self.grid)
 
     @property
@@ -86,7 +86,7 @@ class EncoderConfig:
 
 @struct.dataclass
 class AuxTokens:
-    """What f is told while it re-encodes a generated clip: f(x̂0, z_t', t, t').
+    """Extra input of f for a generated clip: f(x̂0, z_t', t, t').
 
     Attributes:
       noisy_feature: z_t' [B, D], the noised unit feature of the real clip.
@@ -108,7 +108,7 @@ class AuxEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, aux: AuxTokens) -> Float[Array, "B 2 D"]:
-        """[B, D] and two [B] → [B, 2, D]."""
+        """Maps [B, D] and two [B] to [B, 2, D]."""
 
         def dense(name):
             return nn.Dense(self.width, dtype=self.dtype, kernel_init=layers.kernel_init, name=name)
@@ -121,7 +121,7 @@ class AuxEmbedding(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f: clips to token features.
+    """The encoder f, from clips to token features.
 
     >>> import jax
     >>> encoder = Encoder(EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2))
@@ -195,7 +195,7 @@ def stretch_means(
 
 
 def pool(tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"]) -> Float[Array, "B D"]:
-    """Features of clips: mean over the tokens, then over the bodies that are present.
+    """Pools features: mean over the tokens, then over the bodies that are present.
 
     Args:
       tokens: [B·M, N, D], bodies of a clip adjacent.

@@ -38,10 +38,10 @@ class GeneratorConfig:
 
 @struct.dataclass
 class Condition:
-    """What g knows of the clean clip.
+    """The condition of g, from the clean clip.
 
-    The tokens that f saw are conditioned each on its own adapted feature, all others on the pooled
-    one. Inside g the tokens stand in `order`, the n visible ones first: then the condition is a
+    Each visible token is conditioned on its own adapted feature, all others on the pooled
+    one. Inside g the tokens are in `order`, the n visible ones first. Then the condition is a
     concatenation and its projections are computed for n + 1 vectors instead of N.
 
     Attributes:
@@ -118,7 +118,7 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """g(x_t, h(z), t) → ε̂."""
+    """The generator: g(x_t, h(z), t) predicts the noise ε̂."""
 
     config: GeneratorConfig
     patch: layers.Patch = layers.Patch()
@@ -148,7 +148,7 @@ class Generator(nn.Module):
         patches = layers.patchify(noisy_clip, self.patch)
         grid = self.patch.grid(frames, joints)
         position = layers.PositionEmbedding(grid, c.width, name="position")()
-        # Read (and thereby created) always, so that the parameters do not depend on `dropped`.
+        # Always read (and so created), so that the parameters do not depend on `dropped`.
         null = self.param("null", layers.position_init, condition.pooled.shape[-1:])
         if dropped is not None:
             condition = condition.drop(dropped, null)

@@ -16,7 +16,7 @@ from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 
 @dataclasses.dataclass(frozen=True)
 class IGMConfig:
-    """The three parts, and what leads from one to the other.
+    """Configs of the three parts and of their connection.
 
     Attributes:
       encoder: f.
@@ -43,13 +43,13 @@ class IGMConfig:
 
 
 class Projector(nn.Module):
-    """Dense, batch normalisation, GELU, Dense. Training only, so it needs no running statistics."""
+    """Dense, batch normalisation, GELU, Dense; for training only, without running statistics."""
 
     width: int
 
     @nn.compact
     def __call__(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """[B, D] → [B, width]."""
+        """Maps [B, D] to [B, width]."""
         h = nn.Dense(self.width, name="in")(z)
         # The variance, not its root, gets the small number: a collapsed batch stays finite.
         h = (h - h.mean(axis=0, keepdims=True)) * jax.lax.rsqrt(h.var(axis=0, keepdims=True) + 1e-5)
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
 
     Attributes:
       config: sizes.
-      micro_batches: into how many parts the networks cut their rows; see
+      micro_batches: number of parts into which the networks split their rows; see
         `layers.in_micro_batches`.
     """
 
@@ -80,16 +80,16 @@ class Backbone(nn.Module):
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
-        """f; see `Encoder`."""
+        """Applies f; see `Encoder`."""
         return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        """Pooled features as the losses see them."""
+        """Projects pooled features for the losses."""
         return z if self.projector is None else self.projector(z)
 
 
 class IGM(Backbone):
-    """f, h and g with one parameter tree: `{"encoder": …, "generator": …}`."""
+    """The whole model: f, h and g with one parameter tree `{"encoder": …, "generator": …}`."""
 
     def setup(self):
         """Creates the parts; linen calls it."""
@@ -99,7 +99,7 @@ class IGM(Backbone):
     def condition(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None
     ) -> Condition:
-        """h: visible tokens to the generator's condition.
+        """Applies h: makes the generator's condition from visible tokens.
 
         Args:
           tokens: [B, n, D], what f made of the first n tokens of `order`.
@@ -117,7 +117,7 @@ class IGM(Backbone):
         t: Int[Array, " B"],
         dropped: Bool[Array, " B"] | None = None,
     ) -> Float[Array, "B T V C"]:
-        """g; see `Generator`."""
+        """Applies g; see `Generator`."""
         rows = noisy_clip, condition, t, dropped
         return layers.in_micro_batches(self.generator, self.micro_batches, *rows)
 

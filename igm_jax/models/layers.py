@@ -1,4 +1,4 @@
-"""What the encoder and the generator share: patches, attention, MLP, positions."""
+"""Shared layers of encoder and generator: patches, attention, MLP, positions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -146,7 +146,7 @@ class PositionEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self) -> Float[Array, "N D"]:
-        """One row a token, in the order of `patchify`."""
+        """Returns one row for each token, in the order of `patchify`."""
         steps, groups = self.grid
         temporal = self.param("temporal", position_init, (steps, self.width))
         spatial = self.param("spatial", position_init, (groups, self.width))
@@ -154,10 +154,10 @@ class PositionEmbedding(nn.Module):
 
 
 def in_micro_batches(module: nn.Module, count: int, *rows: Any) -> Any:
-    """`module(*rows)`, computed for `count` equal parts of the rows, one after the other.
+    """Computes `module(*rows)` in `count` equal parts, one after the other.
 
-    The backward pass computes each part anew, so activations of one part at a time are in memory.
-    What comes out is that of all rows at once: a loss that compares clips compares all of them.
+    The backward pass recomputes each part, so only one part's activations are in memory.
+    The result is that of all rows at once, so a loss that compares clips compares all of them.
 
     Args:
       module: a network whose every output row depends on the same row of its inputs alone.
@@ -210,7 +210,7 @@ def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat
 
 
 class Block(nn.Module):
-    """x + attention(LN x), then x + MLP(LN x)."""
+    """A transformer block: x + attention(LN x), then x + MLP(LN x)."""
 
     heads: int
     mlp_width: int
@@ -218,7 +218,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
-        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
+        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs."""
         h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
         x = x + SelfAttention(self.heads, self.dtype, name="attention")(h)
         h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)

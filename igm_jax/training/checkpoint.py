@@ -1,6 +1,6 @@
-"""Checkpoints: the state, the place in the data, and what is needed to use the encoder elsewhere.
+"""Saves and restores checkpoints: state, position in the data, and config of the encoder.
 
-The only module that knows Orbax. Saves are asynchronous and atomic: a step's folder appears when it
+Only this module uses Orbax. Saves are asynchronous and atomic: a step's folder appears when it
 is complete, so a killed run or a full disk leaves the previous checkpoint as it was.
 """
 
@@ -53,7 +53,7 @@ class Checkpoints:
         meta: dict[str, Any],
         knn: float | None = None,
     ) -> None:
-        """Starts to save; returns before it is done unless another save is in flight.
+        """Starts to save and returns at once, unless another save is in progress.
 
         All processes call it, for each writes its part of the state. The place in the data is the
         same in all of them, whatever their number.
@@ -112,17 +112,17 @@ class Checkpoints:
         return restored["state"], iterator
 
     def wait(self) -> None:
-        """Returns when the save in flight is on disk.
+        """Waits until the current save is on disk.
 
         Raises:
-          OSError: it did not get there.
+          OSError: the save failed.
         """
         with self._writing():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Gives what goes wrong one type: TensorStore raises ValueError when the disk is full."""
+        """Converts errors of writing to OSError; TensorStore raises ValueError on a full disk."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -144,13 +144,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, *_) -> None:
-        # What ended the run is told, not that the last save failed as well.
+        # Report the error that ended the run, not the failure of the last save.
         with contextlib.suppress(*([OSError] if kind else [])):
             self.close()
 
 
 def select_step(run_folder: pathlib.Path, which: str | int) -> int:
-    """The step that "last", "best" (by validation KNN) or a number means in this run.
+    """Finds the step for "last", "best" (by validation KNN) or a number.
 
     Raises:
       InputError: no checkpoint, or not this one.
@@ -170,7 +170,7 @@ def select_step(run_folder: pathlib.Path, which: str | int) -> int:
 
 
 def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
-    """The part of the saved parameters that `target` names, on the default device.
+    """Restores the parameters that `target` names, on the default device.
 
     Args:
       run_folder: folder of the run.
@@ -194,16 +194,16 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
 
 
 def newest_step(run_folder: pathlib.Path) -> int:
-    """The newest complete step of a run; 0 before the first, and where there is no run."""
+    """Newest complete step of a run, or 0 if there is none."""
     names = (path.name for path in (run_folder / "checkpoints").glob("[0-9]*"))
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """The JSON saved with a step: config, inputs, checksums of the data.
+    """Reads the JSON of a step: config, inputs, checksums of the data.
 
     Raises:
-      InputError: it is damaged, or was written by a version that kept something else in it.
+      InputError: it is damaged, or from a version with other contents.
     """
     path = (run_folder / "checkpoints" / str(step)).absolute()
     try:

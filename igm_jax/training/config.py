@@ -22,9 +22,9 @@ from igm_jax.training.groups import (
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything a run depends on; with the data it determines the result.
+    """All settings of a run; with the data they determine the result.
 
-    What changes no number beyond its rounding is not a part of what a run is: `BOOKKEEPING`.
+    Settings in `BOOKKEEPING` change numbers by rounding only and do not identify a run.
 
     Attributes:
       name: the run folder is runs/<name>.
@@ -57,9 +57,9 @@ class ExperimentConfig:
         objectives.check(self.objective, self.data, self.model, self.train)
 
     def check_length(self, clips: int | None = None) -> None:
-        """Refuses to begin a run that ends before its own phases do.
+        """Refuses a run that is shorter than its warm-up, start or ramp.
 
-        Not part of the config's own checks: runs that were begun can always be read.
+        This is not a check of the config itself, so that old runs can always be read.
 
         Args:
           clips: in the pre-training split, if that is known.
@@ -93,7 +93,7 @@ class ExperimentConfig:
             )
 
     def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":
-        """This with the numbers of the data where model.encoder or data.bodies says 0.
+        """Replaces zeros in model.encoder and data.bodies by the numbers of the data.
 
         Args:
           joints: V.
@@ -111,8 +111,8 @@ class ExperimentConfig:
         )
 
 
-# Keys and groups that change no number of a training run beyond its rounding: with other values of
-# these it is the same run. What its data is, the checksums say and not the path.
+# Keys and groups that change numbers by rounding only. With other values it is the same run.
+# Checksums identify the data, not the path.
 BOOKKEEPING = frozenset(
     {
         "name",
@@ -136,7 +136,7 @@ def differences(
     prefix: str = "",
     ignored: Collection[str] = BOOKKEEPING,
 ) -> list[str]:
-    """`"key: old → new"` for every leaf in which two configs differ as experiments.
+    """Lists `"key: old → new"` for every setting in which two experiments differ.
 
     Args:
       old: a config in plain JSON types.

@@ -1,4 +1,4 @@
-"""Many processes: how they find each other, agree, and stop together.
+"""Runs many processes as one: connects them, compares their inputs, stops them together.
 
 One process a host, or one an accelerator; the same program runs in each, and every compiled call
 over the mesh has to be made by all of them, in the same order.
@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from igm_jax.errors import InputError
 
-# A process that is not heard of for so long counts as dead, and all others end. Long enough for a
+# A process that is silent for this long counts as dead, and all others end. This is long enough for
 # host that swaps or a switch that restarts, short enough not to burn a night's accelerators.
 HEARTBEAT_SECONDS = 60
 # How long a process that ends waits for the others to end too; one that failed alone is given up by
@@ -35,7 +35,7 @@ def join(
     detect: bool = False,
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> None:
-    """Makes this process one of many, if it is one; to be called before anything else of JAX.
+    """Connects this process to the others, if there are any; call it before any use of JAX.
 
     Args:
       coordinator: HOST:PORT of process 0, where the others look for it.
@@ -76,7 +76,7 @@ def join(
 
 
 def _launched_together() -> bool:
-    """Whether a launcher that numbers its processes started several of this one."""
+    """Whether a launcher started several processes of this program."""
     slurm = "SLURM_STEP_NODELIST" in os.environ  # within srun, not in the batch script itself
     counts = [os.environ.get("SLURM_NTASKS") if slurm else None]
     counts.append(os.environ.get("OMPI_COMM_WORLD_SIZE"))
@@ -84,13 +84,13 @@ def _launched_together() -> bool:
 
 
 def leader() -> bool:
-    """Whether this is the process that writes the log and talks to people."""
+    """Whether this process writes the log and prints to the terminal."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def one_line_for_a_lost_process() -> Iterator[None]:
-    """Tells of a collective that broke off in one line; which process began it, its own log says.
+    """Reports a failed collective in one line; the log of the failed process has the reason.
 
     Raises:
       ConnectionError: in place of the runtime's error, where there are other processes.
@@ -109,7 +109,7 @@ def one_line_for_a_lost_process() -> Iterator[None]:
 
 
 def check_leader(problem: Exception | None) -> None:
-    """Ends all processes where the first one has met a problem; all call it.
+    """Ends all processes if the first one has a problem; all must call it.
 
     Args:
       problem: what the first process met, if it did; the others' is not read.
@@ -126,7 +126,7 @@ def check_leader(problem: Exception | None) -> None:
 
 
 def check_same(**values: Any) -> None:
-    """Refuses to go on if processes were started on different things.
+    """Raises an error if processes were started with different config or data.
 
     Args:
       values: name → anything that JSON can hold; the same names in all processes.

@@ -1,4 +1,4 @@
-"""What a run measures of its encoder while it trains: KNN on the validation clips."""
+"""Evaluates the encoder during training: KNN on the validation clips."""
 
 import functools
 from typing import Any
@@ -17,14 +17,14 @@ def evaluate(
 ) -> dict[str, float]:
     """KNN from the fitting part of the training split to its validation part.
 
-    Of a part of more than `train.knn_clips` clips, `pipeline.sample` chooses those that count. The
+    If a part has more than `train.knn_clips` clips, `pipeline.sample` chooses a sample. The
     clips are split over the mesh, so all processes have to call this; all get the same.
 
     Args:
       params: parameters of the encoder, on the mesh.
       config: the experiment.
       store: its data.
-      inputs: what the encoder sees of a clip.
+      inputs: streams and statistics of the encoder's input.
       mesh: the devices.
 
     Returns:

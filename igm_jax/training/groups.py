@@ -174,7 +174,7 @@ class ObjectiveConfig:
 
     @property
     def idempotent(self) -> bool:
-        """Whether generated clips are re-encoded at all."""
+        """Whether generated clips are re-encoded."""
         return self.feature_weight > 0 or self.distribution_weight > 0
 
 

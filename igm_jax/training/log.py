@@ -1,4 +1,4 @@
-"""Where a run's numbers go: JSON lines always, TensorBoard if wanted, and the terminal."""
+"""Logs the metrics of a run: JSON lines, the terminal and optionally TensorBoard."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from igm_jax.errors import InputError
 
 
 class RunLog:
-    """`metrics.jsonl` in the run folder, one line a report, and the same on the terminal.
+    """Writes `metrics.jsonl`, one line for each report, and prints it.
 
     Args:
       run_folder: folder of the run.
@@ -75,7 +75,7 @@ class RunLog:
             self._bar.update(self._task, completed=step)
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line to the terminal."""
         if self._silent:
             return
         if self._bar:
@@ -106,7 +106,7 @@ class RunLog:
 
     @contextlib.contextmanager
     def _naming_the_file(self) -> Iterator[None]:
-        """A failed write, unlike a failed open, does not know its file."""
+        """Adds the file name to a failed write, which does not know it."""
         try:
             yield
         except OSError as error:
@@ -128,7 +128,7 @@ def _step(path: pathlib.Path, number: int, line: str) -> int:
 
 
 def format_values(step: int, values: Mapping[str, float]) -> str:
-    """One line: `step 50  loss 0.9312  …`.
+    """Formats values as one line: `step 50  loss 0.9312  …`.
 
     >>> format_values(50, {"loss": 0.93124, "learning_rate": 1e-5})
     'step 50  loss 0.9312  learning_rate 1e-05'

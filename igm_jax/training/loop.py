@@ -1,4 +1,4 @@
-"""Pre-training from a config and a store to a finished run folder."""
+"""Pre-trains an encoder: from a config and a store to a finished run folder."""
 
 import dataclasses
 import pathlib
@@ -34,7 +34,7 @@ def pretrain(
     resume: str = "auto",
     devices: list[jax.Device] | None = None,
 ) -> str:
-    """Trains, or goes on training, until the last epoch or a signal.
+    """Starts or resumes a run and trains until the last epoch or a signal.
 
     Of many processes (`distributed.join`) all call this with the same arguments; data and run
     folder lie where all can reach them. The first writes all but the checkpoints, which are written
@@ -68,8 +68,8 @@ def _pretrain(
     resume: str,
     devices: list[jax.Device] | None,
 ) -> str:
-    """`pretrain`, once the run folder is ours."""
-    stated = to_mapping(config)  # with its zeros, so that the same command knows its run again
+    """`pretrain`, after this process has locked the run folder."""
+    stated = to_mapping(config)  # with its zeros, so that the same command finds its run again
     most_bodies = int(store.clips["bodies"].max())
     config = config.fitted(
         store.layout.num_joints, store.frames.shape[2] * len(config.data.streams), most_bodies
@@ -135,7 +135,7 @@ def _pretrain(
 
 @dataclasses.dataclass
 class _Loop:
-    """The loop's fixed surroundings, so that its parts do not pass nine arguments around."""
+    """Fixed objects of the loop, so that its methods need fewer arguments."""
 
     config: ExperimentConfig
     program: Program
@@ -223,12 +223,12 @@ class _Loop:
 
 
 def _without_path(stated: dict[str, Any]) -> dict[str, Any]:
-    """Hosts may have the data at different places."""
+    """Removes the path of the data, which may differ between hosts."""
     return {**stated, "data": {**stated["data"], "path": ""}}
 
 
 def _keys(seed: int, mesh: Mesh) -> jax.Array:
-    """Two keys that share no randomness, on all devices: of the initial state, and of all steps."""
+    """Two independent keys on all devices: one for the initial state, one for all steps."""
     split = jax.jit(jax.random.split, out_shardings=parallel.replicated(mesh))
     return split(jax.random.key(seed))
 
@@ -236,9 +236,9 @@ def _keys(seed: int, mesh: Mesh) -> jax.Array:
 def _prepare_data(
     config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
 ) -> tuple[np.ndarray, Inputs]:
-    """Indices of the pre-training split, and what the networks see of its clips.
+    """Indices of the pre-training split, and the streams and statistics of the input.
 
-    A run that goes on sees them as it did, by the meta of its last checkpoint, and reads no clip.
+    A resumed run takes the statistics from its last checkpoint and reads no clip.
     """
     data, encoder = config.data, config.model.encoder
     _, joints, channels = store.frames.shape
@@ -273,7 +273,7 @@ def _prepare_data(
 def _batches(
     config: ExperimentConfig, store: SkeletonStore, indices: np.ndarray, program: Program
 ) -> Any:
-    """The training batches, of which this process reads the rows that its devices get."""
+    """Training batches; this process reads the rows of its own devices."""
     return pipeline.train_batches(
         store,
         indices,

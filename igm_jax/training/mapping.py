@@ -13,13 +13,13 @@ from igm_jax.errors import InputError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for an error message, or nothing if no known name is near."""
+    """Hint ` (did you mean 'x'?)` for an error message, or "" without a similar name."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """Builds a (nested) frozen dataclass from a mapping, refusing what does not fit.
+    """Builds a (nested) frozen dataclass from a mapping and refuses unknown keys and types.
 
     Args:
       cls: the dataclass.
@@ -64,7 +64,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """Plain JSON types (tuples become lists); `from_mapping` is the inverse."""
+    """Converts a config to plain JSON types; `from_mapping` is the inverse."""
     plain = lambda v: list(v) if isinstance(v, tuple) else v  # noqa: E731
     return {
         f.name: to_mapping(v) if dataclasses.is_dataclass(v) else plain(v)

@@ -1,4 +1,4 @@
-"""When a step does not fit into memory: which keys make it smaller."""
+"""Advice for a step that does not fit into memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from igm_jax.training.config import ExperimentConfig
 
 
 def is_short(error: BaseException) -> bool:
-    """Whether this is the runtime's way to say that a device or the host has no memory left."""
+    """Whether an error means that a device or the host is out of memory."""
     return isinstance(error, MemoryError) or (
         isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     )
@@ -19,7 +19,7 @@ def is_short(error: BaseException) -> bool:
 def one_line_when_it_is_short(
     config: ExperimentConfig, devices: list[jax.Device] | None = None
 ) -> Iterator[None]:
-    """Turns an out-of-memory of training into one line that says what to set.
+    """Replaces an out-of-memory error by one line that says which settings to change.
 
     Raises:
       MemoryError: in its place.
@@ -35,7 +35,7 @@ def one_line_when_it_is_short(
 
 
 def advice(config: ExperimentConfig, devices: int) -> str:
-    """What to set so that a step needs less memory, in the order in which it should be tried.
+    """Settings that reduce the memory of a step, in the order to try.
 
     Args:
       config: the experiment whose step does not fit.

@@ -1,4 +1,4 @@
-"""AdamW with warm-up, cosine decay, clipping, and weight decay where it belongs."""
+"""AdamW with warm-up, cosine decay and clipping; no weight decay on biases and norms."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ import optax
 
 from igm_jax.training.groups import OptimizerConfig
 
-# First match wins, and every parameter must match: a new kind of parameter has to be decided on.
+# The first match counts, and every parameter must match, so that no new kind is overlooked.
 DECAY_RULES = (
     (r"/(bias|scale)$", False),
     (r"/(temporal|spatial|null|mask)$", False),

@@ -1,4 +1,4 @@
-"""The compiled side of a run: model, initialisation and step on a mesh."""
+"""Compiles a run: model, initialisation and step on a mesh."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ from igm_jax.training.step import train_step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled side of a run: what `config`, data and mesh determine.
+    """The compiled functions of a run, for a config, data and mesh.
 
     Attributes:
-      model: f, and what the objective has besides.
+      model: f and the other networks of the objective.
       init: key → TrainState, jitted.
       step: (state, batch, key) → (state, metrics), jitted; donates the state.
       mesh: the devices.
-      shardings: TrainState of `NamedSharding`, how the state lies on them.
+      shardings: TrainState of `NamedSharding`, the placement of the state.
       total_steps: length of the run.
       steps_per_epoch: whole batches in the data.
     """
@@ -55,7 +55,7 @@ def build_program(
     num_clips: int,
     devices: list[jax.Device] | None = None,
 ) -> Program:
-    """Everything that is compiled, without touching any data.
+    """Builds the compiled functions, without reading any data.
 
     Args:
       config: the experiment.

@@ -1,4 +1,4 @@
-"""What a run says of itself: its first lines, and the averages between two reports."""
+"""Text and averages for the log of a run."""
 
 import time
 
@@ -15,7 +15,7 @@ class Window:
     """Averages the metrics between two reports.
 
     Attributes:
-      values: of the steps since the last report; a checkpoint in between keeps them.
+      values: metrics of the steps since the last report; a checkpoint saves them.
     """
 
     def __init__(self, batch_size: int):
@@ -26,7 +26,7 @@ class Window:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leaves what happened between steps out of the throughput."""
+        """Restarts the clock, so that work between steps does not count in the throughput."""
         self._start, self._timed = time.perf_counter(), 0
 
     def add(self, values: dict[str, float], features_: jax.Array, distortion: float) -> None:
@@ -51,7 +51,7 @@ class Window:
 
 
 def progress_line(step: int, report: dict[str, float], seconds_left: float) -> str:
-    """What a person wants to see of a report; metrics.jsonl has all of it."""
+    """Formats the main values of a report; metrics.jsonl has all values."""
     losses = "  ".join(
         f"{k.removeprefix('loss_')} {v:.3f}" for k, v in report.items() if k.startswith("loss")
     )
@@ -70,7 +70,7 @@ def headline(
     most_bodies: int,
     note: str = "",
 ) -> str:
-    """First line of a run; on more than one device, a second line says who holds what.
+    """First line of a run; with many devices, a second line describes the sharding.
 
     Args:
       config: the experiment, fitted to the data.

@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and under which circumstances its numbers arose."""
+"""The run folder: config and environment of a run."""
 
 import contextlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from igm_jax.training.config import differences
 
 @contextlib.contextmanager
 def held(run_folder: pathlib.Path) -> Iterator[None]:
-    """Keeps every other run out of this folder; of many processes the first does it for all.
+    """Locks the run folder against other runs; the first process locks it for all.
 
     Raises:
       InputError: a run holds the folder; in all processes.
@@ -39,7 +39,7 @@ def held(run_folder: pathlib.Path) -> Iterator[None]:
 
 
 def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
-    """Checks that the run that has got to a checkpoint in this folder may be gone on with.
+    """Checks that the run in this folder may be resumed.
 
     Args:
       run_folder: has a config.json.
@@ -73,9 +73,9 @@ def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str
 
 
 def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
-    """Writes config.json and environment.json; of many processes the first does.
+    """Writes config.json and environment.json; only the first process writes.
 
-    A run that never got to a checkpoint has nothing to lose: what there is of one is written over.
+    A run without a checkpoint is overwritten.
 
     Args:
       run_folder: made if it does not exist.
@@ -96,7 +96,7 @@ def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    """What the numbers of a run may depend on beside its config."""
+    """Versions, platform and devices of a run."""
     packages = ("igm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     versions = {}
     for package in packages:
@@ -117,8 +117,8 @@ def _environment() -> dict[str, Any]:
 def _commit() -> str:
     """The commit of this code, with -dirty behind it where a file differs, or unknown.
 
-    Writes nothing: `git describe --dirty` refreshes the index, and ended half-way it leaves a lock
-    behind that stops every later commit.
+    It writes nothing. `git describe --dirty` refreshes the index, and an interrupt leaves a lock
+    that blocks every later commit.
     """
 
     def git(*arguments: str) -> str:

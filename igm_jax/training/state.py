@@ -1,4 +1,4 @@
-"""What a training run carries from step to step: arrays, and nothing but arrays."""
+"""The training state: a tree of arrays."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimiser steps done.
-      params: parameters of f, and of what the objective has besides: generator, decoder, projector.
+      params: parameters of f and of the objective's other networks.
       teacher: exponential moving average of the parameters that make features (`taught`), or an
         empty dict without one.
       opt_state: optax state.
@@ -41,7 +41,7 @@ def init_state(
     optimizer: optax.GradientTransformation,
     config: ExperimentConfig,
 ) -> TrainState:
-    """Fresh state; jit it with the shardings that the step wants."""
+    """Initial state; jit it with the shardings of the step."""
     params_key, queue_key = jax.random.split(key)
     c = model.config.encoder
     clip = jnp.zeros((1, c.frames, c.joints, c.channels), jnp.float32)
@@ -61,7 +61,7 @@ def init_state(
 
 
 def taught(params: Any) -> Any:
-    """The parameters that a teacher has: those of f and the projector."""
+    """Parameters that a teacher has: those of f and the projector."""
     return {name: params[name] for name in ("encoder", "projector") if name in params}
 
 

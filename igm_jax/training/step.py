@@ -26,7 +26,7 @@ def prepare_batch(
     config: DataConfig,
     inputs: Inputs,
 ) -> ClipBatch:
-    """Random mirroring, shear and rotation of the joints, then what the networks see of them.
+    """Augments a batch (mirror, shear, rotation) and computes the networks' input.
 
     Args:
       raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], and `other` like
@@ -63,20 +63,20 @@ def train_step(
     steps_per_epoch: int,
     whole: NamedSharding | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """state, batch, seed key → next state, metrics.
+    """Makes one optimiser step: state, batch and key → next state and metrics.
 
     Args:
       state: donated by the caller.
       raw: the *global* batch; see `prepare_batch`.
-      key: the seed's key; the step's own is `fold_in(key, state.step)`.
-      model: what `build_model` makes for the objective.
+      key: key of the run; the step uses `fold_in(key, state.step)`.
+      model: the model from `build_model`.
       optimizer: optax transformation.
       schedule: learning rate by step, for the log.
       config: the experiment.
       alpha_bar: [K] noise schedule.
       inputs: streams and statistics.
       steps_per_epoch: turns the ramp's epochs into steps.
-      whole: how the networks want parameters that are split at rest; None leaves them as they are.
+      whole: sharding of gathered parameters for the networks; None if they are not split.
 
     Returns:
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
@@ -86,7 +86,7 @@ def train_step(
     objective = config.objective
 
     def gathered(params: Any) -> Any:
-        # Left to itself, the compiler would split activations as the parameters are, not as clips.
+        # Otherwise the compiler splits activations like the parameters, not like the clips.
         return params if whole is None else jax.lax.with_sharding_constraint(params, whole)
 
     def loss_fn(params: Any):
@@ -126,7 +126,7 @@ def train_step(
 def idempotency_ramp(
     step: Array, config: ExperimentConfig, steps_per_epoch: int
 ) -> Float[Array, ""]:
-    """0 until `start_epoch`, then linear to 1 over `ramp_epochs`: at first x̂0 is only noise."""
+    """Weight of the losses on x̂0: 0 until `start_epoch`, then linear to 1 over `ramp_epochs`."""
     start = config.objective.start_epoch * steps_per_epoch
     length = max(1, config.objective.ramp_epochs * steps_per_epoch)
     return jnp.clip((step.astype(jnp.float32) - start) / length, 0.0, 1.0)

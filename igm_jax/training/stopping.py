@@ -11,11 +11,11 @@ from igm_jax import parallel
 
 
 class Stopping:
-    """SIGTERM (preemption) and Ctrl-C end the step in flight, save, and leave.
+    """Stops a run on SIGTERM or Ctrl-C: finish the current step, save, exit.
 
     A signal may reach one process or all of them, at different steps. So with many processes each
     step asks for the greatest signal number that any of them has, a single number across the
-    mesh, and reads what the step before asked for: nobody waits for it, and all read the same.
+    mesh, and reads the result of the step before. Nobody waits, and all read the same.
 
     Args:
       mesh: the devices of all processes.
@@ -41,14 +41,14 @@ class Stopping:
         return signal.Signals(answer).name if answer else None
 
     def _ask(self, number: int) -> jax.Array:
-        """One number a device."""
+        """Makes an array with one number for each device."""
         mine = np.full(len(self._split.addressable_devices), number, np.int32)
         return jax.make_array_from_process_local_data(self._split, mine)
 
     def __enter__(self) -> "Stopping":
         def note(number, _):
             if self.received and number == signal.SIGINT:
-                raise KeyboardInterrupt  # the second Ctrl-C means now
+                raise KeyboardInterrupt  # a second Ctrl-C stops at once
             self.received = signal.Signals(number).name
 
         self._old = {}

@@ -1,1 +1,1 @@
-"""One module a source of skeletons; `igm_jax.data.formats.sources` says what each has to offer."""
+"""Readers of data sets, one module for each; `sources` lists them and defines what they hold."""

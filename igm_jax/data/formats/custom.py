@@ -1,7 +1,7 @@
-"""One's own skeletons: a folder of arrays, a table of labels and a description of the joints.
+"""Reads your own skeletons: a folder of arrays, a table of labels and a list of joints.
 
-    FOLDER/layout.json  the joints (`custom_layout` says which keys)
-    FOLDER/labels.csv   who does what in which clip (`custom_table` says which columns); optional
+    FOLDER/layout.json  the joints (keys: `custom_layout`)
+    FOLDER/labels.csv   labels and people of the clips (columns: `custom_table`); optional
     FOLDER/classes.txt  the class names in their order, one a line; optional
     FOLDER/**/*.npy     a clip [T, V, C], or [M, T, V, C] of M bodies; C is 2 or 3
     FOLDER/**/*.npz     the same, as the only array or under the key `frames`
@@ -9,8 +9,8 @@
 
 A clip is named by its path below FOLDER without the suffix. Coordinates are kept as they are, but
 missing joints are filled in (`gaps`). Without labels.csv all clips are unlabelled, which is
-enough to pre-train on; with it, a clip that it does not list is left out and named: a data set does
-not grow by a forgotten file. Files and folders whose names begin with a dot are not looked at.
+enough for pre-training. With labels.csv, a clip that it does not list is left out and reported.
+Files and folders whose names begin with a dot are ignored.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ HOW_TO_GET = (
 
 LAYOUT_FILE, TABLE_FILE, CLASSES_FILE = "layout.json", "labels.csv", "classes.txt"
 _SUFFIXES = (".npy", ".npz", ".csv")
-_MAX_BYTES = 1 << 28  # of a clip, hours of one: what promises more is damaged
+_MAX_BYTES = 1 << 28  # hours of one clip; a larger size means a damaged file
 
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A clip to be read; its repr says all of it, as `RawData.parts` wants."""
+    """A clip that is not read yet; its repr holds all its values, as `RawData.parts` needs."""
 
     path: pathlib.Path
     name: str
@@ -49,7 +49,7 @@ class _File:
 
 
 class _Unreadable(Exception):
-    """Why a file holds no clip."""
+    """A file that holds no clip, with the reason."""
 
 
 def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
@@ -90,7 +90,7 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
 
 
 def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """(path below the folder with /, path) of every clip."""
+    """Pairs of relative name and path, one for every clip."""
     for path in folder.rglob("*"):
         below = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in below.parts)
@@ -104,7 +104,7 @@ def _read_file(layout: Layout, rules: gaps.Rules, part: _File | BadClip) -> Clip
         return part
     if part.path.stat().st_size > _MAX_BYTES:
         return BadClip(part.name, f"is larger than {_MAX_BYTES} bytes: cut it into clips")
-    content = part.path.read_bytes()  # an OSError of the disk is none of the format
+    content = part.path.read_bytes()  # an OSError comes from the disk, not from the format
     try:
         if part.path.suffix.lower() == ".csv":
             frames, scores = custom_csv.read(content, layout)
@@ -134,12 +134,12 @@ def _read_npz(content: bytes) -> np.ndarray:
                 return _read_array(file, member.file_size)
     except _Unreadable:
         raise
-    except Exception as error:  # zipfile and zlib raise whatever a damaged file makes them meet
+    except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise _Unreadable(f"is damaged ({error!r})") from error
 
 
 def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
-    """An array in NumPy's format."""
+    """Reads an array in NumPy's format."""
     try:
         shape, fortran, dtype = npy.read_header(file, size)
     except InputError as error:

@@ -94,7 +94,7 @@ def _scored(name: str) -> str:
 
 
 def _check_order(columns: dict[int, str], expected: list[str]) -> None:
-    """Any header will do, but for one that names the joints in an order that is not theirs."""
+    """Refuses a header that names the joints in another order; accepts any other header."""
     expected = [name.lower() for name in expected]
     if sorted(columns.values()) != sorted(expected):
         return

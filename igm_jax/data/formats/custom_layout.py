@@ -1,4 +1,4 @@
-"""layout.json of one's own skeletons: what the joints are, by their names.
+"""Reads layout.json of your own skeletons: names and relations of the joints.
 
 name     short identifier, stored with the data
 joints   the V names, in the order of the arrays
@@ -26,14 +26,14 @@ _LARGEST = 3.4e38  # of float32, in which clips are stored
 
 
 class _Wrong(Exception):
-    """What is wrong, and where."""
+    """A fault in layout.json, with its place."""
 
 
 def read_layout(file: pathlib.Path) -> tuple[Layout, str, float | None]:
     """The layout, the units, and the value of missing coordinates if there is one.
 
     Raises:
-      InputError: the file is missing or not understood; names the key, its value and what it needs.
+      InputError: the file is missing or has a fault; names the key, the value and the rule.
     """
     if not file.is_file():
         raise InputError(
@@ -113,7 +113,7 @@ def _listed(values: dict[str, Any], key: str, length: int | None = None) -> list
 
 
 def _index(joints: list[str], joint: Any, key: str) -> int:
-    """A joint by its name or index."""
+    """Index of a joint that is given by name or index."""
     if isinstance(joint, str):
         if joint not in joints:
             raise _Wrong(f"{key}: {joint!r} is none of the joints: {', '.join(joints)}")
@@ -124,7 +124,7 @@ def _index(joints: list[str], joint: Any, key: str) -> int:
 
 
 def _check_tree(joints: list[str], parents: list[int]) -> None:
-    """Raises unless every joint's way up ends at a root."""
+    """Raises an error if the parents of a joint do not lead to a root."""
     for joint in range(len(joints)):
         at, way = joint, []
         while parents[at] not in (-1, at):

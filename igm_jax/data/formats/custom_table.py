@@ -1,4 +1,4 @@
-"""labels.csv of one's own skeletons: a row a clip, under a header of these columns in any order.
+"""Reads labels.csv of your own skeletons: one row for each clip, columns in any order.
 
     clip     its path below the folder, with or without the suffix; only this column must be there
     label    a class name, or a class number ≥ 0; empty is unlabelled
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"(-?\d{1,9})(\.0*)?", re.ASCII)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a clip's row says; the fields and their meaning are those of `Clip`."""
+    """The row of a clip; fields as in `Clip`."""
 
     label: int = -1
     subject: int = 0
@@ -40,11 +40,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What labels.csv says.
+    """The contents of labels.csv.
 
     Attributes:
-      rows: file → its row, or what is wrong with that.
-      without_file: rows that mean no file.
+      rows: file → its row, or the fault in that row.
+      without_file: rows without a file.
       class_names: name of each label.
     """
 
@@ -55,7 +55,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """A row as it stands in the file, a cell for each of _COLUMNS, "" where there is none."""
+    """A row of the file: one cell for each of _COLUMNS, "" if the column is missing."""
 
     number: int
     cells: dict[str, str]
@@ -100,7 +100,7 @@ def read_table(file: pathlib.Path, classes_file: pathlib.Path, clips: Sequence[s
 
 
 def _lines(file: pathlib.Path) -> list[_Line]:
-    """The rows under the header; of one that has not as many cells as it, only the clip counts."""
+    """Rows below the header; a row with another number of cells keeps only its clip."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text)
@@ -133,7 +133,7 @@ def _lines(file: pathlib.Path) -> list[_Line]:
 
 
 def _meanings(clips: Sequence[str]) -> dict[str, list[str]]:
-    """What a row may say → the files that it may mean."""
+    """Maps names that a row may use to the files that they may mean."""
     meanings: dict[str, list[str]] = {}
     for clip in clips:
         meanings.setdefault(clip.rpartition(".")[0], []).append(clip)
@@ -141,7 +141,7 @@ def _meanings(clips: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _find(cell: str, meanings: dict[str, list[str]]) -> tuple[str | None, str]:
-    """The file that a cell means, or why it means none."""
+    """Finds the file of a cell, or the reason why there is none."""
     path = pathlib.PurePosixPath(cell.replace("\\", "/"))
     if not cell:
         return None, "has no clip"
@@ -154,14 +154,14 @@ def _find(cell: str, meanings: dict[str, list[str]]) -> tuple[str | None, str]:
 
 
 def _row(line: _Line, names: tuple[str, ...], numbering: dict[str, dict[str, int]]) -> Row | str:
-    """The row, or what is wrong with it."""
+    """Parses a row; returns it, or its fault."""
     label, split = line.cells["label"], line.cells["split"].lower()
     number = _whole(label) if _is_whole(label) else -1
     if not label:
         index = -1
     elif label in names:
         index = names.index(label)
-    elif str(number) in names:  # 3.0 or 03 where the class is 3
+    elif str(number) in names:  # 3.0 or 03 means class 3
         index = names.index(str(number))
     elif 0 <= number < len(names) and not any(map(_is_whole, names)):
         index = number
@@ -201,7 +201,7 @@ def _labels_that_occur(file: pathlib.Path, lines: list[_Line]) -> tuple[str, ...
 
 
 def _numbering(file: pathlib.Path, lines: list[_Line], column: str) -> dict[str, int]:
-    """Cell → number from 1; the empty cell, unknown, is 0."""
+    """Maps cells to numbers from 1; an empty cell (unknown) is 0."""
     values = {line.cells[column]: line.number for line in lines if line.cells[column]}
     if not all(map(_is_whole, values)):
         return {"": 0} | {value: number for number, value in enumerate(sorted(values), 1)}

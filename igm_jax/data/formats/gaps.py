@@ -27,7 +27,7 @@ MAX_MISSING = 0.5  # share of the joints, in the frames that show their body
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What counts as missing besides NaN and zero.
+    """Rules for values that count as missing besides NaN and zero.
 
     Attributes:
       min_score: joints of a lower score are missing; those of score 0 are in any case.

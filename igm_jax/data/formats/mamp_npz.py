@@ -1,4 +1,4 @@
-"""NTU RGB+D and PKU-MMD as the scripts of MAMP and CTR-GCN leave them: one dense .npz.
+"""Reads NTU RGB+D and PKU-MMD from the dense .npz of MAMP's and CTR-GCN's scripts.
 
     x_train.npy, x_test.npy  [N, 300, 150], a clip a row: body 1, then body 2, each 25 times x y z
                              in metres; zeros behind the clip's end and where a body is absent
@@ -42,19 +42,19 @@ HOW_TO_GET = (
 _SIDES = ("train", "test")  # 1 and 2 of the column split
 _BODIES = 2
 _VALUES = _BODIES * LAYOUT.num_joints * 3  # of a frame
-# A header is a promise that nobody has kept yet: more than this is damaged, or means harm.
+# A header that claims more than this is damaged or hostile.
 _MAX_CLIPS, _MAX_FRAMES, _MAX_LABEL_BYTES = 1 << 20, 10_000, 1 << 28
 _KNOWN_CLASSES = {
     len(module.CLASS_NAMES): module.CLASS_NAMES for module in (ntu60, ntu120, pku_mmd)
 }
 
-# What zipfile says of a damaged, encrypted or unknown entry.
+# Errors of zipfile for a damaged, encrypted or unknown entry.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A clip: a row of x_train or x_test, with the one class of its row of y, or None."""
+    """A clip: a row of x_train or x_test, with the class of its row of y, or None."""
 
     path: pathlib.Path
     side: str
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As the scripts name it."""
+        """Name of the clip, as in the scripts."""
         return f"{self.side}_{self.index}"
 
 
@@ -75,7 +75,7 @@ def read(source: str | pathlib.Path) -> RawData:
 
     Returns:
       Clips of one or two bodies [M, T, 25, 3], train_I and test_I by their rows; a row that shows
-      nobody or is not of one class comes as a `BadClip`.
+      nobody or does not name exactly one class comes as a `BadClip`.
 
     Raises:
       InputError: no such file, no .npz with these four arrays, or arrays of other shapes.
@@ -103,12 +103,12 @@ def read(source: str | pathlib.Path) -> RawData:
 
 
 class _Member:
-    """An array of the archive, as a stream: its header is read, its rows come one by one.
+    """An array of the archive, read as a stream: first the header, then row by row.
 
     Attributes:
       shape: of the array.
       dtype: of its values.
-      next: the row that comes next.
+      next: the index of the next row.
 
     Raises:
       InputError: it is missing, damaged, or no array of real numbers in C order.
@@ -151,15 +151,15 @@ class _Member:
         return np.frombuffer(content, self.dtype).reshape(shape)
 
     def fail(self, why: object) -> NoReturn:
-        """Raises the InputError that says so of this array."""
+        """Raises an InputError about this array."""
         cause = why if isinstance(why, Exception) else None
         raise InputError(f"{self._path}: {self._name} {why}: download or make it again") from cause
 
 
 class _Reader:
-    """Reads clips one after the other; one that lies before the last is a new start.
+    """Reads clips in order; a clip before the last one restarts the stream.
 
-    So a run that goes on where it was killed reads what is behind it once more, and throws it away.
+    A resumed run therefore reads the finished clips once more and drops them.
     """
 
     def __init__(self):
@@ -176,7 +176,7 @@ class _Reader:
 
 def _clip(row: Row, values: Float[np.ndarray, "T 150"]) -> Clip | BadClip:
     if row.label is None:
-        return BadClip(row.name, f"row {row.index} of y_{row.side} is not of one class")
+        return BadClip(row.name, f"row {row.index} of y_{row.side} does not name exactly one class")
     frames = values.reshape(-1, _BODIES, LAYOUT.num_joints, 3).swapaxes(0, 1)
     if np.array_equal(frames[0], frames[1], equal_nan=True):
         frames = frames[:1]

@@ -8,9 +8,9 @@ from igm_jax.errors import InputError
 
 
 def read_header(file: io.BufferedIOBase, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """What an array of real numbers promises; the file then stands before its first value.
+    """Reads the header of an array of real numbers, up to its first value.
 
-    Unlike `np.load` it trusts neither a pickle nor the header.
+    Unlike `np.load`, it allows no pickle and checks the header against the file size.
 
     Args:
       file: at its beginning.

@@ -1,9 +1,9 @@
-"""The cleaning of NTU RGB+D since SGN and CTR-GCN, each rule a function of a recording.
+"""Cleans recordings of NTU RGB+D by the rules of SGN and CTR-GCN, one function for each.
 
 The sensor takes furniture for people, gives a person a new ID after losing it for a moment, and
-starts before anybody is there. The rules and their thresholds are the published ones; where those
+starts before anybody is visible. Rules and thresholds are the published ones, but there
 pipelines pad the clip of one person with zeros or a copy of it, here it is alone. One step is our
-own, `hold_lost_bodies`. A step expects a recording that shows somebody.
+own, `hold_lost_bodies`. A step needs a recording with at least one body.
 
 References:
   Zhang et al., Semantics-Guided Neural Networks, CVPR 2020 (SGN), and
@@ -20,9 +20,9 @@ from igm_jax.data.formats.ntu_text import Recording
 from igm_jax.errors import InputError
 
 MAX_BODIES = 2
-MIN_FRAMES = 12  # a body seen in 11 frames or fewer goes
+MIN_FRAMES = 12  # a body in 11 frames or fewer is dropped
 FLAT_SPREAD = 0.8  # x-range over y-range of a frame that does not look like a person
-FLAT_SHARE = 0.69754  # of a body's frames; so many make it furniture
+FLAT_SHARE = 0.69754  # share of flat frames from which a body is furniture
 _ORIGIN = 1  # mid spine
 
 
@@ -121,7 +121,7 @@ def centre(recording: Recording) -> Recording:
 
 
 def hold_lost_bodies(recording: Recording) -> Recording:
-    """Lets an actor stay as he was last seen while he is lost, and before he comes, as seen first.
+    """Fills gaps of an actor with its last position, or its first one before it appears.
 
     A clip has its bodies in all frames, so the other choices would be to lose the whole body (do
     without this step) or zeros in the midst of motion, as published.
@@ -148,7 +148,7 @@ DEFAULT_STEPS = (
 def clean(
     recording: Recording, steps: Sequence[str] = DEFAULT_STEPS
 ) -> Float32[np.ndarray, "M T 25 3"]:
-    """Applies steps one after the other and makes a clip of what they leave.
+    """Applies the steps in order and converts the result to a clip.
 
     Args:
       recording: as parsed.
@@ -174,7 +174,7 @@ def clean(
 
 
 def check_steps(steps: Sequence[str]) -> None:
-    """Raises InputError if a step is none of `STEPS`."""
+    """Raises InputError if a step is not in `STEPS`."""
     if unknown := set(steps) - set(STEPS):
         raise InputError(
             f"cleaning step {min(unknown)!r} is unknown: choose from {', '.join(STEPS)}"

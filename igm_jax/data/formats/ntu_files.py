@@ -1,8 +1,8 @@
-"""The files of NTU RGB+D 60 and 120: a folder or the zip archives as downloaded, not unpacked.
+"""Finds the files of NTU RGB+D 60 and 120 in a folder or in the downloaded zip archives.
 
 A clip is a file SsssCcccPpppRrrrAaaa.skeleton: setup, camera, performer, replication and action,
-each counted from 1. Only this last part of a path is looked at, and an archive's entries are read
-into memory, so it does not matter what paths an archive makes up.
+each counted from 1. Only the last part of a path is used, and entries of an archive are read
+into memory, so hostile paths in an archive do no harm.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from igm_jax.errors import InputError
 
 _NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", re.ASCII)
 _FILE = re.compile(rf"({_NAME.pattern})\.skeleton", re.ASCII)
-_MAX_BYTES = 64 << 20  # ten times the longest clip: more is an archive that means harm
+_MAX_BYTES = 64 << 20  # ten times the longest clip; a larger entry is hostile
 _OFFICIAL = "has missing or incomplete skeletons, by the official list"
 
-# What zipfile says of a damaged, encrypted or unknown entry, and the system of a file.
+# Errors of zipfile and of the system for a damaged, encrypted or unknown entry.
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
     InputError,
@@ -32,13 +32,13 @@ _UNREADABLE = (
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """Where the text of a clip is.
+    """The place of the text of a clip.
 
     Attributes:
       name: of the clip.
       path: the file, or an archive.
       entry: of the archive.
-      listed: what a list of missing skeletons says of the clip, if it is in one.
+      listed: the reason in a list of missing skeletons, if the clip is in one.
     """
 
     name: str
@@ -47,7 +47,7 @@ class File:
     listed: str | None = None
 
     def read(self) -> bytes:
-        """The text; raises one of `_UNREADABLE` if there is none, or too much of it."""
+        """Reads the text; raises one of `_UNREADABLE` if it is missing or too long."""
         with self.path.open("rb") if self.entry is None else _entry(self.path, self.entry) as file:
             text = file.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
@@ -108,7 +108,7 @@ def find(
 def read_clip(
     name: str, text: bytes, steps: Sequence[str] = ntu_cleaning.DEFAULT_STEPS
 ) -> Clip | BadClip:
-    """One clip from its name and its text."""
+    """Builds a clip from its name and its text."""
     setup, camera, performer, _, action = _numbers(name)
     try:
         frames = ntu_cleaning.clean(ntu_text.parse(text), steps)
@@ -123,7 +123,7 @@ def _numbers(name: str) -> tuple[int, ...]:
 
 
 def _find(paths: Sequence[pathlib.Path]) -> Iterator[File]:
-    """Clips and where they are: first all files, then archive by archive."""
+    """Yields clips with their places: first all files, then each archive."""
     for path in paths:
         if match := _FILE.fullmatch(path.name):
             yield File(match[1], path)
@@ -136,7 +136,7 @@ def _find(paths: Sequence[pathlib.Path]) -> Iterator[File]:
 
 
 def _missing(paths: Sequence[pathlib.Path]) -> dict[str, str]:
-    """The names in the official list and in the lists among the paths, and what is said of them."""
+    """Names in the official list and in the lists among the paths, with their reasons."""
     further = {
         match[0]: f"is listed in {path.name}"
         for path in paths
@@ -160,7 +160,7 @@ def _entry(path: pathlib.Path, entry: str) -> io.BufferedIOBase:
 
 @functools.lru_cache(maxsize=4)
 def _archive(path: pathlib.Path, size: int, mtime_ns: int) -> zipfile.ZipFile:
-    """An open archive: reading its table of contents for every clip would take all the time."""
+    """Opens an archive and caches it, because reading its index for every clip is slow."""
     return _open(path)
 
 

@@ -1,6 +1,6 @@
-"""The samples of NTU RGB+D 60 and 120 with missing or incomplete skeletons: the official list.
+"""The official list of NTU RGB+D samples with missing or incomplete skeletons.
 
-The authors of the data sets ask to leave them out of training and of testing, and publications do:
+The authors ask to leave them out of training and testing, and publications do so:
 302 samples of the 60 actions (setups S001 to S017) and 233 more of the 120, 535 in all.
 
 References:

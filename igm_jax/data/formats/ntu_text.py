@@ -1,4 +1,4 @@
-"""The text of one `.skeleton` file of NTU RGB+D: reading it fast and strictly, and writing it.
+"""Reads and writes the text of a `.skeleton` file of NTU RGB+D, fast and strictly.
 
     number of frames
     for each frame: number of bodies (0 is allowed), and for each body
@@ -42,7 +42,7 @@ _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recording:
-    """What the sensor saw: one row for each body in each frame that shows it.
+    """A recording of the sensor: one row for each body in each frame that shows it.
 
     Rows of one body are in the order of time. Bodies come in the order of their first rows.
 
@@ -155,7 +155,7 @@ def parse(text: bytes) -> Recording:
 
 
 class _Lines:
-    """The lines of a text, counted from 0, and where their fields are."""
+    """The lines of a text, counted from 0, with the places of their fields."""
 
     def __init__(self, text: bytes):
         self.text = _single_spaced(text)
@@ -168,11 +168,11 @@ class _Lines:
         self.widths = np.minimum(last + 1 - self.first, 255).astype(np.uint8).tobytes()
 
     def over(self, line: int) -> bool:
-        """Whether nothing is written from this line on."""
+        """Whether all lines from this one on are empty."""
         return line >= len(self.widths) or not self.text[self.starts[line] :].strip()
 
     def expected(self, line: int, what: str) -> InputError:
-        """What to raise when `what` is not in this line."""
+        """Error for a line that does not hold `what`."""
         found = "the end of the file"
         if not self.over(line):
             words = self.text[self.starts[line] : self.starts[line + 1] - 1].decode("latin-1")
@@ -188,7 +188,7 @@ class _Lines:
         raise self.expected(line, what)
 
     def body(self, head: int) -> int:
-        """The ID of the body whose lines begin here, after a look at how they are made."""
+        """Checks the lines of a body that begin here; returns its ID."""
         if self.widths[head : head + len(_BODY)] != _BODY:
             raise self._misshapen(head)
         start, end, after = self.starts[head : head + 3]
@@ -256,7 +256,7 @@ def _single_spaced(text: bytes) -> bytes:
 def _decimals(
     raw: UInt8[np.ndarray, " bytes"], begin: Int[np.ndarray, " n"], end: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The decimal numbers in raw[begin:end], as `float` reads them, and which could be read so.
+    """Parses the decimal numbers in raw[begin:end]; returns them and a mask of valid ones.
 
     Up to 15 digits, a point among them or not, perhaps after a minus. The digits make an integer
     and the point a power of ten, both exact in float64, so their quotient is rounded once.
@@ -279,7 +279,7 @@ def _decimals(
     decimals = (_PLACES * is_point).sum(0, dtype=np.uint8)
     has_point = known & (num_points == 1)
     scale = _TENS[np.where(has_point, decimals, 0)]
-    # The point took a place: what is before it stands ten times too high.
+    # The point takes one place, so digits before it are ten times too large.
     whole = np.where(has_point, np.floor(number[0] / (10 * scale)), 0.0)
     values = (number[0] - 9 * scale * whole) / scale
     return np.where(minus, -values, values), known

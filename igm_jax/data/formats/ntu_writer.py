@@ -1,7 +1,7 @@
-"""Genuine-looking NTU RGB+D files of clips that are known: a way to try the raw path unlicensed.
+"""Writes realistic NTU RGB+D files from known clips, to test the reader without a licence.
 
-`write` makes the files, and preparing them must give the clips back: with them come all the
-troubles that the cleaning is for.
+`write` makes the files, and preparing them must return the clips. The files have all the
+faults that the cleaning removes.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ def write(
 
 
 def disturbed(people: Float[np.ndarray, "M T 25 3"], rng: np.random.Generator) -> Recording:
-    """A recording of these people, and of what else the sensor makes of the scene.
+    """Makes a recording of these people with typical faults of the sensor.
 
     A table all the time, a glitch of 11 frames, nobody in three frames at first and one later, a
     new ID for whoever is alone, and joints whose place was inferred or not tracked.
@@ -79,7 +79,7 @@ def disturbed(people: Float[np.ndarray, "M T 25 3"], rng: np.random.Generator) -
 
 
 def expected(clip: Clip) -> Clip:
-    """The clip as it comes back: who moves most first, his mid spine at zero in the first frame."""
+    """The clip as read back: the actor first, its mid spine at zero in the first frame."""
     movement = clip.frames.astype(np.float64).var(axis=(1, 2)).sum(-1)
     frames = clip.frames[np.argsort(-movement)]
     return dataclasses.replace(clip, frames=frames - frames[0, 0, 1])

@@ -1,4 +1,4 @@
-"""The files of PKU-MMD: which are skeletons, labels and splits, wherever they were unpacked."""
+"""Finds the skeleton, label and split files of PKU-MMD in any folder structure."""
 
 import codecs
 import collections
@@ -21,7 +21,7 @@ _LABELS, _SKELETONS = "label", "skeleton"
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """By the name of the video.
+    """Files of a phase, by the name of the video.
 
     Attributes:
       skeletons: where its skeletons are.
@@ -35,7 +35,7 @@ class Files:
 
 
 def camera(video: str) -> int:
-    """1 is the left one, 2 the middle, 3 the right."""
+    """Number of the camera: 1 is left, 2 middle, 3 right."""
     return 1 + _CAMERAS.index(video[-1])
 
 
@@ -92,7 +92,7 @@ def _kinds(paths: list[pathlib.Path]) -> dict[pathlib.Path, str]:
 
 
 def _kind(path: pathlib.Path) -> str | None:
-    """What the first line of a file tells: a row of labels or of many numbers, else None."""
+    """Kind of a file by its first line: a row of labels, a row of many numbers, or None."""
     with path.open("rb") as file:
         head = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).strip()
     if not _NUMBERS.fullmatch(head):
@@ -104,7 +104,7 @@ def _kind(path: pathlib.Path) -> str | None:
 
 
 def _read_splits(paths: list[pathlib.Path]) -> dict[str, int]:
-    """Video → _TRAIN or _TEST; the files of the two phases have no name in common."""
+    """Reads split files: video → _TRAIN or _TEST; the two phases share no names."""
     split: dict[str, int] = {}
     for path in paths:
         side = None

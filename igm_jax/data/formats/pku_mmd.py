@@ -1,4 +1,4 @@
-"""PKU-MMD, phases I and II: videos of one text file each, cut into clips by their label files.
+"""Reads PKU-MMD, phases I and II: label files cut videos into clips.
 
     skeletons  0002-M.txt (phase I) or A01N01-M.txt (phase II): a row a frame, body 1, then body 2,
                each 25 times x y z in metres, joints as in NTU RGB+D; an absent body is zeros
@@ -8,11 +8,11 @@
 
 A clip is the rows start to end − 1, counted from 0, as in the published pipelines; the confidence
 is not used. The letter of a name is the camera: L is 1, M is 2, R is 3. Cross-view trains on M and
-R and tests on L, so the camera decides it; cross-subject is the column `split`, for no file says
-who a subject is.
+R and tests on L, by the camera. Cross-subject is the column `split`, because no file names
+the subjects.
 
 Both phases name the same 51 actions, of which phase II has 41. The publisher has sorted the
-sensor's bodies into two already, so the usual cleaning says nothing about who is there. Missing
+sensor's bodies into two already, so the usual cleaning does not drop or join bodies. Missing
 joints (NaN, or all zero beside others that are not) are filled in before all other steps.
 
 References:
@@ -63,7 +63,7 @@ HOW_TO_GET = (
 CLEANING = (gaps.FILL, "drop_empty_frames", "centre", "hold_lost_bodies")
 
 _VALUES = 2 * LAYOUT.num_joints * 3  # of a row
-_MAX_BYTES = 256 << 20  # twenty times the longest video: more is a file that means harm
+_MAX_BYTES = 256 << 20  # twenty times the longest video; a larger file is hostile
 _WHOLE = re.compile(r"\s*(\d{1,9})\s*", re.ASCII)
 
 
@@ -79,7 +79,7 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A skeleton file and the clips in it; the repr says all of it, as `RawData.parts` wants."""
+    """A skeleton file and its clips; the repr holds all values, as `RawData.parts` needs."""
 
     path: pathlib.Path
     camera: int
@@ -191,7 +191,7 @@ def _clip(
 
 
 def _values(rows: list[bytes], start: int, stop: int) -> Float64[np.ndarray, "T 150"]:
-    """The numbers of the rows; only those of a clip, so damage elsewhere does not matter to it."""
+    """Parses the rows of one clip only, so damage elsewhere does not affect it."""
     values = np.empty((stop - start, _VALUES))
     for i, row in enumerate(rows[start:stop]):
         cells = row.split()
@@ -208,5 +208,5 @@ def _values(rows: list[bytes], start: int, stop: int) -> Float64[np.ndarray, "T 
 
 
 def _short(path: pathlib.Path) -> str:
-    """With its folder, for skeletons and labels have the same names."""
+    """File name with its folder, because skeletons and labels share names."""
     return f"{path.parent.name}/{path.name}"

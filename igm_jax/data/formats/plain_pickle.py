@@ -1,4 +1,4 @@
-"""Pickles of plain containers and NumPy arrays, read as data: nothing in them is ever executed.
+"""Reads pickles of plain containers and NumPy arrays as data, and never executes them.
 
 A pickle is a program for a small machine that may name any function of any installed module and
 call it. Here the machine knows five names, by which NumPy 1 and 2 write arrays, dtypes and numbers
@@ -32,7 +32,7 @@ class Array:
         self.array: np.ndarray | None = None
 
     def __setstate__(self, state: tuple) -> None:
-        """What `numpy.ndarray.__reduce__` says: version, shape, dtype, Fortran order, bytes."""
+        """Takes the state of `numpy.ndarray.__reduce__`: version, shape, dtype, order, bytes."""
         _, shape, dtype, fortran, content = state
         self.array = _as_array(content, dtype, shape, "F" if fortran else "C")
 
@@ -48,7 +48,7 @@ class _Dtype:
         self.dtype = np.dtype(spec)
 
     def __setstate__(self, state: tuple) -> None:
-        """What `numpy.dtype.__reduce__` says: version, byte order, sub-array, names, fields."""
+        """Takes the state of `numpy.dtype.__reduce__`: version, byte order, names, fields."""
         _, order, subarray, names, fields, *_ = state
         if order not in ("<", ">", "=", "|") or (subarray, names, fields) != (None, None, None):
             raise _Refused("a structured dtype")
@@ -56,11 +56,11 @@ class _Dtype:
 
 
 class _Refused(Exception):
-    """What is in the pickle and has no business there."""
+    """Content of a pickle that is not allowed."""
 
 
 class _Name:
-    """What a name in a pickle stands for; without a dict, so that no pickle can change it."""
+    """The meaning of a name in a pickle; it has no dict, so that no pickle can change it."""
 
     __slots__ = ()
 
@@ -133,7 +133,7 @@ class _Encode(_Name):
 
 
 class _Bounded:
-    """A file that is asked for no more than it has: a false promise would claim the memory."""
+    """A file that never reads past its end, so that a false size cannot use up the memory."""
 
     def __init__(self, file: IO[bytes], size: int):
         self._file, self._size = file, size
@@ -146,7 +146,7 @@ class _Bounded:
 
 
 class _Unpickler(pickle._Unpickler):
-    """The machine, with the names that it knows."""
+    """The unpickling machine with its allowed names."""
 
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
@@ -174,7 +174,7 @@ class _Unpickler(pickle._Unpickler):
         return found
 
     def load_bytearray8(self) -> None:
-        """The original makes the array before it reads it."""
+        """Reads the bytes first; the original allocates before it reads."""
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
@@ -187,9 +187,9 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load(path: pathlib.Path) -> Any:
-    """What a pickle holds: plain containers, numbers, text, bytes, and `Array`s.
+    """Loads a pickle of plain containers, numbers, text, bytes and `Array`s.
 
-    It is in memory as a whole, with up to twice its size on top while it is read.
+    The whole file is in memory, plus up to twice its size while it is read.
 
     Raises:
       InputError: it is damaged, or holds anything else; names it. Nothing was executed.
@@ -202,7 +202,7 @@ def load(path: pathlib.Path) -> Any:
                 f"{path}: holds {_shown(error)}, which is no array, number or text: it is refused, "
                 "and nothing in it was executed: use a file from a source that you trust"
             ) from None
-        except Exception as error:  # a forged program can make the machine stumble over anything
+        except Exception as error:  # a hostile pickle can raise any error
             what = f"{type(error).__name__}: {_shown(error)}"
             raise InputError(
                 f"{path}: is damaged, or no pickle ({what}): download it again"

@@ -1,8 +1,8 @@
-"""From a raw data set to a store: by several processes, resumable, to the same bytes every time.
+"""Converts a raw data set to a store: in parallel, resumable, with the same bytes every time.
 
-Processes read, this one writes, in the order of the parts. Beside the store to be, the hidden
-folder `.NAME.partial` holds what is written so far and a journal, a line every few seconds: the
-parts that are through and their clips. A killed run is taken up behind the last line.
+Worker processes read, and this one writes in the order of the parts. Beside the new store, the
+hidden folder `.NAME.partial` holds the files so far and a journal. Every few seconds it gets a
+line with the finished parts and clips. An interrupted run resumes after the last line.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from igm_jax.data.store.files import VERSION
 from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish
 
 JOURNAL = "journal.jsonl"
-_COMMIT_EVERY = 2.0  # seconds of work that a kill can cost
+_COMMIT_EVERY = 2.0  # a kill loses at most so many seconds of work
 
 
 def prepare_store(
@@ -34,16 +34,16 @@ def prepare_store(
     workers: int = 1,
     progress: Callable[[int], None] = lambda parts: None,
 ) -> list[BadClip]:
-    """Reads a raw data set into a store; the same call goes on where it was killed.
+    """Reads a raw data set into a store; the same call resumes an interrupted one.
 
     Args:
       path: the folder to make; it appears when it is complete.
-      raw: the data set. If it differs from that of a killed run, all is read anew.
+      raw: the data set. If it differs from the interrupted run's, everything is read again.
       source: where the clips come from, in words.
       overwrite: replace a store at `path`; the old one stays until the new one is complete.
       on_bad: `"skip"` or `"refuse"`, see `SkeletonStore.write`.
       workers: processes that read; the bytes of the store do not depend on them.
-      progress: called with the number of parts that are through, each time it grows.
+      progress: called with the number of finished parts, each time it grows.
 
     Returns:
       The clips left out; meta.json lists them too.
@@ -77,7 +77,7 @@ def prepare_store(
 
 
 class _Written:
-    """What has been added to the files since it was last asked."""
+    """Additions to the files since the last call."""
 
     def __init__(self, files: StoreFiles):
         self._files, self._seen = files, (len(files.records), len(files.skipped))
@@ -95,21 +95,21 @@ class _Written:
 
 @contextlib.contextmanager
 def _journal(target: pathlib.Path, folder: pathlib.Path) -> Iterator[IO[str]]:
-    """The journal, for this process alone; after an error that is no kill, the folder goes."""
+    """Opens the journal for this process alone; an error other than a kill removes the folder."""
     with locking.exclusive(target, "prepares this store: wait for it"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
                 yield journal
-        except Exception:  # but not KeyboardInterrupt: who stops a run wants to go on
+        except Exception:  # but not KeyboardInterrupt: a stopped run can resume
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
 def _resume(journal: IO[str], files: StoreFiles, header: dict[str, Any]) -> int:
-    """Takes up what a killed run of the same kind left; returns the number of parts done."""
+    """Restores an interrupted run of the same kind; returns the number of finished parts."""
     journal.seek(0)
-    complete = journal.read().rpartition("\n")[0]  # a line that was cut short goes
+    complete = journal.read().rpartition("\n")[0]  # an incomplete line is dropped
     lines = [json.loads(line) for line in complete.splitlines()]
     if lines and lines[0] == header:
         commits = lines[1:]

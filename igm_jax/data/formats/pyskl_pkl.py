@@ -1,16 +1,16 @@
-"""The annotation files of pyskl: one pickle a data set, of 2-D poses or of 3-D skeletons.
+"""Reads the annotation files of pyskl: one pickle for each data set, 2-D or 3-D.
 
     {"split": {"xsub_train": [name, …], "xsub_val": [name, …], …},
      "annotations": [{"frame_dir": name, "label": 0…, "total_frames": T, "keypoint": [M, T, V, C],
                       …}, …]}
 
 V, C are 17, 2, the joints of COCO in pixels of the video (HRNet), or 25, 3, those of NTU RGB+D in
-metres. Coordinates are kept: y points down in pixels, and no size of image is divided by, for the
+metres. Coordinates are kept: y points down in pixels and is not divided by the image size. The
 inputs are standardised over the training clips anyway. Of the confidences (`keypoint_score`,
 [M, T, V]) only this is used: joints of a low one are missing, and filled in as `gaps` says.
 
-A name SsssCcccPpppRrrrAaaa, as NTU RGB+D has them, says setup, camera and performer, so the
-protocols of NTU RGB+D go by these. Otherwise the file's own lists are the column `split`.
+A name SsssCcccPpppRrrrAaaa, as in NTU RGB+D, gives setup, camera and performer, and the
+protocols of NTU RGB+D use them. Otherwise the file's own lists become the column `split`.
 
 References:
   Duan et al., PYSKL: Towards Good Practices for Skeleton Action Recognition, ACM Multimedia 2022.
@@ -46,7 +46,7 @@ _MAX_CLASSES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """A clip to be read: where its keypoints are, and who does what in it."""
+    """A clip that is not read yet: its keypoints, label and people."""
 
     path: pathlib.Path
     index: int
@@ -92,7 +92,7 @@ def read(source: str | pathlib.Path, split: str | None = None, min_score: float 
         parts = [_on_side(part, sides) for part in parts]
     layout, units = _LAYOUTS[joints]
     read_clip = functools.partial(_read_clip, annotations, joints, rules)
-    # All is in memory already, and to send it to other processes would take longer than to use it.
+    # Everything is in memory already. Sending it to other processes would take longer.
     return RawData(
         parts, functools.partial(one_clip, read_clip), DATASET, layout,
         _class_names(clips, is_ntu), rules.cleaning, units, parallel=False,
@@ -156,7 +156,7 @@ def _by_names(parts: list[Annotation | BadClip]) -> tuple[list[Annotation | BadC
 def _sides(
     path: pathlib.Path, lists: Any, train: str | None, *, optional: bool
 ) -> dict[str, int] | None:
-    """Name → 1 for training, 2 for test, by the one pair of lists or the one that is chosen."""
+    """Name → 1 for training, 2 for test, by the only or the chosen pair of lists."""
     lists = lists if isinstance(lists, dict) else {}
     pairs = {
         key: other

@@ -1,4 +1,4 @@
-"""A raw data set that is found and described but not yet read, and reading it side by side."""
+"""Describes a raw data set before it is read, and reads it in parallel."""
 
 import collections
 import concurrent.futures
@@ -24,11 +24,11 @@ _TOGETHER = 16  # parts that a process reads between two messages
 
 @dataclasses.dataclass(frozen=True)
 class RawData:
-    """What a format's `read` gives: iterate over it to get the clips, in the order of its parts.
+    """Result of a format's `read`; iterate over it to get the clips in the order of its parts.
 
     Attributes:
-      parts: what can be read by itself, such as a file: a path, something with a `path`, or any
-        value whose `repr` says all of it.
+      parts: units that can be read alone, such as files: a path, an object with a `path`, or any
+        value whose `repr` is complete.
       read_part: the clips of a part; a function that can be sent to another process.
       dataset: key of `igm_jax.data.protocols.PROTOCOLS`, or any other name.
       layout: what the V joints are.
@@ -55,7 +55,7 @@ class RawData:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a store says of its data besides the clips, as plain JSON types."""
+        """Facts about the data that a store keeps beside the clips, as plain JSON types."""
         return {
             "dataset": self.dataset,
             "layout": self.layout.to_dict(),
@@ -65,7 +65,7 @@ class RawData:
         }
 
     def limited(self, count: int) -> "RawData":
-        """At most `count` parts, drawn always alike, so that a trial meets all people and classes.
+        """At most `count` parts, a fixed random sample, so a trial sees all people and classes.
 
         Raises:
           InputError: fewer than one part is asked for.
@@ -74,17 +74,17 @@ class RawData:
             raise InputError(f"a limit of {count} leaves nothing to read: give 1 or more")
         if count >= len(self):
             return self
-        # Drawn and not every n-th: classes may come round at a step that has a factor of n.
+        # Random, not every n-th: classes may repeat with a period that shares a factor with n.
         chosen = np.sort(np.random.default_rng(0).choice(len(self), count, replace=False))
         return dataclasses.replace(self, parts=[self.parts[i] for i in chosen])
 
     def fingerprint(self) -> str:
-        """Changes when anything about the data changes; of a file, its size or time."""
+        """Hash that changes with the data; for a file, with its size or time."""
         facts = json.dumps(self.facts)
         return hashlib.sha256(f"{facts}{[_stamped(p) for p in self.parts]}".encode()).hexdigest()
 
     def clips_of_parts(self, start: int = 0, workers: int = 1) -> Iterator[list[Clip | BadClip]]:
-        """The clips of every part from the `start`-th on, in order, however many read them.
+        """Yields the clips of every part from `start` on, in order, for any number of workers.
 
         Args:
           start: parts to leave out.
@@ -118,7 +118,7 @@ class RawData:
 
 
 def one_clip(read: Callable[[Any], Clip | BadClip], part: Any) -> list[Clip | BadClip]:
-    """`functools.partial(one_clip, read)` is the `read_part` of formats with a clip a file."""
+    """Reads a part that holds one clip; `functools.partial(one_clip, read)` is a `read_part`."""
     return [read(part)]
 
 
@@ -131,9 +131,9 @@ def _read_block(read_part: Callable, parts: Sequence[Any]) -> list[list[Clip | B
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that it reads for is killed; by itself it would wait forever.
+    """Ends this process when its parent is killed; otherwise it would wait forever.
 
-    Its end of the queue stays open, for it holds the other end, too.
+    The queue would stay open, because this process holds both of its ends.
     """
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

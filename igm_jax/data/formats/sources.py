@@ -1,4 +1,4 @@
-"""Which data sets there are, and where their clips come from."""
+"""The table of data sets and their readers."""
 
 import pathlib
 
@@ -16,8 +16,8 @@ from igm_jax.data.formats import (
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
-# One module a source: its DATASET and HOW_TO_GET, and `read(source)`, which finds the clips; where
-# it cleans them by choice, `read` takes the steps as `cleaning`, and CLEANING names the usual ones.
+# One module for each source, with DATASET, HOW_TO_GET and `read(source)`, which finds the clips. If
+# cleaning is a choice, `read` takes the steps as `cleaning`, and CLEANING names the defaults.
 FORMATS = {
     module.DATASET: module
     for module in (

@@ -1,4 +1,4 @@
-"""UTD-MHAD: one MATLAB file a clip, Kinect v1 joints in metres.
+"""Reads UTD-MHAD: one MATLAB file for each clip, Kinect v1 joints in metres.
 
 `Skeleton/aA_sS_tT_skeleton.mat` (numbers without leading zeros) holds `d_skel` [20, 3, T] for
 action, subject and trial of its name. The store has no column for the trial: it stays in the clip's
@@ -9,7 +9,7 @@ NW-UCLA in another order. The axes are the same: y points up, z away from the se
 of a person who faces it.
 That is right-handed and no mirror image: in the body frame (x to the person's right, y up,
 z = x × y) toes point to −z, as in NW-UCLA, "swipe left" moves the right hand to −x, and
-"draw circle (clockwise)" is clockwise for who draws it.
+"draw circle (clockwise)" is clockwise for the person who draws it.
 
 References:
   Chen et al., UTD-MHAD: A Multimodal Dataset for Human Action Recognition Utilizing a Depth Camera
@@ -74,7 +74,7 @@ def read(source: str | pathlib.Path) -> RawData:
 
 
 def _numbers(file: pathlib.Path) -> tuple[list[int], str]:
-    """Sorts a10 behind a9; the name decides where the numbers are the same."""
+    """Sort key that puts a10 after a9; equal numbers sort by name."""
     return [int(number) for number in re.findall(r"\d+", file.stem)], file.stem
 
 
@@ -85,10 +85,10 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
     action, subject = int(name[2]), int(name[3])
     if action > len(CLASS_NAMES):
         return BadClip(file.name, f"action {action} is not 1 to {len(CLASS_NAMES)}")
-    content = file.read_bytes()  # an OSError of the disk is none of the format
+    content = file.read_bytes()  # an OSError comes from the disk, not from the format
     try:
         record = scipy.io.loadmat(io.BytesIO(content), variable_names=[_VARIABLE])
-    except Exception as error:  # SciPy raises whatever a damaged file makes it stumble over
+    except Exception as error:  # SciPy raises many types for damaged files
         return BadClip(file.name, f"is damaged, or no MATLAB file up to version 7 ({error})")
     if _VARIABLE not in record:
         return BadClip(file.name, f"has no variable {_VARIABLE}")
@@ -99,7 +99,7 @@ def _read_file(file: pathlib.Path) -> Clip | BadClip:
     frames = skeleton[..., None] if skeleton.ndim == 2 else skeleton
     if frames.ndim != 3 or frames.shape[:2] != (LAYOUT.num_joints, 3):
         return BadClip(file.name, f"{_VARIABLE} has shape {list(skeleton.shape)}, not [20, 3, T]")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and the store refuses it
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which the store refuses
         frames = frames.transpose(2, 0, 1).astype(np.float32, order="C")
     clip = Clip(name[1], frames[None], action - 1, subject, camera=1)
     return gaps.filled(clip, LAYOUT)

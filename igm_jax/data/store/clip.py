@@ -8,15 +8,15 @@ from jaxtyping import Float
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """One recording: what a format's reader yields and `store[i]` gives back.
+    """One recording, as readers yield it and `store[i]` returns it.
 
     Attributes:
       name: unique, printable, at most 256 characters.
       frames: float32 joint positions of M bodies in T frames, in the store's units.
       label: class, counted from 0; -1 is unknown.
-      subject: who acts, counted from 1; 0 is unknown.
-      camera: who looks, counted from 1; 0 is unknown.
-      setup: where camera and scene were put up, counted from 1; 0 is unknown.
+      subject: number of the person, from 1; 0 is unknown.
+      camera: number of the camera, from 1; 0 is unknown.
+      setup: number of the recording place, from 1; 0 is unknown.
       split: 1 for training, 2 for test, where the publisher cut the clips; 0 is unknown.
       filled: how many missing places of each joint the reader filled in; empty if none. A store
         keeps the sums, not those of a clip.
@@ -46,12 +46,12 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class BadClip:
-    """A clip its reader could not read; in a stream of clips it is refused or skipped by name.
+    """A clip that cannot be read, with its name; writers refuse it or skip it.
 
     Attributes:
       name: the clip or its file.
-      reason: what is wrong, with the line or key where there is one.
-      published: whether the data set's publisher says so: then it is left out, never refused.
+      reason: the fault, with the line or key if there is one.
+      published: whether the publisher lists it as bad; then it is left out, never refused.
     """
 
     name: str

@@ -32,13 +32,13 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def damaged(file: pathlib.Path, check: str) -> InputError:
-    """What to raise when `file` fails `check`."""
-    check = " ".join(check.split())  # what NumPy says may span lines
+    """Error for a `file` that fails `check`."""
+    check = " ".join(check.split())  # NumPy's message may span lines
     return InputError(f"{file}: {check}: prepare the data set again with prepare_data.py")
 
 
 def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
-    """Reads meta.json as far as the program relies on it."""
+    """Reads meta.json and checks the keys that the program uses."""
     if not file.is_file():
         raise InputError(
             f"{file}: no such file, so {file.parent} is no skeleton store: give the folder that "
@@ -75,7 +75,7 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
 
 
 def _check_filled(file: pathlib.Path, meta: dict[str, Any]) -> None:
-    """What was filled in; stores that were written before it was counted do not say so."""
+    """Count of filled joints; None for a store that was written before they were counted."""
     filled = meta.get("filled", {"clips": 0, "joints": []})
     joints = filled.get("joints") if isinstance(filled, dict) else None
     counts = [filled.get("clips"), *joints] if isinstance(joints, list) else [None]
@@ -84,7 +84,7 @@ def _check_filled(file: pathlib.Path, meta: dict[str, Any]) -> None:
 
 
 def map_array(file: pathlib.Path) -> np.ndarray:
-    """Memory-maps an .npy file; unlike `np.load` it knows neither pickles nor zip archives."""
+    """Memory-maps an .npy file; unlike `np.load`, it accepts no pickles and no zip archives."""
     try:
         array = np.lib.format.open_memmap(file, mode="r")
     except FileNotFoundError:
@@ -100,8 +100,8 @@ def map_array(file: pathlib.Path) -> np.ndarray:
 def check_table(file: pathlib.Path, clips: np.ndarray, rows: int, meta: dict[str, Any]) -> None:
     """Raises InputError unless the clips tile the rows of `frames` one after the other.
 
-    Keeps nothing of what it reads, so that opening takes no more memory for more clips. That no two
-    clips have one name takes all names at once: `check_names`, by `SkeletonStore.verify`.
+    It keeps nothing, so opening takes no more memory for more clips. Unique names are not
+    checked here, because that needs all names at once: see `check_names`.
     """
     names = clips.dtype.names or ()
     width = clips.dtype["name"].itemsize // 4 if "name" in names else 1
@@ -132,7 +132,7 @@ def _check_chunk(
     used = column["bodies"].astype(np.int64) * column["length"]
     if column["bodies"].min() < 1 or column["length"].min() < 1:
         raise damaged(file, "a clip has no bodies or no frames")
-    # First that no clip alone is too long: then the running sum cannot wrap around.
+    # Check single clips first, so that the running sum cannot overflow.
     if used.max() > rows:
         raise _gaps(file, rows)
     after = end + np.cumsum(used)

@@ -5,7 +5,7 @@
     meta.json   format version, layout, class names, units, source, cleaning steps, checksums
 
 A clip of M bodies and T frames is `frames[offset : offset + M * T]`, body-major. Nothing is padded,
-so NTU-120 costs a tenth of its dense form on disk and, being mapped, next to nothing in memory.
+so NTU-120 takes a tenth of its dense size on disk and, memory-mapped, almost no memory.
 `files` checks them, `writer` writes them.
 """
 
@@ -26,7 +26,7 @@ from igm_jax.skeleton import Layout
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SkeletonStore:
-    """An open store. It pickles as its path, so handing it to another process costs a reopening.
+    """An open store; it pickles as its path, so another process opens it again.
 
     Attributes:
       path: the folder, absolute.
@@ -84,10 +84,10 @@ class SkeletonStore:
         overwrite: bool = False,
         on_bad: str = "refuse",
     ) -> list[BadClip]:
-        """Streams clips into a new store at `path`, which appears only when it is complete.
+        """Writes a stream of clips into a new store at `path`, which appears when it is complete.
 
         The clips go to a hidden folder beside `path` that is renamed at the end and removed on any
-        failure (only a killed writer leaves it, `.NAME.writing-*`; delete it at leisure). One clip
+        failure. Only a killed writer leaves it (`.NAME.writing-*`, safe to delete). One clip
         is in memory at a time, and the same clips give the same bytes.
 
         Args:
@@ -163,7 +163,7 @@ class SkeletonStore:
         return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
 
     def read_ahead(self, clips: np.ndarray) -> None:
-        """Tells the system that the frames of these clips are about to be read, and waits for none.
+        """Asks the system to load the frames of these clips, and does not wait.
 
         Frames that are not in memory are then fetched side by side, and nothing else. Otherwise
         every page that is missing is waited for, and read with as much around it as the system
@@ -190,11 +190,11 @@ class SkeletonStore:
 
     @property
     def dataset(self) -> str:
-        """The name that protocols know the data by."""
+        """Name of the data set, as in `PROTOCOLS`."""
         return self.meta["dataset"]
 
     def summary(self) -> dict[str, Any]:
-        """What is in the store, as plain numbers: clips, rows, classes, …, length quantiles."""
+        """Counts of the store: clips, rows, classes, …, length quantiles."""
         distinct = {
             name: int((np.unique(self.clips[column]) >= first).sum())
             for name, column, first in (

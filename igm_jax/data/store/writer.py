@@ -1,4 +1,4 @@
-"""Writing a skeleton store: streamed, checked clip by clip, and there only when it is complete."""
+"""Writes a skeleton store as a stream, checks each clip, and publishes it when complete."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def write_store(
     overwrite: bool,
     on_bad: str,
 ) -> list[BadClip]:
-    """`SkeletonStore.write` with the descriptive keys of meta.json gathered in `facts`."""
+    """Like `SkeletonStore.write`, with the descriptive keys of meta.json in `facts`."""
     target = checked_target(path, overwrite)
     with _unfinished(target) as folder:
         with StoreFiles(folder, facts, on_bad) as files:
@@ -68,7 +68,7 @@ class StoreFiles:
         self._names: set[str] = set()
 
     def __enter__(self) -> "StoreFiles":
-        # Neither truncated nor read: what an interrupted writer left is taken up by `restore`.
+        # Neither truncated nor read: `restore` resumes an interrupted writer.
         self._file = open(os.open(self._folder / FRAMES, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         return self
 
@@ -102,7 +102,7 @@ class StoreFiles:
         channels: int | None,
         filled: list[int] | None = None,
     ) -> bool:
-        """Goes on behind what an interrupted writer had added; False if that is not there."""
+        """Resumes after the clips of an interrupted writer; returns False if they are missing."""
         rows = sum(bodies * length for *_, bodies, _, length in records)
         start = self._write_header(0, channels) if channels else 0
         size = start + rows * self._layout.num_joints * (channels or 0) * 4
@@ -177,7 +177,7 @@ class StoreFiles:
         return self._file.tell()
 
     def _fault(self, clip: Clip) -> str | None:
-        """Why `clip` cannot be stored, or None."""
+        """Reason why `clip` cannot be stored, or None."""
         name, label, *identity = clip.facts
         num_classes = len(self._facts["class_names"])
         if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
@@ -216,8 +216,8 @@ def checked_target(path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
     """`path` made absolute.
 
     Raises:
-      InputError: something is there that may not be replaced. Only a store, whole or damaged, is
-        ever replaced: nobody's other files go with it.
+      InputError: `path` holds something else than a store, or overwrite is off. Only a store is
+        ever replaced, whole or damaged, so no other files are lost.
     """
     target = pathlib.Path(path).expanduser().resolve()
     if not target.exists():
@@ -252,7 +252,7 @@ def _unfinished(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def named_errors(target: pathlib.Path) -> Iterator[None]:
-    """Lets an error of the disk say what was being written: a failed write() does not know."""
+    """Adds the file name to errors of the disk, which a failed write() does not know."""
     try:
         yield
     except OSError as error:
@@ -281,13 +281,13 @@ def publish(folder: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _float32(frames: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused
         return np.ascontiguousarray(frames, dtype="<f4")
 
 
 @contextlib.contextmanager
 def _durable(file: pathlib.Path) -> Iterator[IO[bytes]]:
-    """A file whose bytes are on the disk before the folder gets its final name."""
+    """Writes a file whose bytes reach the disk before the folder gets its final name."""
     with open(file, "wb") as out:
         yield out
         out.flush()

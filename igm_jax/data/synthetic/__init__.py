@@ -1,4 +1,4 @@
-"""The synthetic data set: computed people, their actions, and the cameras that film them."""
+"""The synthetic data set: simulated people, their actions and cameras."""
 
 from igm_jax.data.synthetic.clips import (
     CAMERAS,

@@ -1,4 +1,4 @@
-"""What the people of the synthetic data set do: a table of movements made of key poses.
+"""The actions of the synthetic data set, as a table of key poses.
 
 A pose names the channels (`body.CHANNELS`) in which it differs from the performer's own
 rest pose; a key is (seconds to get there, pose). Everything is written for a right-handed person
@@ -16,10 +16,10 @@ class Motion:
     """One way to perform an action.
 
     Attributes:
-      lead: keys up to the heart of the action.
+      lead: keys before the repeated part.
       cycle: keys that are repeated.
       repeats: least and greatest number of repetitions.
-      tail: keys after it; the last one is held to the end of the clip.
+      tail: keys after the repeated part; the last one is held to the end of the clip.
       start: pose held before it.
       arms_only: whether it leaves the legs free, so that people also do it seated or walking.
       partner: poses of the second person at the keys of `lead`, `cycle` and `tail`; None if the
@@ -53,7 +53,7 @@ def both(out: float, up: float, fwd: float, elbow: float = 0.0) -> Pose:
 
 
 def reverse(motion: Motion) -> Motion:
-    """The same poses in the opposite order: what tells the two apart is time alone."""
+    """The same poses in the opposite order, so that only time separates the two actions."""
     poses = [motion.start, *(pose for _, pose in motion.lead)]
     seconds = [s for s, _ in motion.lead]
     return dataclasses.replace(
@@ -62,7 +62,7 @@ def reverse(motion: Motion) -> Motion:
 
 
 HANGING = both(0.1, -0.96, 0.06)
-# How an arm that has nothing to do may be held, with how often it is.
+# Poses of an idle arm, with their frequencies.
 ARM_RESTS = (
     (0.62, (0.1, -0.96, 0.06, 0.0)),
     (0.14, (-0.25, -0.58, 0.38, 0.1)),  # in front of the belly
@@ -114,7 +114,7 @@ _CAP_ON = Motion(
 
 
 def _walk(double_steps: float) -> Motion:
-    """Sets out with a full step and ends with a short one that brings the feet together."""
+    """A walk that starts with a full step and ends with a short one, feet together."""
     n, stride = double_steps, 1.3
     keys = ((0.6, 0.5, 0.4 * stride), (1.05 * (n - 1.0), n - 0.5, (n - 0.6) * stride),
             (0.6, n, (n - 0.5) * stride))  # fmt: skip

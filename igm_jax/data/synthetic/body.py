@@ -1,4 +1,4 @@
-"""A jointed 25-point body: pose channels in, joints in metres out.
+"""A body of 25 joints: turns pose channels into joint positions in metres.
 
 The person's own frame is the NTU camera's for someone who faces it: x to the person's right, y up,
 z backwards, the floor at y = 0. Arms and legs are driven by where the wrist and the ankle are and
@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-# What a pose is made of. Angles are in degrees; `bend`, `tilt` and `nod` are forwards, `twist`,
+# Channels of a pose. Angles are in degrees; `bend`, `tilt` and `nod` are forwards, `twist`,
 # `look` and `turn` are leftwards, `side` is to the right. Wrists are relative to their shoulder, in
 # arm lengths, along the chest's axes (`out` is away from the midline); feet and pelvis are relative
 # to where they are when standing, in leg lengths. `travel` and `turn` lead the whole person along
@@ -147,12 +147,12 @@ def _unit(v: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 3"]:
 
 
 def _across(v, direction) -> Float[np.ndarray, "T 3"]:
-    """What of `v` is perpendicular to the unit vector `direction`, as a unit vector."""
+    """Part of `v` that is perpendicular to the unit vector `direction`, with unit length."""
     return _unit(v - (v * direction).sum(-1, keepdims=True) * direction)
 
 
 def _walkway(c, body) -> tuple[Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"]]:
-    """Heading and place on the floor: travel always leads to where the person looks."""
+    """Heading and place on the floor; a person always walks in the direction of view."""
     heading = _rotation(0, c["turn"], 0)
     step = np.diff(c["travel"], prepend=c["travel"][:1]) * body.leg
     return heading, np.cumsum(_turned(heading, 0, 0, -step), axis=0)
@@ -195,7 +195,7 @@ def _footing(c, body, path, side):
 
 
 def _reach_of_feet(base, pelvis, feet, body) -> Float[np.ndarray, " T"]:
-    """How high the pelvis can be with both feet where they are; a raised foot asks for less."""
+    """Greatest height of the pelvis for the given feet; a raised foot counts less."""
     limits = []
     for sign, (ankle, _) in zip((-1, 1), feet.values()):
         hip = base + _turned(pelvis, sign * body.hip, -0.02 * body.height, 0)

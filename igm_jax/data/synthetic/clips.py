@@ -1,9 +1,9 @@
-"""The data set that comes with the package: people who are computed, seen by three cameras.
+"""Generates the synthetic data set: simulated people, seen by three cameras.
 
 Twenty-four actions in the manner of NTU RGB+D, performed by sixteen people and filmed by three
 cameras, in metres in camera space, y up, 30 frames a second. The actions differ in how the body
-moves; what a good representation should ignore varies freely: view and place, proportions,
-handedness, posture, tempo, pauses, habits, what the rest of the body is busy with, and the noise of
+moves. Other properties vary freely, and a good representation ignores them: view, proportions,
+place, handedness, posture, tempo, pauses, habits, movements of other limbs, and the noise of
 a depth sensor. Everything follows from the seed, and a clip from the seed and its own index,
 whatever is generated before it.
 
@@ -43,18 +43,18 @@ _LOSABLE = (5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19, 21, 22, 23, 24)
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-    """Which clip is the i-th: the cameras of a performance first, then classes, then people."""
+    """The i-th clip: cameras of a performance vary first, then classes, then people."""
 
     index: int
 
     @property
     def camera(self) -> int:
-        """1, 2 or 3."""
+        """Number of the camera: 1, 2 or 3."""
         return CAMERAS[self.index % len(CAMERAS)]
 
     @property
     def performance(self) -> int:
-        """The same for the takes that show one performance."""
+        """Number of the performance, shared by its takes."""
         return self.index // len(CAMERAS)
 
     @property
@@ -64,28 +64,28 @@ class Take:
 
     @property
     def subject(self) -> int:
-        """1-based. Neighbouring classes have neighbouring subjects: short sets hold everyone."""
+        """Number of the subject, from 1. Neighbouring classes have neighbouring subjects."""
         return 1 + (self.performance // len(CLASS_NAMES) + self.label) % NUM_SUBJECTS
 
     @property
     def replication(self) -> int:
-        """1-based: how often this subject has performed this class."""
+        """Count of this subject's performances of this class, from 1."""
         return 1 + self.performance // (len(CLASS_NAMES) * NUM_SUBJECTS)
 
     @property
     def setup(self) -> int:
-        """1-based: where the cameras stand."""
+        """Number of the camera setup, from 1."""
         return 1 + ((self.subject - 1) // 2 + self.replication - 1) % _NUM_SETUPS
 
     @property
     def name(self) -> str:
-        """As NTU RGB+D names its files."""
+        """Name of the clip, as in NTU RGB+D."""
         numbers = (self.setup, self.camera, self.subject, self.replication, self.label + 1)
         return "".join(f"{letter}{n:03d}" for letter, n in zip("SCPRA", numbers, strict=True))
 
 
 def generate(num_clips: int = 5000, seed: int = 0) -> RawData:
-    """Clips `0 … num_clips − 1` of the endless set that `seed` stands for.
+    """Yields clips `0 … num_clips − 1` of the endless data set of `seed`.
 
     Every 1,152 clips (24 classes × 16 subjects × 3 cameras) hold each combination once.
 
@@ -122,7 +122,7 @@ def _generate(seed: int, indices: Sequence[int]) -> Iterator[Clip]:
 
 
 def _rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """A generator of its own for every purpose and index, so that none depends on another's use."""
+    """A separate random generator for each purpose and index."""
     purposes = ("subject", "style", "performance", "setup", "sensor")
     return np.random.default_rng((seed, purposes.index(purpose), *indices))
 
@@ -133,7 +133,7 @@ def _subject(seed: int, number: int) -> Subject:
 
 
 def perform(take: Take, seed: int) -> Float[np.ndarray, "M T 25 3"]:
-    """The performance that `take` shows, as it happened: metres, no sensor, no camera.
+    """The performance of `take` in metres, before camera and sensor.
 
     The origin is on the floor in the middle of the scene; camera 2 looks along +z.
     """
@@ -147,7 +147,7 @@ def perform(take: Take, seed: int) -> Float[np.ndarray, "M T 25 3"]:
         style=_rng(seed, "style", take.subject, take.label),
         rng=rng,
     )
-    # Where in the scene, and facing where, is up to the person.
+    # Place and heading are random.
     centre = world[:, :, 0].mean((0, 1)) * (1, 0, 1)
     spot = np.array([rng.uniform(-0.4, 0.4), 0.0, rng.uniform(-0.4, 0.4)])
     return (world - centre) @ _yaw(rng.uniform(-30.0, 30.0)).T + spot
@@ -169,7 +169,7 @@ def film(
 
 
 def _sense(clip: Float[np.ndarray, "M T V 3"], rng) -> Float[np.ndarray, "M T V 3"]:
-    """What a depth sensor makes of it: a centimetre of jitter, and joints lost for a while."""
+    """Adds the noise of a depth sensor: jitter of a centimetre, and joints lost for a while."""
     clip = clip.copy()
     num_frames, num_joints = clip.shape[1:3]
     for body in clip:

@@ -1,7 +1,7 @@
-"""Performances: a table entry, a person and a little chance become joints in metres.
+"""Turns an action, a person and random variation into joints in metres.
 
-Only what an action *is* comes from the table; when it starts, how fast and how large it is, with
-which hand, on the way or on a chair, and what the rest of the body does meanwhile are drawn here.
+The table defines the action. Its start, speed, size and hand, whether the person walks or
+sits, and the movements of other limbs are drawn here.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ _FEET = [INDEX[name] for name in CHANNELS if "foot" in name]
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What stays the same about a person."""
+    """Fixed properties of a person."""
 
     number: int
     body: Body
@@ -53,7 +53,7 @@ class Subject:
 
 
 def draw_subject(number: int, rng: np.random.Generator) -> Subject:
-    """The person of that number."""
+    """Draws the person with this number."""
     body = Body(
         height=float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.95)),
         legs=rng.uniform(0.95, 1.05),
@@ -138,7 +138,7 @@ def _score(
 
 
 def _under_way(poses, share, steps, turn, travel) -> list[Pose]:
-    """The poses, with a walk of which `share` is done at each of them."""
+    """Adds a walk to the poses; `share` of it is done at each of them."""
     way = {"steps": steps, "turn": turn, "travel": travel}
     return [
         pose | {k: pose.get(k, 0.0) + done * v for k, v in way.items()}
@@ -147,9 +147,9 @@ def _under_way(poses, share, steps, turn, travel) -> list[Pose]:
 
 
 def _act(poses, times, rests, subject, habits, rng) -> Float[np.ndarray, "T 25 3"]:
-    """One person's joints while the poses are gone through."""
+    """Joints of one person over the poses."""
     size = subject.amplitude * rng.normal(1.0, 0.06)
-    keys = np.linspace(*rests, len(poses))  # nobody comes back to quite where they began
+    keys = np.linspace(*rests, len(poses))  # the end pose differs a little from the start
     for i, pose in enumerate(poses):
         if i and pose == poses[i - 1]:
             keys[i] = keys[i - 1]  # held
@@ -168,7 +168,7 @@ def _act(poses, times, rests, subject, habits, rng) -> Float[np.ndarray, "T 25 3
 
 
 def _rests(subject: Subject, seated: bool, rng) -> Float[np.ndarray, "2 K"]:
-    """How the person stands or sits before and after: own posture, and what the moment adds."""
+    """Rest poses before and after: the person's own posture plus random variation."""
     rests = subject.posture + 0.6 * _POSTURE * rng.normal(size=(2, len(CHANNELS)))
     for name, value in (HANGING | SEATED if seated else HANGING).items():
         rests[:, INDEX[name]] += value
@@ -207,7 +207,7 @@ def _through(times, keys, at) -> Float[np.ndarray, "T K"]:
 
 
 def wander(num_frames: int, num_series: int, spacing: int, rng) -> Float[np.ndarray, "T K"]:
-    """Unit-variance noise that keeps its course for about `spacing` frames."""
+    """Smooth noise of unit variance that changes over about `spacing` frames."""
     num_knots = num_frames // spacing + 3
     place = np.arange(num_frames) / spacing + rng.random()
     knots = rng.normal(size=(num_knots, num_series))
@@ -217,7 +217,7 @@ def wander(num_frames: int, num_series: int, spacing: int, rng) -> Float[np.ndar
 
 
 def _swing_arms(channels: Float[np.ndarray, "T K"]) -> None:
-    """Arms go against the legs, as far as the steps are brisk."""
+    """Swings the arms against the legs, more for faster steps."""
     steps = channels[:, INDEX["steps"]]
     brisk = np.clip(np.gradient(steps) * _FPS, 0.0, 1.0)
     swing = -0.3 * brisk * np.cos(2 * np.pi * steps)
@@ -228,7 +228,7 @@ def _swing_arms(channels: Float[np.ndarray, "T K"]) -> None:
 
 
 def _mirrored(world: Float[np.ndarray, "M T V 3"]) -> Float[np.ndarray, "M T V 3"]:
-    """The performance of the left-handed: x reversed, left and right joints exchanged."""
+    """Mirrors a performance: x reversed, left and right joints exchanged."""
     order = np.arange(NTU25.num_joints)
     for a, b in NTU25.pairs:
         order[[a, b]] = b, a

@@ -44,7 +44,7 @@ def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> 
     tokens = m.encoder.num_tokens
     hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
     return {
-        # A motion of motions is no target, and a bone shows the hidden joint at its other end.
+        # Motion of motion is no target, and a bone reveals the hidden joint at its other end.
         "data.streams=('joint',)": d.streams == ("joint",),
         "data.crops=1": d.crops == 1,
         "model.projector_width=0": m.projector_width == 0,
@@ -139,7 +139,7 @@ def check(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> No
 
 
 def is_ramped(o: ObjectiveConfig) -> bool:
-    """Whether there is a loss that `start_epoch` and `ramp_epochs` hold back."""
+    """Whether `start_epoch` and `ramp_epochs` delay a loss."""
     has_weight = o.idempotent or o.entropy_weight > 0
     return has_weight and "objective.ramp_epochs" in OBJECTIVES[o.name].reads
 
@@ -176,5 +176,5 @@ def check_read(name: str, keys: Iterable[str]) -> None:
 
 
 def build_model(name: str, config: IGMConfig, micro_batches: int = 1) -> nn.Module:
-    """The encoder with what the objective needs besides: generator, decoder or projector."""
+    """Builds the encoder with the generator, decoder or projector of the objective."""
     return OBJECTIVES[name].model(config, micro_batches=micro_batches)

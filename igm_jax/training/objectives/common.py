@@ -1,4 +1,4 @@
-"""What every objective reads and returns, and the steps they share."""
+"""Input and output of all objectives, and their shared steps."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from igm_jax.models import pool
 
 @struct.dataclass
 class ClipBatch:
-    """What a step sees of the data: standardised, augmented clips.
+    """A batch of standardised, augmented clips.
 
     Attributes:
       clip: [B, M, T, V, C].
@@ -32,7 +32,7 @@ class ClipBatch:
 
 
 class ObjectiveOutput(NamedTuple):
-    """What an objective returns beside the loss.
+    """Output of an objective besides the loss.
 
     Attributes:
       metrics: name → scalar.
@@ -46,7 +46,7 @@ class ObjectiveOutput(NamedTuple):
 
 
 def fold_bodies(clip: Float[Array, "B M T V C"]) -> Float[Array, "BM T V C"]:
-    """Bodies folded into the batch, those of a clip adjacent."""
+    """Folds bodies into the batch; bodies of a clip are adjacent."""
     return clip.reshape(-1, *clip.shape[2:])
 
 
@@ -58,7 +58,7 @@ def clip_features(
     keep: Int[Array, "BM n"] | None = None,
     aux: Any = None,
 ) -> Float[Array, "B D"]:
-    """Features of each clip: f, mean over the tokens it sees, then over the present bodies."""
+    """Features of each clip: f, then the mean over visible tokens and over present bodies."""
     tokens = model.apply({"params": params}, rows, keep, aux, method="encode")
     return pool(tokens, present)
 
@@ -72,7 +72,7 @@ def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array,
 def feature_diagnostics(
     features: Float[Array, "B D"], distortion: float
 ) -> dict[str, Float[Array, ""]]:
-    """How far the features are from a collapse.
+    """Measures how close the features are to a collapse.
 
     Args:
       features: [B, D] pooled features.

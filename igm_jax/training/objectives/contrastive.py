@@ -29,7 +29,7 @@ def spectral_contrastive(
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     """Spectral contrastive loss of two views, features on the sphere of radius √μ.
 
-    Arguments and result as those of `igm_objective`; `teacher` and `queue` are not read.
+    It has the arguments and result of `igm_objective`, and ignores `teacher` and `queue`.
 
     References:
       HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
@@ -54,7 +54,7 @@ def momentum_contrast(
     config: ObjectiveConfig,
     **_: Any,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
-    """InfoNCE of f's view against its teacher's, with the teacher's past features as negatives.
+    """InfoNCE between f and its teacher, with past features of the teacher as negatives.
 
     Arguments and result as those of `igm_objective`.
 
@@ -77,7 +77,7 @@ def _read(
     model: Contrastive,
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, "B D"], Float[Array, "B E"]]:
-    """Pooled features of a noisy, partly hidden view, and their unit projections."""
+    """Encodes a noisy, partly hidden view; returns pooled features and unit projections."""
     k_keep, k_noise = jax.random.split(key)
     num_tokens = model.config.encoder.num_tokens
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)

@@ -1,8 +1,8 @@
-"""The IGM objective: noise prediction, and the two idempotency constraints on what g generates.
+"""The IGM objective: noise prediction and two idempotency constraints on generated clips.
 
-One pure function of parameters, batch and key. METHOD of the paper in order: f reads the clip, h
-turns its features into a condition, g predicts noise (L_gen); the clip that this implies goes
-through f again and must keep its feature (L_ide_feat) and its similarities to others (L_ide_dist).
+One pure function of parameters, batch and key follows the paper. f reads the clip, h
+turns its features into a condition, and g predicts noise (L_gen). The generated clip goes
+through f again and must keep its feature (L_ide_feat) and its similarities (L_ide_dist).
 """
 
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ def igm_objective(
     alpha_bar: Float[Array, " K"],
     ramp: Float[Array, ""],
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
-    """L_gen + ramp · (λ_feat L_ide_feat + λ_dist L_ide_dist + λ_entropy L_entropy).
+    """Returns L_gen + ramp · (λ_feat L_ide_feat + λ_dist L_ide_dist + λ_entropy L_entropy).
 
     Args:
       params: parameters of `model`; the gradient is with respect to these.
@@ -44,7 +44,7 @@ def igm_objective(
       batch: clips.
       key: random key of this step.
       model: the joined model.
-      config: the choices.
+      config: settings of the losses.
       alpha_bar: [K] noise schedule.
       ramp: scalar in [0, 1] on everything but L_gen.
 
@@ -62,16 +62,16 @@ def igm_objective(
     tokens = model.apply({"params": params}, noisy, keep, method="encode")
     z = pool(tokens, batch.present)
 
-    # h makes a condition of it, under which g predicts the noise in the whole clip.
+    # h turns it into a condition, and g predicts the noise in the whole clip.
     condition = model.apply({"params": params}, tokens, order, method="condition")
     loss_gen, generated = _generate(
         params, batch, condition, k_generate, steps=config.diffusion_steps, **setting
     )
 
-    # What f is held to.
+    # The target that f must match.
     target = _target(params, teacher, batch, z, noisy, keep, model=model, config=config)
 
-    # f reads what g made of its feature.
+    # f reads the clip that g generated from its feature.
     weighted, values = {}, {}
     if config.idempotent:
         if config.own_t:  # generated once more, only from steps that leave enough of the clip
@@ -118,9 +118,9 @@ def _target(
     model: IGM,
     config: ObjectiveConfig,
 ) -> Float[Array, "B E"]:
-    """The projected feature that L_ide pulls towards.
+    """The projected feature that is the target of L_ide.
 
-    A teacher makes it of the same tokens where there is one. Otherwise it is z, f's own.
+    A teacher, if there is one, makes it from the same tokens. Otherwise it is z itself.
     """
     if config.idempotent and teacher:
         z = clip_features(model, teacher, noisy, batch.present, keep)
@@ -130,7 +130,7 @@ def _target(
 
 
 class Generated(NamedTuple):
-    """What g made of a batch: x̂0 of every row, and of every clip its step and if h(z) was known."""
+    """Generated clips: x̂0 of every row, and the step and conditioning of every clip."""
 
     clip: Float[Array, "BM T V C"]
     t: Int[Array, " B"]
@@ -148,7 +148,7 @@ def _generate(
     config: ObjectiveConfig,
     alpha_bar: Float[Array, " K"],
 ) -> tuple[Float[Array, ""], Generated]:
-    """L_gen at t < `steps`, and the clean clip that the predicted noise implies."""
+    """Computes L_gen at t < `steps` and the clean clip that the predicted noise implies."""
     k_t, k_noise, k_drop = jax.random.split(key, 3)
     b, bodies = batch.present.shape
     t = jax.random.randint(k_t, (b,), 0, steps, jnp.int32)
@@ -178,9 +178,9 @@ def _reencode(
     config: ObjectiveConfig,
     alpha_bar: Float[Array, " K"],
 ) -> tuple[Float[Array, "B D"], Bool[Array, " B"], Float[Array, "B D"]]:
-    """f(x̂0, z_t', t, t'), which clips count, and z_t'.
+    """Re-encodes generated clips; returns f(x̂0, z_t', t, t'), a mask of clips, and z_t'.
 
-    A clip counts if x̂0 came from its condition and from a step that left something of it:
+    A clip counts if x̂0 was conditioned and came from a step that is not too noisy:
     1/√ᾱ_t amplifies the error of g up to 22 times near t = K.
     """
     k_keep, k_t, k_noise = jax.random.split(key, 3)

@@ -1,4 +1,4 @@
-"""Baselines that predict what f does not see: masked autoencoding and motion prediction."""
+"""Baselines that predict hidden tokens: masked autoencoding and motion prediction."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def masked_autoencoding(
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     """Mean squared error of the coordinates of the hidden tokens.
 
-    Arguments and result as those of `igm_objective`; `teacher` and `queue` are not read.
+    It has the arguments and result of `igm_objective`, and ignores `teacher` and `queue`.
 
     References:
       SkeletonMAE (Wu et al., 2022, arXiv 2209.02399): reconstruction of masked joints and frames.
@@ -47,9 +47,9 @@ def motion_prediction(
     config: ObjectiveConfig,
     **_: Any,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
-    """Mean squared error of the motion of the hidden tokens, which are the moving ones by choice.
+    """Mean squared error of the motion of the hidden tokens, mostly moving ones.
 
-    Targets are frame-to-frame differences, each token's standardised by itself; tokens are hidden
+    Targets are frame-to-frame differences, standardised for each token. Tokens are hidden
     with probability growing with their motion. Arguments and result as those of `igm_objective`;
     `teacher` and `queue` are not read.
 
