@@ -17,7 +17,7 @@ from typing import Any
 
 from igm_jax.errors import InputError
 from igm_jax.training import objectives
-from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
+from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, config_of_run, differences
 from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 
 _L_GEN_ALONE = {
@@ -228,7 +228,8 @@ def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> Experim
 
 
 def _check_folder(job: Job) -> None:
-    saved = read_json(job.folder / "config.json") or {}
+    saved = read_json(job.folder / "config.json")
+    saved = {} if saved is None else to_mapping(config_of_run(saved))
     # The probes' settings do not make another run, but they make another row of the table.
     ignored = BOOKKEEPING - {"probe"}
     changed = differences(saved, to_mapping(job.config), ignored=ignored)

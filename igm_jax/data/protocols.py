@@ -20,11 +20,11 @@ sides, but people are; `note` says so.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from igm_jax.data import groups
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
@@ -94,14 +94,6 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     },
 }
 
-# Data set → what the names of its clips say of who is in them, where no column does.
-_GROUP_IN_NAMES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    # 0002-M_003 → 0002: the recording, which three cameras see.
-    "pku_mmd": lambda names: np.char.partition(names, "-")[..., 0],
-    # p1/walk_03 → p1: the folder.
-    "custom": lambda names: np.char.rpartition(names, "/")[..., 0],
-}
-
 
 def find(dataset: str, name: str) -> Protocol:
     """The protocol `name` of a data set.
@@ -156,43 +148,13 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
     return positions.astype(np.int64)
 
 
-def groups(
-    store: SkeletonStore, positions: Int[np.ndarray, " clips"]
-) -> Int[np.ndarray, " clips"] | None:
-    """Numbers clips by who is in them, from 0 on: those of one number shall not be cut apart.
-
-    Clips of one subject have one number, where all subjects are known; else those of one recording
-    (PKU-MMD) or of one folder (custom).
-
-    Args:
-      store: an open store.
-      positions: of the clips in it.
-
-    Returns:
-      None if nothing is known, or cannot be used: each group has a class that no other has, as in
-      folders by class, or there is only one.
-    """
-    if not len(positions):
-        return None
-    label = store.clips["label"][positions]
-    subject = store.clips["subject"][positions]
-    known = [subject] if subject.all() else []
-    if store.dataset in _GROUP_IN_NAMES:
-        known.append(_GROUP_IN_NAMES[store.dataset](store.clips["name"][positions]))
-    for who in known:
-        group = np.unique(who, return_inverse=True)[1]
-        if _last_groups(label, group).any():
-            return group
-    return None
-
-
 def shares_people(store: SkeletonStore, protocol: str | Protocol) -> bool:
     """Whether nothing is known that keeps people (recordings, folders) of `val` out of `fit`.
 
     A protocol that cuts by camera or setup does not count: its test has the people of training too.
     """
     rule = _rule(store, protocol)
-    return rule.column == "split" and groups(store, _train(store, rule)) is None
+    return rule.column == "split" and groups.find(store, _train(store, rule)) is None
 
 
 def note(store: SkeletonStore, protocol: str | Protocol) -> str:
@@ -220,14 +182,14 @@ def _in_val(
     """Which of the training clips are for validation."""
     label = store.clips["label"][train]
     if rule.column == "split":
-        group = groups(store, train)
-        return _last_clips(label) if group is None else _last_groups(label, group)
+        group = groups.find(store, train)
+        return groups.last_clips(label) if group is None else groups.last_groups(label, group)
     values, group = np.unique(store.clips[rule.column][train], return_inverse=True)
     in_val = group >= len(values) - -(-len(values) // 5)
     everything = len(np.unique(label[label >= 0]))
     if (
         sum(_classes(label, in_val)) < 2 * everything
-        and (by_class := _last_groups(label, group)).any()
+        and (by_class := groups.last_groups(label, group)).any()
     ):
         in_val = max(in_val, by_class, key=lambda chosen: _classes(label, chosen))
     return in_val
@@ -239,41 +201,6 @@ def _classes(
     """How many classes `fit` has, and how many `val`."""
     fit, val = (np.unique(label[side & (label >= 0)]) for side in (~in_val, in_val))
     return len(fit), len(val)
-
-
-def _last_clips(label: Int[np.ndarray, " clips"]) -> Bool[np.ndarray, " clips"]:
-    """The last fifth of each class, at least one clip, but never all."""
-    in_val = np.zeros(len(label), bool)
-    for c in np.unique(label):
-        of_class = np.flatnonzero(label == c)
-        count = min(max(1, round(len(of_class) / 5)), len(of_class) - 1)
-        in_val[of_class[len(of_class) - count :]] = True
-    return in_val
-
-
-def _last_groups(
-    label: Int[np.ndarray, " clips"], group: Int[np.ndarray, " clips"]
-) -> Bool[np.ndarray, " clips"]:
-    """About the last fifth of each class in whole groups; none that a class has nowhere else."""
-    classes, label = np.unique(label, return_inverse=True)
-    pairs, count = np.unique(group * len(classes) + label, return_counts=True)
-    of_group, of_class = np.divmod(pairs, len(classes))
-    start = np.searchsorted(of_group, np.arange(group.max(initial=-1) + 2))
-    total = np.bincount(of_class, count)
-    groups_left, in_val = np.bincount(of_class), np.zeros(len(classes))
-    chosen: set[int] = set()
-    for c in range(len(classes)):
-        for pair in np.flatnonzero(of_class == c)[::-1]:
-            g = int(of_group[pair])
-            # One more group has to bring the class nearer to a fifth.
-            if in_val[c] and 5 * (2 * in_val[c] + count[pair]) >= 2 * total[c]:
-                break
-            all_of_it = slice(start[g], start[g + 1])
-            if g not in chosen and (groups_left[of_class[all_of_it]] > 1).all():
-                chosen.add(g)
-                groups_left[of_class[all_of_it]] -= 1
-                in_val[of_class[all_of_it]] += count[all_of_it]
-    return np.isin(group, list(chosen))
 
 
 def _why_empty(rule: Protocol, part: str, values: Int[np.ndarray, " values"]) -> str:

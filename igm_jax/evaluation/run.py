@@ -17,8 +17,7 @@ from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder
 from igm_jax.training import checkpoint
-from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.mapping import from_mapping
+from igm_jax.training.config import ExperimentConfig, config_of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +82,7 @@ def load_run(
     step = checkpoint.select_step(folder, which)
     meta = checkpoint.restore_meta(folder, step)
     inputs = Inputs.from_dict(meta["inputs"])
-    config = from_mapping(ExperimentConfig, meta["config"])
+    config = config_of_run(meta["config"])
     # A run without "bodies" is older than data.bodies=0.
     config = config.fitted(
         inputs.layout.num_joints, len(inputs.mean), meta.get("bodies", config.data.bodies)

@@ -15,7 +15,8 @@ import jax
 from igm_jax import locking
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
-from igm_jax.training.config import differences
+from igm_jax.training.config import config_of_run, differences
+from igm_jax.training.mapping import to_mapping
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str
         ) from error
     if not isinstance(saved, dict):
         raise InputError(f"{path} is damaged: put it back, or choose another --run")
-    changed = differences(saved, config)
+    changed = differences(to_mapping(config_of_run(saved)), config)
     if changed:
         raise InputError(
             f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"

@@ -135,15 +135,35 @@ def test_groups_are_never_cut(case, write):
     assert not shares_people(store, rule) and note(store, rule) == ""
 
 
+def test_people_of_one_class_each_are_kept_whole_by_their_folders(write):
+    """As in walk/anna/3: the folders of the classes tell nothing, those of the people do."""
+    names = [f"{c}/{c}{p}/{t:02d}" for c in "wxyz" for p in range(4) for t in range(5)]
+    store = write(marked(names, [i // 20 for i in range(80)]), dataset="custom")
+    rule = Protocol("split", frozenset((1,)))
+    people = [
+        {str(name).split("/")[1] for name in store.clips["name"][split(store, rule, part)]}
+        for part in ("fit", "val")
+    ]
+    assert not people[0] & people[1] and len(people[1]) == 4
+    assert not shares_people(store, rule)
+
+
 @pytest.mark.parametrize(
     "clips",
     [
         marked([f"{i:03d}" for i in range(60)], [i % 3 for i in range(60)]),
         marked([f"{'wxy'[i % 3]}/{i:03d}" for i in range(60)], [i % 3 for i in range(60)]),
+        marked([f"{i:03d}/clip" for i in range(60)], [i % 3 for i in range(60)]),
         marked([f"{i:03d}" for i in range(60)], [i % 3 for i in range(60)], [7] * 60),
         marked([f"{i:03d}" for i in range(60)], [i % 3 for i in range(60)], [0] + [1, 2] * 30),
     ],
-    ids=["no facts", "folders are the classes", "one subject", "a subject is unknown"],
+    ids=[
+        "no facts",
+        "folders are the classes",
+        "a folder each",
+        "one subject",
+        "a subject is unknown",
+    ],
 )
 def test_without_groups_the_last_fifth_of_each_class_validates_and_it_is_said(clips, write):
     store = write(clips)

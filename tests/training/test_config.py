@@ -15,7 +15,7 @@ from igm_jax.data.protocols import PROTOCOLS
 from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.skeleton import KINECT20, NTU25
-from igm_jax.training.config import ExperimentConfig, differences
+from igm_jax.training.config import ExperimentConfig, config_of_run, differences
 from igm_jax.training.groups import DataConfig, ObjectiveConfig
 from igm_jax.training.mapping import documented, from_mapping, nearest, to_mapping
 from igm_jax.training.objectives import OBJECTIVES, check_read
@@ -351,3 +351,16 @@ def test_every_key_of_the_objectives_is_read_by_one_of_them():
         assert any(key == read or key.startswith(f"{read}.") for key in keys), read
     of_objectives = {key for key in keys if key.startswith("objective.")}
     assert of_objectives - reads == {"objective.name"}
+
+
+def test_config_of_an_earlier_run_is_read():
+    """Keys that were removed are dropped where they did nothing; added ones get their defaults."""
+    values = to_mapping(tiny.config())
+    earlier = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    del earlier["data"]["batches"]
+    earlier["objective"] |= {"centre_features": False, "target_sees_all": False}
+    assert config_of_run(earlier) == tiny.config()
+    assert "centre_features" in earlier["objective"], "the caller's mapping stays"
+    earlier["objective"]["centre_features"] = True
+    with pytest.raises(InputError, match=r"trained with objective\.centre_features, which this"):
+        config_of_run(earlier)

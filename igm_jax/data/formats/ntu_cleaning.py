@@ -75,13 +75,13 @@ def motions(recording: Recording) -> list[float]:
 
 
 def merge_tracks(recording: Recording) -> Recording:
-    """Joins bodies to two actors at most, for who was lost returns with another ID.
+    """Joins bodies to two actors at most, because a lost person returns with another ID.
 
     As published, the frames of a body follow one another from its first one on: a gap within it
     does not count. The first body is actor 1. Each other one, in their order, is taken for actor 1
     if their spans, from first to last frame, do not overlap, else for actor 2 if those do not, and
     else dropped. One frame in common, which then shows the body that came last, is no overlap. The
-    span of actor 2 begins as frame 0 alone, so it reaches from there to his last frame.
+    span of actor 2 begins as frame 0 alone, so it reaches from there to its last frame.
     """
     bodies = recording.bodies
     frame = recording.frame.copy()
@@ -115,7 +115,7 @@ def drop_empty_frames(recording: Recording) -> Recording:
 
 
 def centre(recording: Recording) -> Recording:
-    """Moves the mid spine of actor 1 in his first frame to zero, and all with it."""
+    """Moves the mid spine of actor 1 in its first frame to zero, and all with it."""
     origin = recording.joints[recording.bodies[0][0], _ORIGIN]
     return dataclasses.replace(recording, joints=recording.joints - origin)
 

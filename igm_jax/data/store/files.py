@@ -75,7 +75,7 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
 
 
 def _check_filled(file: pathlib.Path, meta: dict[str, Any]) -> None:
-    """Count of filled joints; None for a store that was written before they were counted."""
+    """Raises InputError if `filled` is damaged; stores of older versions have no such key."""
     filled = meta.get("filled", {"clips": 0, "joints": []})
     joints = filled.get("joints") if isinstance(filled, dict) else None
     counts = [filled.get("clips"), *joints] if isinstance(joints, list) else [None]
