@@ -31,13 +31,13 @@ def crop_resize(
       [..., num_frames, V, C], of the dtype of the clip.
     """
     clip, wide = _wide(clip)
-    start, length = jnp.asarray(start)[..., None], jnp.asarray(length)[..., None]
+    start, length = (jnp.asarray(x, wide.dtype)[..., None] for x in (start, length))
     steps = (jnp.arange(num_frames, dtype=wide.dtype) + 0.5) / num_frames
     steps = steps.reshape((1,) * (start.ndim - 1) + (-1,))
     position = start + jnp.clip(steps * length - 0.5, 0, length - 1)
     before = jnp.floor(position).astype(jnp.int32)
-    after = jnp.minimum(before + 1, start + length - 1).astype(jnp.int32)
-    weight = (position - before)[..., None, None].astype(wide.dtype)
+    after = jnp.minimum(before + 1, (start + length - 1).astype(jnp.int32))
+    weight = (position - before.astype(wide.dtype))[..., None, None]
 
     def frames(index):
         return jnp.take_along_axis(wide, index[..., None, None], axis=-3)

@@ -269,10 +269,9 @@ def coding_length_series(
     if order < 1:
         raise InputError(f"order={order}: a series needs at least one term")
     mu, x = _scaled_spectrum(z, distortion)
-    n = jnp.arange(1, order + 1)
-    sign = jnp.where(n % 2 == 1, 1, -1)
-    weight = (mu * sign / n).astype(x.dtype)
-    return weight * (x[None, :] ** n[:, None]).sum(axis=-1)
+    n = np.arange(1, order + 1)
+    weight = jnp.asarray(mu * np.where(n % 2 == 1, 1, -1) / n, x.dtype)
+    return weight * (x[None, :] ** jnp.asarray(n, x.dtype)[:, None]).sum(axis=-1)
 
 
 def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, ""]:
