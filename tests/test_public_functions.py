@@ -138,15 +138,16 @@ ROWS = [
     Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
-    Row(layers.patchify, ((2, 8, 6, 3),), (4,), keeps=True),
-    Row(layers.unpatchify, ((2, 12, 12),), (4, 6), keeps=True),
+    Row(encoder.stretch_means, ((3, 12, 5),), (4, 2), keeps=True),
+    Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
+    Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip
 by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__name__)
 
 # Public, and no functions of arrays of floats.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    layers.check_transformer, layers.check_patch, layers.flat, layers.in_micro_batches,
+    layers.check_transformer, layers.flat, layers.in_micro_batches,
     layers.scan_blocks,
 }  # fmt: skip
 MODULES = (
