@@ -1,6 +1,9 @@
 """Strict JAX for every test: 8 simulated devices, no silent rank promotion, checked shapes."""
 
+import ctypes
+import gc
 import os
+import pathlib
 import tempfile
 
 # Most of a test's time is compilation, and tiny programs run no faster for being compiled well. The
@@ -42,3 +45,22 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Bounds the memory of a worker: every operation that was compiled takes some 0.3 MB.
+
+    Only from 1 GB on, for it takes half a second. What a later file needs again is read from disk.
+    """
+    yield
+    pages = pathlib.Path("/proc/self/statm")  # of Linux
+    if (
+        pages.exists()
+        and int(pages.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") > 1e9
+    ):
+        jax.clear_caches()
+        gc.collect()
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc keeps what is freed unless it is told
+            libc.malloc_trim(0)
