@@ -100,12 +100,14 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
     names = [f"pre-trained, step {last}", "untrained encoder", "raw coordinates, 32 frames"]
     assert [row["features"] for row in saved["rows"]] == names
     for row in saved["rows"]:
-        assert list(row) == columns
+        # Of so few clips, validation has classes that training lacks, and a note says so.
+        assert [name for name in row if name != "note"] == columns
         assert all(0 <= value <= 100 for key, value in row.items() if key.endswith("%"))
     title, _, header, _, *rows = result.stdout.strip().splitlines()
     assert "runs/synthetic-xsub-smoke (xsub)" in title
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in [header, *rows]]
-    assert table == [columns, *([str(value) for value in row.values()] for row in saved["rows"])]
+    header = list(saved["rows"][0])
+    assert table == [header, *([str(value) for value in row.values()] for row in saved["rows"])]
 
 
 # Interrupted
