@@ -17,7 +17,6 @@ from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.skeleton import Layout
-from igm_jax.training.groups import DataConfig
 
 BATCH_SIZE = 128  # clips in one call of the encoder
 
@@ -134,7 +133,11 @@ def augmented_batches(
     indices: np.ndarray,
     *,
     frames: int,
-    config: DataConfig,
+    bodies: int,
+    view: str,
+    crop: tuple[float, float],
+    min_crop_frames: int,
+    rotation: tuple[float, float, float],
     seed: tuple[int, ...],
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -144,23 +147,25 @@ def augmented_batches(
       store: an open store.
       indices: positions of the clips.
       frames: T.
-      config: `bodies`, `view`, `crop`, `min_crop_frames` and `rotation` are read.
+      bodies: M.
+      view: one of `igm_jax.skeleton.VIEWS`.
+      crop: share of the frames that a crop keeps, drawn uniformly.
+      min_crop_frames: least length of a crop, where the clip is as long.
+      rotation: limits in radians about x, y and z.
       seed: other numbers give other crops and rotations.
       batch_size: clips in a batch.
     """
     rng = np.random.default_rng(seed)
     length = store.clips["length"][indices].astype(np.int64)
-    start, stop = pipeline.crop_places(
-        rng.random((2, len(indices))), length, config.crop, config.min_crop_frames
-    )
+    start, stop = pipeline.crop_places(rng.random((2, len(indices))), length, crop, min_crop_frames)
     key = jax.random.key(int(rng.integers(1 << 31)))
     for first in range(0, len(indices), batch_size):
         part = slice(first, first + batch_size)
         clip, present = pipeline.gather(
             store, indices[part], start[part], stop[part],
-            frames=frames, bodies=config.bodies, view=config.view,
+            frames=frames, bodies=bodies, view=view,
         )  # fmt: skip
-        turned = _rotated(jax.random.fold_in(key, first), clip, config.rotation)
+        turned = _rotated(jax.random.fold_in(key, first), clip, rotation)
         yield np.asarray(turned), present
 
 

@@ -158,7 +158,7 @@ def shares_people(store: SkeletonStore, protocol: str | Protocol) -> bool:
 
 
 def note(store: SkeletonStore, protocol: str | Protocol) -> str:
-    """One line on accuracies on `val` that stands beside them; empty if there is nothing to say."""
+    """Caveat of validation accuracies, for the tables and the log; "" if there is none."""
     fit, val = (store.clips["label"][split(store, protocol, part)] for part in ("fit", "val"))
     told = ["validation shares people with training"] if shares_people(store, protocol) else []
     if unseen := [store.class_names[c] for c in np.setdiff1d(val, fit) if c >= 0]:

@@ -52,10 +52,13 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
         )
 
         def augmented(indices: np.ndarray, epoch: int) -> np.ndarray:
-            seed = (config.seed, epoch)
-            return extract(
-                augmented_batches(store, indices, frames=frames, config=config.data, seed=seed)
-            )
+            data = config.data
+            batches = augmented_batches(
+                store, indices, frames=frames, bodies=data.bodies, view=data.view, crop=data.crop,
+                min_crop_frames=data.min_crop_frames, rotation=data.rotation,
+                seed=(config.seed, epoch),
+            )  # fmt: skip
+            return extract(batches)
 
         return FeatureSet(name, extract(clips), augmented)
 

@@ -11,7 +11,7 @@ from igm_jax.errors import InputError
 from igm_jax.models import EncoderConfig, IGMConfig
 from igm_jax.parallel import ParallelConfig
 from igm_jax.training import objectives
-from igm_jax.training.groups import (
+from igm_jax.training.config_groups import (
     DataConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -86,11 +86,10 @@ class ExperimentConfig:
                 "more epochs"
             )
         if clips is not None and objectives.reads_queue(o) and o.queue_size > clips:
-            batch = self.train.batch_size
             raise InputError(
                 f"objective.queue_size={o.queue_size} is more than the {clips} clips to pre-train "
                 "on, so a clip would be compared with older features of itself: set "
-                f"--config.objective.queue_size={max(1, clips // 2 // batch) * batch}"
+                f"--config.objective.queue_size={max(1, clips // 2)}"
             )
 
     def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":

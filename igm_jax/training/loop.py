@@ -57,7 +57,7 @@ def pretrain(
       DivergedError: a loss that is not finite; names step, clips and config.
       ConnectionError: another process is gone.
     """
-    with run_folders.held(run_folder), memory.one_line_when_it_is_short(config, devices):
+    with run_folders.held(run_folder), memory.one_line_out_of_memory(config, devices):
         return _pretrain(config, store, run_folder, resume, devices)
 
 

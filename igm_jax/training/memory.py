@@ -8,7 +8,7 @@ import jax
 from igm_jax.training.config import ExperimentConfig
 
 
-def is_short(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device or the host is out of memory."""
     return isinstance(error, MemoryError) or (
         isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
@@ -16,7 +16,7 @@ def is_short(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def one_line_when_it_is_short(
+def one_line_out_of_memory(
     config: ExperimentConfig, devices: list[jax.Device] | None = None
 ) -> Iterator[None]:
     """Replaces an out-of-memory error by one line that says which settings to change.
@@ -27,7 +27,7 @@ def one_line_when_it_is_short(
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not is_short(error):
+        if not is_out_of_memory(error):
             raise
         count = len(jax.devices() if devices is None else devices)
         reason = " ".join(str(error).split())[:120]
@@ -54,10 +54,7 @@ def advice(config: ExperimentConfig, devices: int) -> str:
         same.append(" ".join(unset))
     less = batch // 2 // (devices * accumulate) * devices * accumulate
     if less:
-        queue = max(1, config.objective.queue_size // less) * less
         other = f"--config.train.batch_size={less}"
-        if queue != config.objective.queue_size:
-            other += f" --config.objective.queue_size={queue}"
     told = f"out of memory: {at_once} clips at once on a device do not fit: "
     if same:
         told += f"set {', and if that is not enough '.join(same)}, with which the same run goes on"

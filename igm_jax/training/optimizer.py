@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from igm_jax.training.groups import OptimizerConfig
+from igm_jax.training.config_groups import OptimizerConfig
 
 # The first match counts, and every parameter must match, so that no new kind is overlooked.
 DECAY_RULES = (

@@ -16,7 +16,7 @@ from igm_jax.errors import InputError
 from igm_jax.inputs import Inputs
 from igm_jax.skeleton import KINECT20, NTU25
 from igm_jax.training.config import ExperimentConfig, config_of_run, differences
-from igm_jax.training.groups import DataConfig, ObjectiveConfig
+from igm_jax.training.config_groups import DataConfig, ObjectiveConfig
 from igm_jax.training.mapping import documented, from_mapping, nearest, to_mapping
 from igm_jax.training.objectives import OBJECTIVES, check_read
 from igm_jax.training.program import build_program

@@ -31,13 +31,13 @@ def changed(config, values):
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_advice_makes_a_config_that_fits_the_devices(accumulate, devices):
-    sizes = {"train.batch_size": 24, "objective.queue_size": 72}
+    sizes = {"train.batch_size": 24}
     config = tiny.config({**sizes, "parallel.accumulate": accumulate})
     told = flags(memory.advice(config, devices))
     assert {"parallel.accumulate", "train.batch_size"} <= told.keys()
     mine = jax.devices()[:devices]
     more = {"parallel.accumulate": told["parallel.accumulate"]}
-    less = {k: told[k] for k in told if k in ("train.batch_size", "objective.queue_size")}
+    less = {"train.batch_size": told["train.batch_size"]}
     for values in (more, less):
         better = changed(config, values)
         make_mesh(better.parallel, better.train.batch_size, mine)
@@ -60,6 +60,6 @@ def test_other_errors_stay_what_they_are():
     for error in (InputError("no"), jax.errors.JaxRuntimeError("INTERNAL: no")):
         with (
             pytest.raises(type(error), match="no"),
-            memory.one_line_when_it_is_short(tiny.config()),
+            memory.one_line_out_of_memory(tiny.config()),
         ):
             raise error

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from igm_jax.models import IGM
-from igm_jax.training.groups import OptimizerConfig
+from igm_jax.training.config_groups import OptimizerConfig
 from igm_jax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
 
 

@@ -52,7 +52,7 @@ def read(source: str | pathlib.Path) -> RawData:
         folder = folder / "all_sqe"
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: {HOW_TO_GET}")
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.glob("*.json") if file.is_file())
     if not files:
         raise InputError(f"{folder}: no .json file in it: {HOW_TO_GET}")
     read_file = functools.partial(one_clip, _read_file)

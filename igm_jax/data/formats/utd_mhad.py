@@ -66,7 +66,7 @@ def read(source: str | pathlib.Path) -> RawData:
         folder = folder / "Skeleton"
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: {HOW_TO_GET}")
-    files = sorted(folder.glob("*.mat"), key=_numbers)
+    files = sorted((file for file in folder.glob("*.mat") if file.is_file()), key=_numbers)
     if not files:
         raise InputError(f"{folder}: no .mat file in it: {HOW_TO_GET}")
     read_file = functools.partial(one_clip, _read_file)

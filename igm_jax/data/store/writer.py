@@ -152,7 +152,9 @@ class StoreFiles:
             "sha256": {name: sha256(self._folder / name) for name in (FRAMES, CLIPS)},
         }
         with _durable(self._folder / META) as file:
-            file.write(json.dumps(meta, indent=1, ensure_ascii=False).encode())
+            # A file name that is no UTF-8 gets a "?" for each byte that has no character.
+            text = json.dumps(meta, indent=1, ensure_ascii=False)
+            file.write(text.encode(errors="replace"))
 
     def _why(self) -> str:
         bad = next(iter(self.skipped), None)

@@ -12,7 +12,7 @@ import flax.linen as nn
 from igm_jax import masking
 from igm_jax.errors import InputError
 from igm_jax.models import IGM, Contrastive, IGMConfig, MaskedAutoencoder
-from igm_jax.training.groups import DataConfig, ObjectiveConfig, TrainConfig
+from igm_jax.training.config_groups import DataConfig, ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import momentum_contrast, spectral_contrastive
@@ -111,8 +111,8 @@ OBJECTIVES: dict[str, Objective] = {
         Contrastive,
         frozenset(
             _SHARED
-            | {"model.projector_width", "objective.temperature", "objective.queue_size"}
-            | {"objective.ema_decay"}
+            | {"model.projector_width", "objective.temperature"}
+            | {"objective.queue_size", "objective.ema_decay"}
         ),
         _teacher,
     ),

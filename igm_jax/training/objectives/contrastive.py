@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from igm_jax import losses, masking
 from igm_jax.models import Contrastive
-from igm_jax.training.groups import ObjectiveConfig
+from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import (
     ClipBatch,
     ObjectiveOutput,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from igm_jax import diffusion, losses, masking
 from igm_jax.models import IGM, AuxTokens, pool
-from igm_jax.training.groups import ObjectiveConfig
+from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import (
     ClipBatch,
     ObjectiveOutput,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from igm_jax import losses, masking, skeleton
 from igm_jax.models import MaskedAutoencoder, layers, pool
-from igm_jax.training.groups import ObjectiveConfig
+from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean
 
 

@@ -19,8 +19,9 @@ from igm_jax.data.formats import (
     pyskl_pkl,
     utd_mhad,
 )
-from igm_jax.data.store import BadClip, Clip
+from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
+from igm_jax.skeleton import NTU25
 
 RNG = np.random.default_rng(0)
 WALK = RNG.normal(size=(12, 20, 3))
@@ -124,6 +125,25 @@ def test_damaged_file_of_a_folder_costs_itself_alone(name, tmp_path):
             refused += 1
             assert first.reason.isprintable() and len(first.reason) < 400, first
     assert refused >= 5
+
+
+@pytest.mark.parametrize("name", ["nw_ucla", "utd_mhad", "npy", "ntu60"])
+def test_folder_with_the_name_of_a_clip_does_not_stop_the_others(name, tmp_path):
+    module, put, pattern = FOLDERS[name]
+    put(tmp_path, pattern.format(3))
+    sound = [clip for clip in module.read(tmp_path) if isinstance(clip, Clip)]
+    (tmp_path / pattern.format(2)).mkdir()
+    assert [clip for clip in module.read(tmp_path) if isinstance(clip, Clip)] == sound != []
+
+
+def test_clip_whose_name_is_no_text_is_left_out_and_named(tmp_path):
+    """File names are bytes; those that are no UTF-8 could not be written into meta.json."""
+    clips = [Clip(name, np.ones((1, 2, 25, 3), np.float32)) for name in ("a", "b\udcff")]
+    SkeletonStore.write(
+        tmp_path / "s", clips, layout=NTU25, class_names=[], source="c\udcff", on_bad="skip"
+    )
+    meta = SkeletonStore.open(tmp_path / "s").meta
+    assert meta["skipped"]["clips"][0][0] == "b?" and meta["source"] == "c?"
 
 
 def mamp(path):

@@ -103,7 +103,7 @@ def test_bad_rows_are_named_and_the_rest_goes_on(tmp_path):
     x[2] = 0
     y[0, 5], y[1], y[4], y[5] = 1, 0, y[4] * 0.5, np.nan
     clips = list(mamp_npz.read(put(tmp_path, x_train=x, y_train=y)))
-    of_one = "row {} of y_train is not of one class"
+    of_one = "row {} of y_train does not name exactly one class"
     assert [c for c in clips if isinstance(c, BadClip)] == [
         BadClip("train_0", of_one.format(0)),
         BadClip("train_1", of_one.format(1)),
