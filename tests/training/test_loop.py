@@ -355,7 +355,7 @@ def test_data_that_does_not_fit_leaves_no_folder(store, tmp_path, changes, told)
     [
         ({"train.epochs": 1, "optimizer.warmup_epochs": 1}, "warmup_epochs=1 is not less .*=0.1,"),
         ({"objective.ramp_epochs": 3}, "ramp_epochs=3 together are more .*epochs=2.*ramp_epochs=1"),
-        ({"objective.queue_size": 48}, "queue_size=48 is more than the 40 clips .*queue_size=16"),
+        ({"objective.queue_size": 48}, "queue_size=48 is more than the 40 clips .*queue_size=20"),
     ],
 )
 def test_run_shorter_than_its_phases_is_not_begun(store, tmp_path, changes, told):
