@@ -5,14 +5,11 @@ Forward and backward pass, float32 unless said otherwise. The threshold
 where PyTorch is installed.
 """
 
-import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -23,8 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 import numpy as np
 from absl import flags
 
@@ -33,6 +32,7 @@ from igm_jax import cli
 from igm_jax.data import SkeletonStore, pipeline, synthetic
 from igm_jax.data.formats import ntu_text, ntu_writer
 from igm_jax.errors import InputError
+from igm_jax.reading import Reading
 
 _ONLY = flags.DEFINE_list("only", ["open", "pipeline", "parse"], "Parts to measure.")
 _WORK = flags.DEFINE_string("work", "runs/benchmarks", "Folder for the made-up data; it stays.")
@@ -136,8 +136,8 @@ def measure_pipeline() -> Iterator[Row]:
         for crops in (1, 2):
             batches = iter(
                 pipeline.train_batches(
-                    store, np.arange(len(store)), batch_size=128, frames=120, bodies=2,
-                    view="posture", min_crop_frames=64, crops=crops, seed=0,
+                    store, np.arange(len(store)), Reading(store.layout, "posture", 120, 2),
+                    batch_size=128, min_crop_frames=64, crops=crops, seed=0,
                 )
             )  # fmt: skip
             speeds = []

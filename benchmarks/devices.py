@@ -5,11 +5,8 @@ its collectives work on, by formula and as found in the compiled program.
 """
 
 import dataclasses
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 import jax
 from absl import flags
 
@@ -37,7 +34,7 @@ def main() -> None:
     config = dataclasses.replace(
         config, parallel=dataclasses.replace(config.parallel, fsdp=_FSDP.value)
     )
-    program = build_program(config, sizes.inputs(config), _NUM_CLIPS)
+    program = build_program(config, sizes.reading(config), _NUM_CLIPS)
     state = program.restore_target
     print(f"{_SIZE.value}, {config.model.encoder.dtype}, {config.train.batch_size} clips a step; "
           f"{parallel.describe(state)}\n")  # fmt: skip

@@ -16,9 +16,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
+import _clone  # noqa: F401
 
-HOW = {"frames": 120, "bodies": 2, "view": "posture"}
 BATCH, WINDOWS = 128, 5
 
 
@@ -71,24 +70,26 @@ def main(store_path: str, window: int) -> None:
     import numpy as np
 
     from igm_jax.data import SkeletonStore, pipeline, protocols
+    from igm_jax.reading import Reading
 
     done("import")
     forget(pathlib.Path(store_path) / "frames.npy")
     started = time.perf_counter()
     store = SkeletonStore.open(store_path)
     done("open")
-    pipeline.full_clips(store, np.linspace(0, len(store) - 1, BATCH).astype(int), **HOW)
+    reading = Reading(store.layout, "posture", frames=120, bodies=2)
+    pipeline.full_clips(store, np.linspace(0, len(store) - 1, BATCH).astype(int), reading)
     done("batch")
     chosen = protocols.split(store, "xsub", "train")
     done("split")
-    pipeline.statistics(store, chosen, streams=("joint",), **HOW)
+    pipeline.statistics(store, chosen, reading)
     done("statistics")
     del store
     forget(pathlib.Path(store_path) / "frames.npy")
     store = SkeletonStore.open(store_path)
     started = time.perf_counter()
     batches = pipeline.train_batches(
-        store, chosen, batch_size=BATCH, min_crop_frames=64, seed=0, **HOW
+        store, chosen, reading, batch_size=BATCH, min_crop_frames=64, seed=0
     )
     done("draw", **draw(iter(batches), window))
     print(json.dumps(steps))

@@ -25,7 +25,7 @@ def prepare(job: dict[str, Any]) -> Prepared:
     if job["platform"] == "cpu":
         jax.config.update("jax_platforms", "cpu")
     config = from_mapping(ExperimentConfig, job["config"])
-    program = build_program(config, sizes.inputs(config), NUM_CLIPS, jax.devices()[:1])
+    program = build_program(config, sizes.reading(config), NUM_CLIPS, jax.devices()[:1])
     key = jax.device_put(jax.random.key(config.seed), parallel.replicated(program.mesh))
     state = program.init(key)
     raw = parallel.to_devices(program.mesh, random_batch(config))

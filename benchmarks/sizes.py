@@ -6,9 +6,11 @@ import runpy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from igm_jax import skeleton
 from igm_jax.errors import InputError
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.mapping import from_mapping, nearest
 
@@ -78,7 +80,7 @@ def size(
     )
 
 
-def inputs(config: ExperimentConfig) -> Inputs:
+def reading(config: ExperimentConfig) -> Reading:
     """A joint layout of the config's V, and statistics that change nothing.
 
     Raises:
@@ -88,6 +90,8 @@ def inputs(config: ExperimentConfig) -> Inputs:
     joints, channels = config.model.encoder.joints, config.model.encoder.channels
     if joints not in layouts:
         raise InputError(f"{config.name}: model.encoder.joints={joints} must be 20 or 25 here")
-    return Inputs(
-        layouts[joints], config.data.streams, mean=(0.0,) * channels, std=(1.0,) * channels
+    data = config.data
+    plain = Reading(
+        layouts[joints], data.coordinates, config.model.encoder.frames, data.bodies, data.streams
     )
+    return plain.standardised(np.zeros(channels), np.ones(channels))

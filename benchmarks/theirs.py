@@ -47,7 +47,7 @@ def prepare(job: dict[str, Any]) -> Prepared:
     config, device = namespace(job["config"]), torch.device(job["torch_device"])
     trainer = Trainer(
         config,
-        namespace(job["inputs"]),
+        namespace(job["reading"]),
         read_tree(job["weights"]),
         np.load(job["queue"]),
         total_steps=job["total_steps"],

@@ -10,12 +10,10 @@ import json
 import math
 import pathlib
 import statistics
-import sys
 import tempfile
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 from absl import flags
 
 from benchmarks import bounds, flops, machine, report, sizes
@@ -63,7 +61,7 @@ def start(config: ExperimentConfig, folder: str) -> dict[str, Worker]:
     if _AGAINST.value:
         ready = workers["ours"].ready
         job |= {
-            "inputs": sizes.inputs(config).to_dict(),
+            "reading": sizes.reading(config).to_dict(),
             "torch_device": "cpu" if _PLATFORM.value == "cpu" else "cuda",
             "compiled": _COMPILE.value,
             "each_token": _EACH_TOKEN.value,

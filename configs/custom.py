@@ -1,8 +1,8 @@
 """Your own skeletons, 2-D or 3-D, with any joints. For two CPU cores.
 
 docs/own_data.md explains its use. Joints, coordinates (two or three) and the number
-of bodies are those of the store. 3-D joints whose layout has axes do better in the posture
-view, which leaves out where the person stands, faces and walks: `--config.data.view=posture`.
+of bodies are those of the store. 3-D joints whose layout has axes do better with
+`--config.data.coordinates=posture`, which leaves out where the person stands, faces and walks.
 """
 
 from configs import base
@@ -14,7 +14,7 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = f"custom-{protocol}"
     c.data.update(
-        dataset="custom", path="data/custom", protocol=protocol, view="centred", bodies=0,
+        dataset="custom", path="data/custom", protocol=protocol, coordinates="centred", bodies=0,
         min_crop_frames=16,
     )  # fmt: skip
     base.small_networks(c)

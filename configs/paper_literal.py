@@ -27,7 +27,9 @@ def get_config(variant: str | None = None):
         )
     c = importlib.import_module(f"configs.{dataset}").get_config(rest or None)
     c.name = f"paper-literal-{c.name}"
-    c.data.update(view="centred", streams=("joint",), crops=1, mirror=0.0, rotation=(0.3, 0.3, 0.3))
+    c.data.update(
+        coordinates="centred", streams=("joint",), crops=1, mirror=0.0, rotation=(0.3, 0.3, 0.3)
+    )
     c.model.encoder.update(channels=min(3, c.model.encoder.channels), patch_frames=4)  # 0 stays 0
     c.objective.update(
         mask_ratio=0.9,
@@ -39,6 +41,6 @@ def get_config(variant: str | None = None):
         ramp_epochs=c.objective.ramp_epochs if "smoke" in rest else 20,
         aux_tokens=True,
         own_t=False,
-        max_t=0.9,
+        max_t_share=0.9,
     )
     return c

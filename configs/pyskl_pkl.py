@@ -1,7 +1,7 @@
 """An annotation file of pyskl, 2-D or 3-D, at the paper's size.
 
 The joints, and whether they have two coordinates or three, are those of the store. The 25 joints
-in space do better in the posture view: `--config.data.view=posture`.
+in space do better with `--config.data.coordinates=posture`.
 """
 
 from configs import base
@@ -13,7 +13,11 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = f"pyskl_pkl-{protocol}"
     c.data.update(
-        dataset="pyskl_pkl", path="data/pyskl_pkl", protocol=protocol, view="centred", bodies=2
+        dataset="pyskl_pkl",
+        path="data/pyskl_pkl",
+        protocol=protocol,
+        coordinates="centred",
+        bodies=2,
     )
     c.model.encoder.update(joints=0, channels=0, dtype="bfloat16")
     c.model.generator.dtype = "bfloat16"

@@ -6,19 +6,17 @@ Any `--config.KEY=VALUE` applies to all rows.
 """
 
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
 import shlex
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 from absl import flags
 from ml_collections import config_flags
 
-from igm_jax import cli
+from igm_jax import cli, run_folder
 from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table
 from igm_jax.ablation.workers import Processes, find_gpus
@@ -95,7 +93,7 @@ def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     """Writes table.md and table.json of the finished runs; returns the Markdown."""
     entries = table.summarize(jobs, split)
     text = table.table_text(jobs, entries, split)
-    environments = [ablation.read_json(job.folder / "environment.json") or {} for job in jobs]
+    environments = [run_folder.read_json(job.folder / run_folder.ENVIRONMENT) or {} for job in jobs]
     content = {
         "command": shlex.join(["python", "experiments/ablate.py", *sys.argv[1:]]),
         "split": split,
@@ -110,9 +108,8 @@ def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
         "rows": entries,
     }
     out.mkdir(parents=True, exist_ok=True)
-    for name, value in (("table.md", text), ("table.json", json.dumps(content, indent=1) + "\n")):
-        (out / f".{name}.writing").write_text(value, encoding="utf-8")
-        os.replace(out / f".{name}.writing", out / name)
+    run_folder.write_text(out / "table.md", text)
+    run_folder.write_json(out / "table.json", content)
     return text
 
 

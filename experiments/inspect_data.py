@@ -8,8 +8,7 @@ import pathlib
 import random
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 import rich.console
 import rich.table
 from absl import flags

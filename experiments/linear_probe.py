@@ -6,16 +6,13 @@ of whole clips are computed once.
 """
 
 import functools
-import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
-from igm_jax.evaluation import protocol
+from igm_jax.evaluation import judge
 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
@@ -31,17 +28,15 @@ def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     labels, augmented = _LABELS.value, _AUGMENTED.value
-    judge = functools.partial(protocol.evaluate_linear, labels=labels, augmented=augmented)
-    rows = protocol.evaluate(run, judge, baselines=baselines)
+    judged = functools.partial(judge.evaluate_linear, labels=labels, augmented=augmented)
+    rows = judge.evaluate(run, judged, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
     crops = ", new crops and rotations in each epoch" if augmented else ""
     print(
         f"Linear probe of {run.folder} ({run.config.data.protocol}{few}{crops}), {run.progress}\n"
     )
-    print(protocol.markdown_table(rows))
-    suffix = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
-    suffix += "-augmented" if augmented else ""
-    protocol.save_rows(run.folder / f"linear_probe{suffix}.json", run, rows)
+    print(judge.markdown_table(rows))
+    judge.save_rows(run.folder / run_folder.linear_probe(labels, augmented), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

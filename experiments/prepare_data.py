@@ -10,12 +10,9 @@ The same command resumes an interrupted one. Damaged clips are left out and list
 """
 
 import os
-import pathlib
-import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 import rich.progress
 from absl import flags
 

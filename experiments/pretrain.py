@@ -11,8 +11,7 @@ with --coordinator, --processes and --process, or --distributed (docs/scaling.md
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # works uninstalled too
-
+import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli

@@ -42,7 +42,7 @@ __all__ = [
 
 _MODULES = (
     "ablation", "augment", "data", "diffusion", "drawing", "errors", "evaluation", "features",
-    "inputs", "losses", "masking", "metrics", "models", "parallel", "skeleton", "training",
+    "losses", "masking", "metrics", "models", "parallel", "reading", "skeleton", "training",
 )  # fmt: skip
 _NAMES = {"LoadedEncoder": "igm_jax.evaluation.run", "load_encoder": "igm_jax.evaluation.run"}
 

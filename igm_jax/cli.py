@@ -149,7 +149,8 @@ def define_run_flags() -> Callable[[], Any]:
     )
 
     def selected() -> Any:
-        from igm_jax.evaluation.run import load_run, newest_run
+        from igm_jax.evaluation.run import load_run
+        from igm_jax.run_folder import newest_run
 
         which = checkpoint.value
         if which not in ("last", "best") and not which.isdigit():

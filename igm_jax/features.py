@@ -14,9 +14,8 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from igm_jax import augment, parallel
 from igm_jax.data import SkeletonStore, pipeline, resize
-from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
-from igm_jax.skeleton import Layout
+from igm_jax.reading import Reading
 
 BATCH_SIZE = 128  # clips in one call of the encoder
 
@@ -27,7 +26,7 @@ def pooled_features(
     present: Bool[Array, "B M"],
     *,
     config: EncoderConfig,
-    inputs: Inputs,
+    reading: Reading,
 ) -> Float[Array, "B D"]:
     """Encodes standardised streams with nothing hidden; mean over tokens and present bodies.
 
@@ -35,20 +34,20 @@ def pooled_features(
 
     Args:
       params: parameters of the encoder.
-      clip: [B, M, T, V, C] in the units and view of the training data, T = config.frames.
+      clip: [B, M, T, V, C] in the units and coordinates of the training data.
       present: [B, M].
       config: the encoder's.
-      inputs: what the encoder sees of a clip.
+      reading: how it reads a clip.
     """
-    rows = inputs(clip.reshape(-1, *clip.shape[2:]))
+    rows = reading(clip.reshape(-1, *clip.shape[2:]))
     tokens = Encoder(config).apply({"params": params}, rows)
     return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 
 @functools.cache
-def _jitted(config: EncoderConfig, inputs: Inputs, mesh: Mesh | None) -> Callable[..., Array]:
+def _jitted(config: EncoderConfig, reading: Reading, mesh: Mesh | None) -> Callable[..., Array]:
     return jax.jit(
-        functools.partial(pooled_features, config=config, inputs=inputs),
+        functools.partial(pooled_features, config=config, reading=reading),
         out_shardings=None if mesh is None else parallel.replicated(mesh),
     )
 
@@ -56,7 +55,7 @@ def _jitted(config: EncoderConfig, inputs: Inputs, mesh: Mesh | None) -> Callabl
 def extract_features(
     config: EncoderConfig,
     params: Any,
-    inputs: Inputs,
+    reading: Reading,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     mesh: Mesh | None = None,
 ) -> np.ndarray:
@@ -65,7 +64,7 @@ def extract_features(
     Args:
       config: the encoder's.
       params: its parameters.
-      inputs: what the encoder sees of a clip.
+      reading: how it reads a clip.
       batches: (clip [b, M, T, V, C], present [b, M]) pairs. Each is padded to the next power of
         two, or to the size of the batch before it, so that few sizes are compiled.
       mesh: splits every batch over these devices, those of `params`; all their processes call
@@ -74,7 +73,7 @@ def extract_features(
     Returns:
       [number of clips, D] float32.
     """
-    encode, size = _jitted(config, inputs, mesh), 0
+    encode, size = _jitted(config, reading, mesh), 0
     features = [np.zeros((0, config.feature_width), np.float32)]
     parts = 1 if mesh is None else mesh.size
     for clip, present in batches:
@@ -98,43 +97,34 @@ def _pad(x: np.ndarray, size: int) -> np.ndarray:
 def clip_batches(
     store: SkeletonStore,
     indices: np.ndarray,
+    reading: Reading,
     *,
-    frames: int,
-    bodies: int,
-    view: str,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Whole clips in the order of `indices`, as `extract_features` reads them."""
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
-        yield pipeline.full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
+        yield pipeline.full_clips(store, chosen, reading)
 
 
 def raw_batches(
     clips: Float32[np.ndarray, "B M t V C"],
     present: Bool[np.ndarray, "B M"],
+    reading: Reading,
     *,
-    layout: Layout,
-    frames: int,
-    bodies: int,
-    view: str,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Clips outside a store, as `extract_features` reads them; see `resize.resize_clips`."""
     for start in range(0, len(clips), batch_size):
         part = slice(start, start + batch_size)
-        yield resize.resize_clips(
-            clips[part], present[part], layout=layout, frames=frames, bodies=bodies, view=view
-        )
+        yield resize.resize_clips(clips[part], present[part], reading)
 
 
 def augmented_batches(
     store: SkeletonStore,
     indices: np.ndarray,
+    reading: Reading,
     *,
-    frames: int,
-    bodies: int,
-    view: str,
     crop: tuple[float, float],
     min_crop_frames: int,
     rotation: tuple[float, float, float],
@@ -146,9 +136,7 @@ def augmented_batches(
     Args:
       store: an open store.
       indices: positions of the clips.
-      frames: T.
-      bodies: M.
-      view: one of `igm_jax.skeleton.VIEWS`.
+      reading: layout, coordinates, T and M.
       crop: share of the frames that a crop keeps, drawn uniformly.
       min_crop_frames: least length of a crop, where the clip is as long.
       rotation: limits in radians about x, y and z.
@@ -161,10 +149,7 @@ def augmented_batches(
     key = jax.random.key(int(rng.integers(1 << 31)))
     for first in range(0, len(indices), batch_size):
         part = slice(first, first + batch_size)
-        clip, present = pipeline.gather(
-            store, indices[part], start[part], stop[part],
-            frames=frames, bodies=bodies, view=view,
-        )  # fmt: skip
+        clip, present = pipeline.gather(store, indices[part], start[part], stop[part], reading)
         turned = _rotated(jax.random.fold_in(key, first), clip, rotation)
         yield np.asarray(turned), present
 

@@ -17,7 +17,7 @@ from igm_jax.errors import InputError
 
 Array = jax.Array | np.ndarray
 
-VIEWS = ("camera", "centred", "body", "posture")
+COORDINATES = ("camera", "centred", "body", "posture")
 STREAMS = ("joint", "bone", "motion")
 
 
@@ -30,7 +30,7 @@ class Layout:
       joints: V joint names.
       parents: V indices of the parent joints; a root has its own index or -1.
       pairs: (left, right) joints that mirroring exchanges.
-      origin: the joint that every view but `"camera"` moves to zero.
+      origin: the joint that all coordinates but `"camera"` move to zero.
       axes: joints (hip centre, shoulder centre, left hip, right hip) that span the body frame, or
         None if the layout has none (then the views `"body"` and `"posture"` are refused).
     """
@@ -138,10 +138,10 @@ COCO17 = Layout(
 )  # fmt: skip
 
 
-def view_transform(
-    first_frame: Float[Array, "*batch V C"], layout: Layout, view: str
+def reference_frame(
+    first_frame: Float[Array, "*batch V C"], layout: Layout, coordinates: str
 ) -> tuple[Float[Array, "*batch 1 C"], Float[Array, "*batch C C"]]:
-    """Origin and rotation of the frame of reference that `view` names.
+    """Origin and rotation of the frame of reference that `coordinates` names.
 
     `"camera"` keeps the coordinates of the camera. `"centred"` moves `layout.origin` of the
     first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
@@ -152,32 +152,34 @@ def view_transform(
     Args:
       first_frame: joints of the first body in the first valid frame.
       layout: the joint layout; must have `axes` for `"body"`.
-      view: one of `VIEWS`.
+      coordinates: one of `COORDINATES`.
 
     Returns:
-      `(origin, rotation)`; use them as `apply_view(clip, origin, rotation)`. A frame whose axes
-      cannot be formed (hips or spine of length zero) gets the identity rotation.
+      `(origin, rotation)`, the arguments of `in_reference_frame`. A frame whose axes cannot be
+      formed (hips or spine of length zero) gets the identity rotation.
 
     Raises:
-      InputError: unknown view, integers, or a body frame asked of a layout or data without one.
+      InputError: unknown coordinates, integers, or a layout or data without a body frame.
     """
     check_floating(first_frame=first_frame)
     xp = first_frame.__array_namespace__()
     channels = first_frame.shape[-1]
-    if view not in VIEWS:
-        raise InputError(f"view {view!r} is unknown: choose one of {', '.join(VIEWS)}")
+    if coordinates not in COORDINATES:
+        raise InputError(
+            f"coordinates {coordinates!r} are unknown: choose one of {', '.join(COORDINATES)}"
+        )
     identity = xp.broadcast_to(
         xp.eye(channels, dtype=first_frame.dtype), (*first_frame.shape[:-2], channels, channels)
     )
     origin = first_frame[..., layout.origin : layout.origin + 1, :]
-    if view == "camera":
+    if coordinates == "camera":
         return xp.zeros_like(origin), identity
-    if view == "centred":
+    if coordinates == "centred":
         return origin, identity
     if layout.axes is None or channels != 3:
         raise InputError(
-            f'view "{view}" needs 3-D joints and a layout with axes; {layout.name!r} with '
-            f'{channels} channels has none: use view "centred"'
+            f'coordinates "{coordinates}" need 3-D joints and a layout with axes; {layout.name!r} '
+            f'with {channels} channels has none: use coordinates "centred"'
         )
     # Half precision would turn the clip askew.
     wide = first_frame.astype(xp.result_type(first_frame.dtype, xp.float32))
@@ -194,21 +196,21 @@ def moving_origin(
     origin: Float[Array, "*batch 1 C"],
     first_body: Float[Array, "*batch T V C"],
     layout: Layout,
-    view: str,
+    coordinates: str,
 ) -> Float[Array, "*batch #T C"]:
     """Origin in each frame: it follows the first body in `"posture"` and is constant otherwise.
 
     This removes the path of a person and keeps its motion and the distance between two people.
     """
-    return first_body[..., layout.origin, :] if view == "posture" else origin
+    return first_body[..., layout.origin, :] if coordinates == "posture" else origin
 
 
-def apply_view(
+def in_reference_frame(
     clip: Float[Array, "*batch T V C"],
     origin: Float[Array, "*#batch #T C"],
     rotation: Float[Array, "*#batch C C"],
 ) -> Float[Array, "*batch T V C"]:
-    """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `view_transform`."""
+    """Coordinates of `clip` in the frame of reference `(origin, rotation)` of `reference_frame`."""
     xp = clip.__array_namespace__()
     matmul = xp.matmul
     if isinstance(clip, jax.Array):  # the default precision of GPU and TPU is too low for metres

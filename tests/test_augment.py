@@ -55,7 +55,9 @@ def test_crop_resize_is_what_the_pipeline_does(tmp_path):
     lengths = store.clips["length"][indices]
     start = rng.integers(0, lengths - 2)
     stop = rng.integers(start + 1, lengths + 1)
-    gathered, _ = pipeline.gather(store, indices, start, stop, frames=9, bodies=1, view="camera")
+    gathered, _ = pipeline.gather(
+        store, indices, start, stop, Reading(store.layout, "camera", 9, 1)
+    )
     for i in indices:
         clip = jnp.asarray(store[int(i)].frames[0])
         ours = augment.crop_resize(

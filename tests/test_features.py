@@ -13,7 +13,7 @@ from igm_jax.features import clip_batches, extract_features
 from igm_jax.models import IGM, Encoder
 
 CONFIG = tiny.config().model.encoder
-HOW = {"frames": 8, "bodies": 2, "view": "centred"}
+READING = dataclasses.replace(tiny.READING, coordinates="centred")
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def test_against_one_body_at_a_time(params, store):
     """Standardised, encoded with nothing hidden, averaged over tokens, then over the bodies."""
     indices = np.array([3, 4, 6, 50])
     got = extract_features(
-        CONFIG, params, tiny.INPUTS, clip_batches(store, indices, batch_size=4, **HOW)
+        CONFIG, params, READING, clip_batches(store, indices, READING, batch_size=4)
     )
-    clip, present = pipeline.full_clips(store, indices, **HOW)
+    clip, present = pipeline.full_clips(store, indices, READING)
     assert present.sum() in (5, 6, 7)  # some clips have two bodies, some have not
-    mean, std = (np.array(x) for x in (tiny.INPUTS.mean, tiny.INPUTS.std))
+    mean, std = (np.array(x) for x in (tiny.READING.mean, tiny.READING.std))
     encode = jax.jit(Encoder(CONFIG).apply)
     clip = ((clip - mean) / std).astype(np.float32)
     for i in range(4):
@@ -49,10 +49,10 @@ def test_stretches_stand_side_by_side(params, store):
     """One clip has one body, the other two: of each the means of its first and its last frames."""
     indices = np.array([3, 4])
     config = dataclasses.replace(CONFIG, stretches=2)
-    batches = lambda: clip_batches(store, indices, **HOW)  # noqa: E731
-    got = extract_features(config, params, tiny.INPUTS, batches())
+    batches = lambda: clip_batches(store, indices, READING)  # noqa: E731
+    got = extract_features(config, params, READING, batches())
     clip, present = next(batches())
-    rows = tiny.INPUTS(jnp.asarray(clip[present]))
+    rows = tiny.READING(jnp.asarray(clip[present]))
     tokens = np.asarray(jax.jit(Encoder(CONFIG).apply)({"params": params}, rows))
     halves = np.concatenate([tokens[:, :6].mean(axis=1), tokens[:, 6:].mean(axis=1)], axis=-1)
     assert present.sum() == 3 and got.shape == (2, 32)
@@ -66,14 +66,14 @@ def test_size_of_the_batches_does_not_matter(params, store, batch_size):
     """7 leaves a short last batch, which is padded; 30 is more than there are clips."""
     indices = np.random.default_rng(0).permutation(80)[:20]
     features = extract_features(
-        CONFIG, params, tiny.INPUTS, clip_batches(store, indices, batch_size=batch_size, **HOW)
+        CONFIG, params, READING, clip_batches(store, indices, READING, batch_size=batch_size)
     )
     assert features.shape == (20, 16) and features.dtype == np.float32
     alone = extract_features(
-        CONFIG, params, tiny.INPUTS, clip_batches(store, indices[:3], batch_size=1, **HOW)
+        CONFIG, params, READING, clip_batches(store, indices[:3], READING, batch_size=1)
     )
     np.testing.assert_allclose(features[:3], alone, atol=1e-5)
     again = extract_features(
-        CONFIG, params, tiny.INPUTS, clip_batches(store, indices[::-1], batch_size=4, **HOW)
+        CONFIG, params, READING, clip_batches(store, indices[::-1], READING, batch_size=4)
     )
     np.testing.assert_allclose(features, again[::-1], atol=1e-5)

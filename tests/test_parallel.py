@@ -14,7 +14,7 @@ from igm_jax.parallel import ParallelConfig
 from igm_jax.training.program import build_program
 
 MASKED = {"data.crops": 1}
-VIEWS = {"data.crops": 2}
+COORDINATES = {"data.crops": 2}
 # Everything that looks at more than one clip: queue, entropy, projector, batch adapter.
 OBJECTIVES = {
     "igm": {
@@ -26,8 +26,8 @@ OBJECTIVES = {
     },
     "masked_autoencoding": MASKED,
     "motion_prediction": MASKED,
-    "spectral_contrastive": {**VIEWS, "model.projector_width": 16},
-    "momentum_contrast": {**VIEWS, "objective.ema_decay": 0.9, "model.projector_width": 16},
+    "spectral_contrastive": {**COORDINATES, "model.projector_width": 16},
+    "momentum_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
 }
 
 
@@ -57,7 +57,7 @@ def settings(name, changes=None):
 def two_steps(changes, devices=8):
     """State and metrics after two steps, on the host, and the bytes that a step needs besides."""
     config = tiny.config(changes)
-    program = build_program(config, tiny.INPUTS, 40, jax.devices()[:devices])
+    program = build_program(config, tiny.READING, 40, jax.devices()[:devices])
     state = program.init(jax.random.key(0))
     key = jax.device_put(jax.random.key(1), parallel.replicated(program.mesh))
     batches = [parallel.to_devices(program.mesh, raw_batch(config, seed=i)) for i in range(2)]
@@ -101,7 +101,7 @@ def test_small_arrays_stay_whole(monkeypatch):
 
 def test_parameters_teacher_and_optimiser_are_cut_alike():
     config = tiny.config({"objective.ema_decay": 0.9, "parallel.fsdp": 4})
-    target = build_program(config, tiny.INPUTS, 40).restore_target
+    target = build_program(config, tiny.READING, 40).restore_target
     specs = lambda tree: jax.tree.map(lambda x: x.sharding.spec, tree)  # noqa: E731
     params = specs(target.params)
     adam = target.opt_state[1][0]
@@ -116,7 +116,7 @@ def test_parameters_teacher_and_optimiser_are_cut_alike():
 
 
 def test_whole_state_is_described():
-    target = build_program(tiny.config(), tiny.INPUTS, 40).restore_target
+    target = build_program(tiny.config(), tiny.READING, 40).restore_target
     assert parallel.describe(target) == "mesh: data 8, fsdp 1; the state is whole on each"
 
 

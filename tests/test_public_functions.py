@@ -19,8 +19,8 @@ import tiny
 
 from igm_jax import augment, diffusion, losses, masking, metrics, skeleton
 from igm_jax.errors import InputError
-from igm_jax.inputs import Inputs
 from igm_jax.models import adapter, attention, encoder, layers
+from igm_jax.reading import Reading
 from igm_jax.training.objectives import OBJECTIVES
 from igm_jax.training.program import build_program
 
@@ -116,14 +116,14 @@ ROWS = [
         given(metrics.knn_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
         {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
     ),
-    Row(skeleton.view_transform, (FRAMES,), VIEW, keeps=True),
+    Row(skeleton.reference_frame, (FRAMES,), VIEW, keeps=True),
     Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
-    Row(skeleton.apply_view, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
+    Row(skeleton.in_reference_frame, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
     Row(skeleton.bone_stream, (FRAMES,), (tiny.LAYOUT,), keeps=True),
     Row(skeleton.motion_stream, (CLIPS,), keeps=True),
     Row(skeleton.select_stream, (CLIPS,), (tiny.LAYOUT, "bone"), keeps=True),
     Row(skeleton.concat_streams, (CLIPS,), (tiny.LAYOUT, skeleton.STREAMS), keeps=True),
-    Row(Inputs.__call__.__get__(tiny.INPUTS), (CLIPS,)),
+    Row(Reading.__call__.__get__(tiny.READING), (CLIPS,)),
     # 300 frames: bfloat16 tells 256 whole numbers apart.
     Row(augment.crop_resize, ((2, 300, 2, 3),), (np.array([3, 0]), np.array([290, 300]), 7),
         keeps=True),
@@ -254,7 +254,7 @@ def test_half_precision_loses_no_more_than_its_digits(row):
         lambda x: augment.random_shear(KEY, x[None, None], 0.5),
         lambda x: diffusion.add_noise(SCHEDULE, x, STEPS, x),
         lambda x: diffusion.ddim_sample(lambda x, t: x, SCHEDULE, x, num_steps=2),
-        lambda x: skeleton.view_transform(x, tiny.LAYOUT, "body"),
+        lambda x: skeleton.reference_frame(x, tiny.LAYOUT, "body"),
     ],
 )
 def test_integers_are_refused_where_they_would_be_cut_off(unchecked_shapes, call):
@@ -336,8 +336,8 @@ def test_view_of_a_body_without_axes_has_a_finite_gradient(collapse):
     frame[{"everything": [0, 1, 2, 3], "hips": [2, 3], "spine": [0, 1]}[collapse]] = 0.5
 
     def total(frame):
-        origin, rotation = skeleton.view_transform(frame, tiny.LAYOUT, "body")
-        return skeleton.apply_view(frame[None], origin, rotation).sum()
+        origin, rotation = skeleton.reference_frame(frame, tiny.LAYOUT, "body")
+        return skeleton.in_reference_frame(frame[None], origin, rotation).sum()
 
     assert jnp.isfinite(jax.grad(total)(jnp.asarray(frame))).all()
 
@@ -351,7 +351,7 @@ def test_a_training_step_in_64_bit_mode(name):
     }  # fmt: skip
 
     def state_types(after):
-        program = build_program(tiny.config(changes), tiny.INPUTS, 16, jax.devices()[:1])
+        program = build_program(tiny.config(changes), tiny.READING, 16, jax.devices()[:1])
         state = jax.eval_shape(program.init, jax.random.key(0))
         clip = jax.ShapeDtypeStruct((8, 2, 8, 6, 3), jnp.float32)
         raw = {"clip": clip, "present": jax.ShapeDtypeStruct((8, 2), bool)}

@@ -7,17 +7,17 @@ import pytest
 
 from igm_jax.errors import InputError
 from igm_jax.skeleton import (
+    COORDINATES,
     KINECT20,
     NTU25,
     STREAMS,
-    VIEWS,
     Layout,
-    apply_view,
     bone_stream,
+    in_reference_frame,
     motion_stream,
     moving_origin,
+    reference_frame,
     select_stream,
-    view_transform,
 )
 
 LAYOUTS = pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
@@ -28,12 +28,12 @@ def clips(layout, batch=(5, 2), frames=4, dtype=np.float64, seed=0):
     return rng.normal((1, -2, 3), size=(*batch, frames, layout.num_joints, 3)).astype(dtype)
 
 
-def naive_view(clip, layout, view):
+def naive(clip, layout, coordinates):
     """One point at a time. `clip` is [T, V, 3]."""
     first, out = clip[0], np.empty_like(clip)
-    o = np.zeros(3) if view == "camera" else first[layout.origin]
+    o = np.zeros(3) if coordinates == "camera" else first[layout.origin]
     axes = np.eye(3)
-    if view in ("body", "posture"):
+    if coordinates in ("body", "posture"):
         hip, shoulder, left, right = (first[j] for j in layout.axes)
         y = (shoulder - hip) / np.linalg.norm(shoulder - hip)
         x = (right - left) - np.dot(right - left, y) * y
@@ -53,23 +53,23 @@ def random_rotation(seed=0):
 
 
 @LAYOUTS
-@pytest.mark.parametrize("view", VIEWS)
-def test_view_against_one_point_at_a_time(layout, view):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_coordinates_against_one_point_at_a_time(layout, coordinates):
     clip = clips(layout)
-    seen = apply_view(clip, *view_transform(clip[..., 0, :, :], layout, view))
+    seen = in_reference_frame(clip, *reference_frame(clip[..., 0, :, :], layout, coordinates))
     for b, m in np.ndindex(5, 2):
-        np.testing.assert_allclose(seen[b, m], naive_view(clip[b, m], layout, view), atol=1e-12)
+        np.testing.assert_allclose(seen[b, m], naive(clip[b, m], layout, coordinates), atol=1e-12)
 
 
 @LAYOUTS
 def test_body_frame_is_a_proper_rotation_along_the_body(layout):
     first = clips(layout)[..., 0, :, :]
-    origin, rotation = view_transform(first, layout, "body")
+    origin, rotation = reference_frame(first, layout, "body")
     np.testing.assert_allclose(
         rotation @ rotation.swapaxes(-1, -2), np.broadcast_to(np.eye(3), rotation.shape), atol=1e-12
     )
     np.testing.assert_allclose(np.linalg.det(rotation), 1)
-    seen = apply_view(first[..., None, :, :], origin, rotation)[..., 0, :, :]
+    seen = in_reference_frame(first[..., None, :, :], origin, rotation)[..., 0, :, :]
     hip, shoulder, left, right = (seen[..., j, :] for j in layout.axes)
     spine, hips = shoulder - hip, right - left
     assert (spine[..., 1] > 0).all() and (hips[..., 0] > 0).all()
@@ -79,68 +79,71 @@ def test_body_frame_is_a_proper_rotation_along_the_body(layout):
 
 
 @LAYOUTS
-@pytest.mark.parametrize("view", VIEWS)
-def test_views_are_idempotent(layout, view):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_coordinates_are_idempotent(layout, coordinates):
     clip = clips(layout)
-    once = apply_view(clip, *view_transform(clip[..., 0, :, :], layout, view))
-    origin, rotation = view_transform(once[..., 0, :, :], layout, view)
+    once = in_reference_frame(clip, *reference_frame(clip[..., 0, :, :], layout, coordinates))
+    origin, rotation = reference_frame(once[..., 0, :, :], layout, coordinates)
     np.testing.assert_allclose(origin, 0, atol=1e-12)
     np.testing.assert_allclose(rotation, np.broadcast_to(np.eye(3), rotation.shape), atol=1e-12)
-    np.testing.assert_allclose(apply_view(once, origin, rotation), once, atol=1e-12)
+    np.testing.assert_allclose(in_reference_frame(once, origin, rotation), once, atol=1e-12)
 
 
 @LAYOUTS
-def test_body_view_forgets_where_the_camera_stood(layout):
+def test_body_coordinates_forget_where_the_camera_stood(layout):
     clip = clips(layout)
     moved = clip @ random_rotation().T + [3.0, 0.1, -2.0]
-    a, b = (apply_view(c, *view_transform(c[..., 0, :, :], layout, "body")) for c in (clip, moved))
+    a, b = (
+        in_reference_frame(c, *reference_frame(c[..., 0, :, :], layout, "body"))
+        for c in (clip, moved)
+    )
     np.testing.assert_allclose(a, b, atol=1e-12)
     assert np.abs(clip - moved).max() > 0.1
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_views_keep_all_distances(view):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_coordinates_keep_all_distances(coordinates):
     clip = clips(NTU25, batch=(3,))
-    seen = apply_view(clip, *view_transform(clip[:, 0], NTU25, view))
+    seen = in_reference_frame(clip, *reference_frame(clip[:, 0], NTU25, coordinates))
     steps = [np.linalg.norm(np.diff(c, axis=1), axis=-1) for c in (clip, seen)]
     np.testing.assert_allclose(*steps, atol=1e-12)
 
 
-def whole_view(clip, layout, view):
+def whole_clip(clip, layout, coordinates):
     """Of clips [B, M, T, V, C]: all bodies in the frame of reference of the first."""
-    origin, rotation = view_transform(clip[:, 0, 0], layout, view)
-    origin = moving_origin(origin, clip[:, 0], layout, view)
-    return apply_view(clip, origin[:, None], rotation[:, None])
+    origin, rotation = reference_frame(clip[:, 0, 0], layout, coordinates)
+    origin = moving_origin(origin, clip[:, 0], layout, coordinates)
+    return in_reference_frame(clip, origin[:, None], rotation[:, None])
 
 
 @LAYOUTS
-@pytest.mark.parametrize("view", VIEWS)
-def test_all_bodies_are_seen_from_the_first(layout, view):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_all_bodies_are_seen_from_the_first(layout, coordinates):
     clip = clips(layout)  # [5, 2, 4, V, 3]
-    seen = whole_view(clip, layout, view)
+    seen = whole_clip(clip, layout, coordinates)
     for b in range(5):
-        alone = naive_view(clip[b, 0], layout, view)
-        apart = [naive_view(np.stack([clip[b, 0, 0], *x]), layout, view)[1:] for x in clip[b]]
-        path = alone[:, [layout.origin]] if view == "posture" else 0
+        alone = naive(clip[b, 0], layout, coordinates)
+        apart = [naive(np.stack([clip[b, 0, 0], *x]), layout, coordinates)[1:] for x in clip[b]]
+        path = alone[:, [layout.origin]] if coordinates == "posture" else 0
         np.testing.assert_allclose(seen[b], np.stack(apart) - path, atol=1e-12)
 
 
 @LAYOUTS
 def test_posture_forgets_where_the_first_body_walks(layout):
     clip = clips(layout)
-    still = whole_view(clip, layout, "posture")
+    still = whole_clip(clip, layout, "posture")
     assert not still[:, 0, :, layout.origin].any()
     walk = np.random.default_rng(1).normal(size=(5, 1, 4, 1, 3))
-    np.testing.assert_allclose(whole_view(clip + walk, layout, "posture"), still, atol=1e-12)
+    np.testing.assert_allclose(whole_clip(clip + walk, layout, "posture"), still, atol=1e-12)
     apart = np.linalg.norm(still[:, 1] - still[:, 0], axis=-1)
     np.testing.assert_allclose(apart, np.linalg.norm(clip[:, 1] - clip[:, 0], axis=-1), atol=1e-12)
 
 
 @LAYOUTS
-@pytest.mark.parametrize("view", VIEWS)
-def test_jax_and_numpy_agree_and_keep_float32(layout, view):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_jax_and_numpy_agree_and_keep_float32(layout, coordinates):
     clip = clips(layout, dtype=np.float32)
-    here, there = (whole_view(x, layout, view) for x in (clip, jnp.asarray(clip)))
+    here, there = (whole_clip(x, layout, coordinates) for x in (clip, jnp.asarray(clip)))
     assert isinstance(here, np.ndarray) and not isinstance(there, np.ndarray)
     assert here.dtype == there.dtype == np.float32
     np.testing.assert_allclose(here, there, atol=1e-5)
@@ -151,7 +154,7 @@ def test_body_without_axes_is_only_centred(collapse):
     first = clips(NTU25)[..., 0, :, :]
     a, b = collapse
     first[0, 0, a] = first[0, 0, b]
-    _, rotation = view_transform(first, NTU25, "body")
+    _, rotation = reference_frame(first, NTU25, "body")
     assert np.isfinite(rotation).all()
     assert np.array_equal(rotation[0, 0], np.eye(3))
     assert not np.allclose(rotation[0, 1], np.eye(3))
@@ -160,25 +163,25 @@ def test_body_without_axes_is_only_centred(collapse):
 def test_hips_along_the_spine_give_no_axes():
     first = clips(NTU25)[0, 0, 0]
     first[16] = first[12] + 2 * (first[20] - first[0])
-    assert np.array_equal(view_transform(first, NTU25, "body")[1], np.eye(3))
+    assert np.array_equal(reference_frame(first, NTU25, "body")[1], np.eye(3))
 
 
-def test_views_in_two_dimensions():
+def test_coordinates_in_two_dimensions():
     layout = Layout("stick", ("a", "b"), (-1, 0), origin=1)
     clip = clips(layout)[..., :2]
-    origin, rotation = view_transform(clip[..., 0, :, :], layout, "centred")
+    origin, rotation = reference_frame(clip[..., 0, :, :], layout, "centred")
     np.testing.assert_allclose(
-        apply_view(clip, origin, rotation), clip - clip[..., :1, 1:, :], atol=1e-12
+        in_reference_frame(clip, origin, rotation), clip - clip[..., :1, 1:, :], atol=1e-12
     )
-    with pytest.raises(InputError, match="needs 3-D joints and a layout with axes; 'stick'"):
-        view_transform(clip[..., 0, :, :], layout, "body")
+    with pytest.raises(InputError, match="need 3-D joints and a layout with axes; 'stick'"):
+        reference_frame(clip[..., 0, :, :], layout, "body")
 
 
-def test_unknown_view():
+def test_unknown_coordinates():
     with pytest.raises(
-        InputError, match="view 'side' is unknown: choose one of camera, centred, bo"
+        InputError, match="coordinates 'side' are unknown: choose one of camera, centred, bo"
     ):
-        view_transform(clips(NTU25)[..., 0, :, :], NTU25, "side")
+        reference_frame(clips(NTU25)[..., 0, :, :], NTU25, "side")
 
 
 # Streams

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from igm_jax.data.store import Clip, SkeletonStore
-from igm_jax.inputs import Inputs
 from igm_jax.models import IGM
+from igm_jax.reading import Reading
 from igm_jax.skeleton import Layout
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.mapping import from_mapping
@@ -27,13 +27,13 @@ LAYOUT = Layout(
     axes=(0, 1, 2, 3),
 )
 CLASS_NAMES = ("swing", "circle", "jerk")
-INPUTS = Inputs(LAYOUT, ("joint",), mean=(0.1, -0.2, 0.3), std=(0.5, 0.6, 0.7))
+READING = Reading(LAYOUT, "body", frames=8, bodies=2, mean=(0.1, -0.2, 0.3), std=(0.5, 0.6, 0.7))
 
 _NETWORK = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 32}
 _SETTINGS = {
     "name": "tiny",
     "data": {
-        "view": "body",
+        "coordinates": "body",
         "streams": ("joint",),
         "bodies": 2,
         "min_crop_frames": 4,
@@ -56,7 +56,7 @@ _SETTINGS = {
         "ramp_epochs": 1,
         "queue_size": 16,
         "aux_tokens": True,
-        "max_t": 0.9,
+        "max_t_share": 0.9,
         "own_t": False,
     },
     "optimizer": {"warmup_epochs": 0.8},

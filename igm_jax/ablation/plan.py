@@ -5,7 +5,6 @@ interrupted command can resume, and a table can be made at any time.
 """
 
 import ast
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -15,10 +14,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from igm_jax import run_folder
 from igm_jax.errors import InputError
 from igm_jax.training import objectives
-from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, config_of_run, differences
+from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
 from igm_jax.training.mapping import from_mapping, nearest, to_mapping
+from igm_jax.training.older_runs import config_of_run
 
 _L_GEN_ALONE = {
     "objective.feature_weight": 0.0,
@@ -51,13 +52,14 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-PROBES = ("linear_probe", "knn")
+# Script → its results in the run folder.
+PROBES = {"linear_probe": run_folder.linear_probe(), "knn": run_folder.KNN}
 
 # Column → the probe, and the key of its first row that holds the accuracy on a split.
 COLUMNS = {
-    "linear": ("linear_probe", "{} %"),
-    "KNN K=1": ("knn", "{} K=1 %"),
-    "KNN K=20": ("knn", "{} K=20 %"),
+    "linear": ("linear_probe", "{}_linear"),
+    "KNN K=1": ("knn", "{}_knn_1"),
+    "KNN K=20": ("knn", "{}_knn_20"),
 }
 
 
@@ -228,47 +230,33 @@ def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> Experim
 
 
 def _check_folder(job: Job) -> None:
-    saved = read_json(job.folder / "config.json")
+    saved = run_folder.read_json(job.folder / run_folder.CONFIG)
     saved = {} if saved is None else to_mapping(config_of_run(saved))
     # The probes' settings do not make another run, but they make another row of the table.
     ignored = BOOKKEEPING - {"probe"}
     changed = differences(saved, to_mapping(job.config), ignored=ignored)
     # Like experiments/pretrain.py, this overwrites a run that has no checkpoint yet.
-    kept = ("checkpoints/[0-9]*", *(f"{probe}.json" for probe in PROBES))
-    if changed and any(any(job.folder.glob(pattern)) for pattern in kept):
+    results = any((job.folder / file).exists() for file in PROBES.values())
+    if changed and (results or run_folder.newest_step(job.folder)):
         raise InputError(
             f"{job.folder} holds a run of another config ({'; '.join(changed[:4])}"
             f"{' …' if len(changed) > 4 else ''}): choose another --out"
         )
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """Reads a JSON file; returns None if it is missing or incomplete."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else None
-    return None
-
-
-def _reports(job: Job) -> list[dict[str, Any]]:
-    with contextlib.suppress(FileNotFoundError):
-        lines = (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
-            raise InputError(f"{job.folder / 'metrics.jsonl'} is damaged: {error}") from error
-    return []
-
-
 def last_step(job: Job) -> int | None:
     """The step at which the last epoch ended, or None if it has not."""
-    ends = [r["step"] for r in _reports(job) if r.get("epoch", 0) >= job.config.train.epochs]
+    ends = [
+        r["step"]
+        for r in run_folder.read_reports(job.folder / run_folder.METRICS)
+        if r.get("epoch", 0) >= job.config.train.epochs
+    ]
     return ends[-1] if ends else None
 
 
 def probe_rows(job: Job, probe: str) -> list[dict[str, Any]] | None:
     """Returns the rows of a probe after the last epoch, or None if it has not run."""
-    saved = read_json(job.folder / f"{probe}.json")
+    saved = run_folder.read_json(job.folder / PROBES[probe])
     return saved["rows"] if saved and saved["step"] == last_step(job) else None
 
 
@@ -278,5 +266,9 @@ def measured(job: Job, split: str) -> dict[str, float] | None:
     if not all(rows.values()):
         return None
     values = {name: rows[probe][0][key.format(split)] for name, (probe, key) in COLUMNS.items()}
-    ranks = [r["val_effective_rank"] for r in _reports(job) if "val_effective_rank" in r]
+    ranks = [
+        r["val_effective_rank"]
+        for r in run_folder.read_reports(job.folder / run_folder.METRICS)
+        if "val_effective_rank" in r
+    ]
     return values | ({"effective rank": ranks[-1]} if ranks else {})

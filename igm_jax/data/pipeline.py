@@ -15,6 +15,7 @@ from igm_jax.data.resize import BLOCK, resize
 from igm_jax.data.sessions import BATCHES, SessionOrder, session_codes
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
+from igm_jax.reading import Reading
 from igm_jax.skeleton import concat_streams
 
 # "clip" float32 [b, M, T, V, C], "present" bool [b, M], with two crops also "other", like "clip":
@@ -31,12 +32,9 @@ def gather(
     indices: Int[np.ndarray, " B"],
     start: Int[np.ndarray, " B"],
     stop: Int[np.ndarray, " B"],
-    *,
-    frames: int,
-    bodies: int,
-    view: str,
+    reading: Reading,
 ) -> tuple[Float32[np.ndarray, "B M T V C"], Bool[np.ndarray, "B M"]]:
-    """Reads frames [start, stop) of each clip, resized to `frames` frames, in the frame `view`.
+    """Reads frames [start, stop) of each clip, resized and in the coordinates of `reading`.
 
     The frame of reference is that of the whole clip (its first frame, first body), whatever the
     crop; in `"posture"` its origin moves with that body. Linear interpolation at
@@ -47,37 +45,33 @@ def gather(
       indices: positions of B clips in the store.
       start: first frame of each crop, 0 ≤ start.
       stop: one past the last, start < stop ≤ length of the clip.
-      frames: T.
-      bodies: M; the first M bodies of a clip are taken, absent ones are zero.
-      view: one of `igm_jax.skeleton.VIEWS`.
+      reading: layout, coordinates, T and M.
 
     Returns:
       `(clip, present)`: float32 coordinates in the store's units, and which bodies are there.
 
     Raises:
-      InputError: unknown view.
+      InputError: unknown coordinates.
       ValueError: a crop that is empty or leaves its clip.
     """
     table = store.clips[indices]
     if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
         raise ValueError("a crop is empty or leaves its clip")
     store.read_ahead(table)
-    present = np.arange(bodies) < table["bodies"][:, None]
+    present = np.arange(reading.bodies) < table["bodies"][:, None]
     clip = resize(
         np.asarray(store.frames), table["offset"], table["length"].astype(np.int64), present,
-        start, stop, layout=store.layout, frames=frames, view=view,
+        start, stop, reading,
     )  # fmt: skip
     return clip, present
 
 
 def full_clips(
-    store: SkeletonStore, indices: Int[np.ndarray, " B"], *, frames: int, bodies: int, view: str
+    store: SkeletonStore, indices: Int[np.ndarray, " B"], reading: Reading
 ) -> tuple[Float32[np.ndarray, "B M T V C"], Bool[np.ndarray, "B M"]]:
     """`gather` without a crop, for evaluation."""
     length = store.clips["length"][indices].astype(np.int64)
-    return gather(
-        store, indices, np.zeros_like(length), length, frames=frames, bodies=bodies, view=view
-    )
+    return gather(store, indices, np.zeros_like(length), length, reading)
 
 
 def sample(indices: Int[np.ndarray, " clips"], most: int) -> Int[np.ndarray, " chosen"]:
@@ -98,11 +92,8 @@ def sample(indices: Int[np.ndarray, " clips"], most: int) -> Int[np.ndarray, " c
 def statistics(
     store: SkeletonStore,
     indices: Int[np.ndarray, " clips"],
+    reading: Reading,
     *,
-    frames: int,
-    bodies: int,
-    view: str,
-    streams: tuple[str, ...],
     most: int = STATISTICS_CLIPS,
 ) -> tuple[Float[np.ndarray, " CS"], Float[np.ndarray, " CS"]]:
     """Mean and standard deviation of each channel over whole clips, as `full_clips` gives them.
@@ -113,17 +104,14 @@ def statistics(
     Args:
       store: an open store.
       indices: positions of the training clips.
-      frames: T.
-      bodies: M.
-      view: one of `igm_jax.skeleton.VIEWS`.
-      streams: of `igm_jax.skeleton.STREAMS`; their channels follow each other.
+      reading: without statistics; its streams follow each other as channels.
       most: clips that are read, ≥ 1.
 
     Returns:
       `(mean, std)`, float64 [C · S], in the store's units; a constant coordinate has std 0.
 
     Raises:
-      InputError: unknown view or stream, or no clip.
+      InputError: unknown coordinates or stream, or no clip.
     """
     if len(indices) == 0:
         raise InputError("statistics of no clips: choose a split that has some")
@@ -131,8 +119,8 @@ def statistics(
     count, total, square = 0, 0.0, 0.0
     for start in range(0, len(indices), BLOCK):
         chosen = indices[start : start + BLOCK]
-        clip, present = full_clips(store, chosen, frames=frames, bodies=bodies, view=view)
-        x = concat_streams(clip[present], store.layout, streams).astype(np.float64)
+        clip, present = full_clips(store, chosen, reading)
+        x = concat_streams(clip[present], reading.layout, reading.streams).astype(np.float64)
         x = x.reshape(-1, x.shape[-1])
         count, total, square = count + len(x), total + x.sum(axis=0), square + (x * x).sum(axis=0)
     mean = total / count
@@ -166,9 +154,7 @@ class _CropAndGather(grain.transforms.RandomMap):
 
     store: SkeletonStore
     indices: np.ndarray
-    frames: int
-    bodies: int
-    view: str
+    reading: Reading
     crop: tuple[float, float]
     min_crop_frames: int
     crops: int
@@ -185,10 +171,7 @@ class _CropAndGather(grain.transforms.RandomMap):
         clips = []
         for draw in draws[:, :, self.rows]:
             start, stop = crop_places(draw, length, self.crop, self.min_crop_frames)
-            clip, present = gather(
-                self.store, chosen, start, stop,
-                frames=self.frames, bodies=self.bodies, view=self.view,
-            )  # fmt: skip
+            clip, present = gather(self.store, chosen, start, stop, self.reading)
             clips.append(clip)
         batch = {"clip": clips[0], "present": present, "index": index.astype(np.int32)}
         return batch | ({"other": clips[1]} if self.crops == 2 else {})
@@ -197,11 +180,9 @@ class _CropAndGather(grain.transforms.RandomMap):
 def train_batches(
     store: SkeletonStore,
     indices: Int[np.ndarray, " clips"],
+    reading: Reading,
     *,
     batch_size: int,
-    frames: int,
-    bodies: int,
-    view: str,
     crop: tuple[float, float] = (0.5, 1.0),
     min_crop_frames: int,
     crops: int = 1,
@@ -220,10 +201,8 @@ def train_batches(
     Args:
       store: an open store.
       indices: positions of the training clips.
+      reading: layout, coordinates, T (after the crop) and M.
       batch_size: B, clips of all processes together.
-      frames: T, after the crop.
-      bodies: M.
-      view: one of `igm_jax.skeleton.VIEWS`.
       crop: least and greatest share of a clip's frames to keep, drawn uniformly.
       min_crop_frames: no crop is shorter, unless its clip is.
       crops: 1, or 2 for a second, independent crop of each clip (`other`).
@@ -250,7 +229,7 @@ def train_batches(
         raise InputError(f"batches={batches!r} is unknown: choose one of {', '.join(BATCHES)}")
     order = SessionOrder(session_codes(store, indices), seed) if batches == "session" else None
     transform = _CropAndGather(
-        store, np.asarray(indices), frames, bodies, view, tuple(crop), min_crop_frames, crops,
+        store, np.asarray(indices), reading, tuple(crop), min_crop_frames, crops,
         np.arange(batch_size) if rows is None else rows, order,
     )  # fmt: skip
     if order is None:

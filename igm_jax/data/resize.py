@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from igm_jax.skeleton import Layout, apply_view, moving_origin, view_transform
+from igm_jax.reading import Reading
+from igm_jax.skeleton import in_reference_frame, moving_origin, reference_frame
 
 BLOCK = 16  # clips gathered together: their frames fit into the cache, three times as fast
 
@@ -29,26 +30,22 @@ def resize(
     present: Bool[np.ndarray, "B M"],
     start: Int[np.ndarray, " B"],
     stop: Int[np.ndarray, " B"],
-    *,
-    layout: Layout,
-    frames: int,
-    view: str,
+    reading: Reading,
 ) -> Float32[np.ndarray, "B M T V C"]:
-    """Resizes crops of clips, whose bodies follow each other in `rows`, and changes their view.
+    """Resizes crops of clips to `reading.frames` frames, in the coordinates of `reading`.
 
     Args:
-      rows: frames of all bodies of all clips.
+      rows: frames of all clips; the bodies of a clip follow each other.
       offset: where each clip begins in them.
       length: frames of each of its bodies.
       present: which bodies to read; the first of each clip is among them.
       start: first frame of each crop.
       stop: one past the last.
-      layout: of the joints.
-      frames: T.
-      view: one of `igm_jax.skeleton.VIEWS`.
+      reading: layout, coordinates and T.
     """
+    layout, frames, coordinates = reading.layout, reading.frames, reading.coordinates
     joints, channels = rows.shape[1:]
-    origin, rotation = view_transform(rows[offset], layout, view)
+    origin, rotation = reference_frame(rows[offset], layout, coordinates)
     rows = rows.reshape(len(rows), -1)
     position = frame_positions(stop - start, frames)
     low = position.astype(np.int64)
@@ -70,19 +67,15 @@ def resize(
         b *= weight[clip]
         a += b
         tracks = a.reshape(-1, frames, joints, channels)
-        path = moving_origin(origin[block], tracks[body == 0], layout, view)
-        out[clip, body] = apply_view(tracks, path[of], rotation[clip])
+        path = moving_origin(origin[block], tracks[body == 0], layout, coordinates)
+        out[clip, body] = in_reference_frame(tracks, path[of], rotation[clip])
     return out
 
 
 def resize_clips(
     clips: Float32[np.ndarray, "B M t V C"],
     present: Bool[np.ndarray, "B M"],
-    *,
-    layout: Layout,
-    frames: int,
-    bodies: int,
-    view: str,
+    reading: Reading,
 ) -> tuple[Float32[np.ndarray, "B m T V C"], Bool[np.ndarray, "B m"]]:
     """Like `full_clips`, for clips outside a store.
 
@@ -90,30 +83,27 @@ def resize_clips(
       clips: [B, M, t, V, C] coordinates in the store's units, of any length t.
       present: which bodies are there, at least one of each clip. As in a store, those that are come
         first.
-      layout: of the joints.
-      frames: T.
-      bodies: how many bodies of each clip are read.
-      view: one of `igm_jax.skeleton.VIEWS`.
+      reading: layout, coordinates, T and how many bodies of each clip are read.
 
     Returns:
-      `(clip, present)` of the first `bodies` bodies that are there.
+      `(clip, present)` of the first `reading.bodies` bodies that are there.
 
     Raises:
-      InputError: unknown view.
+      InputError: unknown coordinates.
       ValueError: a clip without a body.
     """
     if not present.any(axis=1).all():
         raise ValueError("a clip has no body")
     count, _, length, joints, channels = clips.shape
-    order = np.argsort(~present, axis=1, kind="stable")[:, :bodies]
+    order = np.argsort(~present, axis=1, kind="stable")[:, : reading.bodies]
     clips = np.take_along_axis(clips, order[:, :, None, None, None], axis=1)
     seen = np.take_along_axis(present, order, axis=1)
     each = np.full(count, length)
     clip = resize(
         clips.reshape(-1, joints, channels), np.arange(count) * order.shape[1] * length, each,
-        seen, np.zeros_like(each), each, layout=layout, frames=frames, view=view,
+        seen, np.zeros_like(each), each, reading,
     )  # fmt: skip
-    absent = bodies - order.shape[1]
+    absent = reading.bodies - order.shape[1]
     return (
         np.pad(clip, [(0, 0), (0, absent), (0, 0), (0, 0), (0, 0)]),
         np.pad(seen, [(0, 0), (0, absent)]),

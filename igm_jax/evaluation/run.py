@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32
 
-from igm_jax import features, skeleton
+from igm_jax import features, run_folder, skeleton
 from igm_jax.data import SkeletonStore, open_dataset
 from igm_jax.errors import InputError
-from igm_jax.inputs import Inputs
 from igm_jax.models import Encoder
+from igm_jax.reading import Reading
 from igm_jax.training import checkpoint
-from igm_jax.training.config import ExperimentConfig, config_of_run
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.older_runs import config_of_run, reading_of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Run:
       folder: the run folder.
       step: the checkpoint that was read.
       config: the experiment.
-      inputs: streams and statistics of the encoder's input.
+      reading: how the encoder reads a clip.
       data: checksums of the store that it was trained on.
       params: parameters of the encoder.
       places: possible paths of that store, likeliest first; empty means the path of the config.
@@ -39,7 +40,7 @@ class Run:
     folder: pathlib.Path
     step: int
     config: ExperimentConfig
-    inputs: Inputs
+    reading: Reading
     data: dict[str, str]
     params: Any
     places: tuple[str, ...] = ()
@@ -78,14 +79,14 @@ def load_run(
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise InputError(f"run {str(folder)!r} does not exist{_others(folder.parent)}")
+        others = ", ".join(run_folder.runs_in(folder.parent))
+        others = f": {str(folder.parent)!r} holds {others}" if others else ""
+        raise InputError(f"run {str(folder)!r} does not exist{others}")
     step = checkpoint.select_step(folder, which)
     meta = checkpoint.restore_meta(folder, step)
-    inputs = Inputs.from_dict(meta["inputs"])
-    config = config_of_run(meta["config"])
-    # A run without "bodies" is older than data.bodies=0.
-    config = config.fitted(
-        inputs.layout.num_joints, len(inputs.mean), meta.get("bodies", config.data.bodies)
+    reading = reading_of_run(meta)
+    config = config_of_run(meta["config"]).fitted(
+        reading.layout.num_joints, len(reading.mean), reading.bodies
     )
     target = jax.eval_shape(functools.partial(init_encoder, config), jax.random.key(0))
     params = checkpoint.restore_params(folder, step, {"encoder": target})["encoder"]
@@ -94,12 +95,12 @@ def load_run(
         folder,
         step,
         config,
-        inputs,
+        reading,
         meta["data"],
         params,
         places=tuple(map(str, places)),
         total_steps=meta.get("total_steps"),
-        reached=checkpoint.newest_step(folder),
+        reached=run_folder.newest_step(folder),
     )
 
 
@@ -122,20 +123,6 @@ def open_store(run: Run) -> SkeletonStore:
     raise InputError(f"{problems[0]}; or say where it lies by --data=FOLDER")
 
 
-def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:
-    """The most recently written run under `root`.
-
-    Raises:
-      InputError: there is none.
-    """
-    logs = list(pathlib.Path(root).glob("*/metrics.jsonl"))
-    if not logs:
-        raise InputError(
-            f"no run under {str(root)!r}: start one with experiments/pretrain.py, or give --run"
-        )
-    return max(logs, key=lambda p: p.stat().st_mtime).parent
-
-
 def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:
     """Parameters of an untrained encoder of this config, without the auxiliary projections."""
     c = config.model.encoder
@@ -150,11 +137,11 @@ class LoadedEncoder(NamedTuple):
     info: dict[str, Any]
 
 
-def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> LoadedEncoder:
+def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> LoadedEncoder:
     """Loads a trained encoder as a function of raw clips.
 
     Args:
-      run_folder: folder of a pre-training run.
+      folder: of a pre-training run.
       which: "last", "best" by validation KNN, or a step.
 
     Returns:
@@ -170,27 +157,24 @@ def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> L
     Raises:
       InputError: no such run; or, from `encode`, clips that it cannot read.
     """
-    run = load_run(run_folder, which)
-    c, data = run.config.model.encoder, run.config.data
-    channels = c.channels // len(run.inputs.streams)
+    run = load_run(folder, which)
+    c, reading = run.config.model.encoder, run.reading
+    channels = c.channels // len(reading.streams)
 
     def encode(
         clips: Array | np.ndarray | Sequence[Any],
         present: Array | np.ndarray | Sequence[Any] | None = None,
     ) -> Array:
-        clips = _coordinates(clips, run.inputs.layout, channels)
-        batches = features.raw_batches(
-            clips, _bodies_there(clips, present),
-            layout=run.inputs.layout, frames=c.frames, bodies=data.bodies, view=data.view,
-        )  # fmt: skip
-        return jnp.asarray(features.extract_features(c, run.params, run.inputs, batches))
+        clips = _checked(clips, reading.layout, channels)
+        batches = features.raw_batches(clips, _bodies_there(clips, present), reading)
+        return jnp.asarray(features.extract_features(c, run.params, reading, batches))
 
     info = {
-        "layout": run.inputs.layout,
+        "layout": reading.layout,
         "frames": c.frames,
         "joints": c.joints,
         "channels": channels,
-        "bodies": data.bodies,
+        "bodies": reading.bodies,
         "width": c.feature_width,
         "step": run.step,
         "total_steps": run.total_steps,
@@ -199,7 +183,7 @@ def load_encoder(run_folder: str | pathlib.Path, which: str | int = "last") -> L
     return LoadedEncoder(encode, info)
 
 
-def _coordinates(
+def _checked(
     clips: Any, layout: skeleton.Layout, channels: int
 ) -> Float32[np.ndarray, "B M T V C"]:
     """Checks the clips given to `encode`; returns one array."""
@@ -257,8 +241,3 @@ def _bodies_there(clips: Float32[np.ndarray, "B M T V C"], present: Any) -> Bool
             f"clip {empty[0]} shows nobody ({len(empty)} of {len(clips)} clips): leave it out"
         )
     return present
-
-
-def _others(parent: pathlib.Path) -> str:
-    names = sorted(p.parent.name for p in parent.glob("*/config.json"))
-    return f": {str(parent)!r} holds {', '.join(names)}" if names else ""

@@ -18,17 +18,18 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from igm_jax import run_folder
 from igm_jax.errors import InputError
 
 
 class Checkpoints:
     """The `checkpoints/` folder of a run: the last few steps, and the best by validation KNN."""
 
-    def __init__(self, run_folder: pathlib.Path, keep: int = 2):
+    def __init__(self, folder: pathlib.Path, keep: int = 2):
         best = policies.BestN(
             get_metric_fn=lambda m: m["knn"], n=1, keep_checkpoints_without_metrics=False
         )
-        self._folder = (run_folder / "checkpoints").absolute()
+        self._folder = (folder / run_folder.CHECKPOINTS).absolute()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -62,7 +63,7 @@ class Checkpoints:
           step: name of the checkpoint.
           state: tree of arrays.
           iterator: the data iterator, just after the batch of this step.
-          meta: JSON: config, inputs, and what of the log is still to be written.
+          meta: JSON: config, reading, and what of the log is still to be written.
           knn: validation accuracy that ranks this checkpoint, if it was measured.
 
         Raises:
@@ -91,7 +92,7 @@ class Checkpoints:
         """State and iterator after a step.
 
         Args:
-          step: name of a checkpoint; see `newest_step`.
+          step: name of a checkpoint; see `run_folder.newest_step`.
           target: tree of `jax.ShapeDtypeStruct` with shardings; the device count may differ from
             that of the saving run.
           iterator: a fresh iterator of the same data; it is moved to the saved place.
@@ -149,31 +150,31 @@ class Checkpoints:
             self.close()
 
 
-def select_step(run_folder: pathlib.Path, which: str | int) -> int:
+def select_step(folder: pathlib.Path, which: str | int) -> int:
     """Finds the step for "last", "best" (by validation KNN) or a number.
 
     Raises:
       InputError: no checkpoint, or not this one.
     """
-    folder = run_folder / "checkpoints"
-    if not folder.is_dir():
-        raise InputError(f"{run_folder} has no checkpoints: is it the folder of a run?")
+    checkpoints = folder / run_folder.CHECKPOINTS
+    if not checkpoints.is_dir():
+        raise InputError(f"{folder} has no checkpoints: is it the folder of a run?")
     options = ocp.CheckpointManagerOptions(read_only=True, create=False, best_fn=lambda m: m["knn"])
-    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    with ocp.CheckpointManager(checkpoints.absolute(), options=options) as manager:
         steps = manager.all_steps()
         step = {"last": manager.latest_step, "best": manager.best_step}.get(which, lambda: which)()
     if step not in steps:
         raise InputError(
-            f"{run_folder} has no checkpoint {which!r}: it has {sorted(steps) or 'none yet'}"
+            f"{folder} has no checkpoint {which!r}: it has {sorted(steps) or 'none yet'}"
         )
     return step
 
 
-def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
+def restore_params(folder: pathlib.Path, step: int, target: Any) -> Any:
     """Restores the parameters that `target` names, on the default device.
 
     Args:
-      run_folder: folder of the run.
+      folder: of the run.
       step: an existing step; see `select_step`.
       target: tree of `jax.ShapeDtypeStruct`, a subtree of the run's parameters.
     """
@@ -184,7 +185,7 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
         )
     }
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-    path = (run_folder / "checkpoints" / str(step) / "state").absolute()
+    path = (folder / run_folder.CHECKPOINTS / str(step) / "state").absolute()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(
             path,
@@ -193,25 +194,21 @@ def restore_params(run_folder: pathlib.Path, step: int, target: Any) -> Any:
     return restored["params"]
 
 
-def newest_step(run_folder: pathlib.Path) -> int:
-    """Newest complete step of a run, or 0 if there is none."""
-    names = (path.name for path in (run_folder / "checkpoints").glob("[0-9]*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
-
-
-def restore_meta(run_folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """Reads the JSON of a step: config, inputs, checksums of the data.
+def restore_meta(folder: pathlib.Path, step: int) -> dict[str, Any]:
+    """Reads the JSON of a step: config, reading, checksums of the data.
 
     Raises:
       InputError: it is damaged, or from a version with other contents.
     """
-    path = (run_folder / "checkpoints" / str(step)).absolute()
+    path = (folder / run_folder.CHECKPOINTS / str(step)).absolute()
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             meta = checkpointer.restore(path / "meta", args=ocp.args.JsonRestore())
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise _unreadable(path, error) from error
-    missing = {"config", "inputs", "data"} - meta.keys()
+    missing = {"config", "data"} - meta.keys()
+    if not {"reading", "inputs"} & meta.keys():
+        missing.add("reading")
     if missing:
         raise _unreadable(path, f"without {', '.join(sorted(missing))}")
     return meta

@@ -18,7 +18,6 @@ from igm_jax.training.config_groups import (
     ProbeConfig,
     TrainConfig,
 )
-from igm_jax.training.mapping import from_mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,31 +108,6 @@ class ExperimentConfig:
             data=dataclasses.replace(self.data, bodies=self.data.bodies or bodies),
             model=dataclasses.replace(self.model, encoder=encoder),
         )
-
-
-# Keys of earlier versions that were removed, with the value under which they did nothing. Keys that
-# were added have defaults under which an earlier run is what it was.
-_REMOVED = {"objective.centre_features": False, "objective.target_sees_all": False}
-
-
-def config_of_run(values: Mapping[str, Any]) -> ExperimentConfig:
-    """Reads the config of a run folder that this version or an earlier one wrote.
-
-    Args:
-      values: the config in plain JSON types.
-
-    Raises:
-      InputError: the run used a key that this version no longer has, or does not have yet.
-    """
-    values = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    for name, neutral in _REMOVED.items():
-        group, _, key = name.partition(".")
-        if values.get(group, {}).pop(key, neutral) != neutral:
-            raise InputError(
-                f"the run was trained with {name}, which this version no longer has: read it with "
-                "the commit in its environment.json"
-            )
-    return from_mapping(ExperimentConfig, values)
 
 
 # Keys and groups that change numbers by rounding only. With other values it is the same run.

@@ -34,8 +34,8 @@ class DataConfig:
       path: folder of the skeleton store.
       protocol: separates training from test clips: xsub, xview, xset or split.
       pretrain_split: "train", or "fit" to leave the validation clips out.
-      view: frame of reference: camera, centred, body (axes of the body in the first frame), or
-        posture (body, without the path that the person walks) [ours].
+      coordinates: frame of reference: camera, centred, body (axes of the body in the first frame),
+        or posture (body, without the path that the person walks) [ours].
       streams: of joint, bone and motion: the channels that f reads and g generates [ours].
       bodies: M, bodies of a clip that are read; 0 = those of the store. Absent ones count nowhere.
       crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP].
@@ -52,7 +52,7 @@ class DataConfig:
     path: str = "data/synthetic"
     protocol: str = "xsub"
     pretrain_split: str = "train"
-    view: str = "posture"
+    coordinates: str = "posture"
     streams: tuple[str, ...] = ("joint", "motion")
     bodies: int = 1
     crop: tuple[float, float] = (0.5, 1.0)
@@ -64,7 +64,7 @@ class DataConfig:
     rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
 
     def __post_init__(self):
-        _choice("data.view", self.view, skeleton.VIEWS)
+        _choice("data.coordinates", self.coordinates, skeleton.COORDINATES)
         _choice("data.batches", self.batches, BATCHES)
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
@@ -105,8 +105,8 @@ class ObjectiveConfig:
       ema_decay: decay of a teacher that makes targets and queue; 0 = f makes them [ours].
       aux_tokens: tell f of z_t', t and t' while it re-encodes [paper: True].
       reencode_mask_ratio: share of the tokens of x̂0 that are hidden from f [ours].
-      max_t: clips noised beyond max_t · K are left out of L_ide [ours].
-      own_t: L_ide draws its own t up to max_t · K instead of sharing that of L_gen [open].
+      max_t_share: clips noised beyond max_t_share · K are left out of L_ide [ours].
+      own_t: L_ide draws its own t up to max_t_share · K instead of sharing that of L_gen [open].
       clean_clip: limit of x̂0 in standard deviations [ours].
       clean_gradient: let the gradient of L_ide pass through x̂0 into g [open].
       target_gradient: without a teacher, let L_ide_feat also pull f(x) towards f(x̂0) [open].
@@ -133,7 +133,7 @@ class ObjectiveConfig:
     ema_decay: float = 0.0
     aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9
-    max_t: float = 0.15
+    max_t_share: float = 0.15
     own_t: bool = True
     clean_clip: float = 5.0
     clean_gradient: bool = False
@@ -160,12 +160,12 @@ class ObjectiveConfig:
         for name in ("feature_weight", "distribution_weight", "entropy_weight", "input_noise"):
             if getattr(self, name) < 0:
                 raise InputError(f"objective.{name}={getattr(self, name)}: must not be negative")
-        if not 0 < self.max_t <= 1:
-            raise InputError(f"objective.max_t={self.max_t}: needs 0 < max_t <= 1")
-        if self.max_t * self.diffusion_steps < 1:
+        if not 0 < self.max_t_share <= 1:
+            raise InputError(f"objective.max_t_share={self.max_t_share}: must be in (0, 1]")
+        if self.max_t_share * self.diffusion_steps < 1:
             raise InputError(
-                f"objective.max_t={self.max_t} is less than one of the "
-                f"objective.diffusion_steps={self.diffusion_steps}: set max_t to at least "
+                f"objective.max_t_share={self.max_t_share} is less than one of the "
+                f"objective.diffusion_steps={self.diffusion_steps}: set max_t_share to at least "
                 f"{1 / self.diffusion_steps:.3g}"
             )
         for name in ("mask_ratio", "reencode_mask_ratio"):

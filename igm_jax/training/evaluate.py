@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 
 from igm_jax import features, metrics
 from igm_jax.data import SkeletonStore, pipeline, protocols
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 
 
 def evaluate(
-    params: Any, *, config: ExperimentConfig, store: SkeletonStore, inputs: Inputs, mesh: Mesh
+    params: Any, *, config: ExperimentConfig, store: SkeletonStore, reading: Reading, mesh: Mesh
 ) -> dict[str, float]:
     """KNN from the fitting part of the training split to its validation part.
 
@@ -24,7 +24,7 @@ def evaluate(
       params: parameters of the encoder, on the mesh.
       config: the experiment.
       store: its data.
-      inputs: streams and statistics of the encoder's input.
+      reading: how f reads a clip.
       mesh: the devices.
 
     Returns:
@@ -37,16 +37,10 @@ def evaluate(
         chosen = protocols.split(store, config.data.protocol, part)
         labelled = chosen[store.clips["label"][chosen] >= 0]
         chosen = pipeline.sample(labelled if len(labelled) else chosen, config.train.knn_clips)
-        clips = features.clip_batches(
-            store,
-            chosen,
-            frames=config.model.encoder.frames,
-            bodies=config.data.bodies,
-            view=config.data.view,
-        )
+        clips = features.clip_batches(store, chosen, reading)
         parts[part] = (
             jnp.asarray(
-                features.extract_features(config.model.encoder, params, inputs, clips, mesh)
+                features.extract_features(config.model.encoder, params, reading, clips, mesh)
             ),
             jnp.asarray(store.clips["label"][chosen]),
         )

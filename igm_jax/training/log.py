@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
 
 from rich import progress
 
+from igm_jax import run_folder
 from igm_jax.errors import InputError
 
 
@@ -16,7 +16,7 @@ class RunLog:
     """Writes `metrics.jsonl`, one line for each report, and prints it.
 
     Args:
-      run_folder: folder of the run.
+      folder: of the run.
       total_steps: length of the run, for the progress bar.
       start_step: the step a resumed run starts after; later lines of the file, written after the
         last checkpoint by a run that was then killed, are cut off.
@@ -30,7 +30,7 @@ class RunLog:
 
     def __init__(
         self,
-        run_folder: pathlib.Path,
+        folder: pathlib.Path,
         total_steps: int,
         start_step: int = 0,
         tensorboard: bool = False,
@@ -39,16 +39,11 @@ class RunLog:
         self._silent, self._bar, self._events, self._file = silent, None, None, None
         if silent:
             return
-        path = run_folder / "metrics.jsonl"
+        path = folder / run_folder.METRICS
+        reports = run_folder.read_reports(path)
+        kept = [json.dumps(x) + "\n" for x in reports if x["step"] <= start_step]
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            # A kill in mid-write leaves a line without its end.
-            whole = [x for x in lines if x.endswith("\n")]
-            kept = [x for i, x in enumerate(whole, 1) if _step(path, i, x) <= start_step]
-            if kept != lines:
-                temporary = run_folder / ".metrics.jsonl.writing"
-                temporary.write_text("".join(kept), encoding="utf-8")
-                os.replace(temporary, path)
+            run_folder.write_text(path, "".join(kept))
         self._path, self._file = path, path.open("a", buffering=1, encoding="utf-8")
         if tensorboard:
             try:
@@ -57,7 +52,7 @@ class RunLog:
                 raise InputError(
                     "train.tensorboard=True needs tensorboardX: pip install tensorboardX"
                 ) from e
-            self._events = tensorboardX.SummaryWriter(str(run_folder / "tensorboard"))
+            self._events = tensorboardX.SummaryWriter(str(folder / run_folder.TENSORBOARD))
         if sys.stderr.isatty():
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
@@ -118,13 +113,6 @@ class RunLog:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def _step(path: pathlib.Path, number: int, line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: line {number} is damaged: remove it, or all of it") from error
 
 
 def format_values(step: int, values: Mapping[str, float]) -> str:

@@ -9,17 +9,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from igm_jax import parallel
+from igm_jax import parallel, run_folder
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
-from igm_jax.inputs import Inputs
-from igm_jax.training import checkpoint, distributed, memory
-from igm_jax.training import run_folder as run_folders
+from igm_jax.reading import Reading
+from igm_jax.training import checkpoint, claim, distributed, memory
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
 from igm_jax.training.mapping import to_mapping
+from igm_jax.training.older_runs import reading_of_run
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState
@@ -29,7 +29,7 @@ from igm_jax.training.stopping import Stopping
 def pretrain(
     config: ExperimentConfig,
     store: SkeletonStore,
-    run_folder: pathlib.Path,
+    folder: pathlib.Path,
     *,
     resume: str = "auto",
     devices: list[jax.Device] | None = None,
@@ -43,7 +43,7 @@ def pretrain(
     Args:
       config: the experiment.
       store: its data.
-      run_folder: gets config.json, environment.json, metrics.jsonl and checkpoints/.
+      folder: gets config.json, environment.json, metrics.jsonl and checkpoints/.
       resume: "auto" goes on with a run of the same config, "never" refuses an existing run.
       devices: devices to train on; all by default.
 
@@ -57,14 +57,14 @@ def pretrain(
       DivergedError: a loss that is not finite; names step, clips and config.
       ConnectionError: another process is gone.
     """
-    with run_folders.held(run_folder), memory.one_line_out_of_memory(config, devices):
-        return _pretrain(config, store, run_folder, resume, devices)
+    with claim.held(folder), memory.one_line_out_of_memory(config, devices):
+        return _pretrain(config, store, folder, resume, devices)
 
 
 def _pretrain(
     config: ExperimentConfig,
     store: SkeletonStore,
-    run_folder: pathlib.Path,
+    folder: pathlib.Path,
     resume: str,
     devices: list[jax.Device] | None,
 ) -> str:
@@ -74,7 +74,7 @@ def _pretrain(
     config = config.fitted(
         store.layout.num_joints, store.frames.shape[2] * len(config.data.streams), most_bodies
     )
-    start = checkpoint.newest_step(run_folder)
+    start = run_folder.newest_step(folder)
     distributed.check_same(
         config=_without_path(stated), data=store.meta["sha256"], checkpoints=start
     )
@@ -82,33 +82,32 @@ def _pretrain(
     if not start:
         config.check_length()
     else:
-        run_folders.check_same_run(run_folder, stated, resume)
-        saved = checkpoint.restore_meta(run_folder, start)
+        claim.check_same_run(folder, stated, resume)
+        saved = checkpoint.restore_meta(folder, start)
         if saved["data"] != store.meta["sha256"]:
             raise InputError(
-                f"{store.path} is not the data that {run_folder} was trained on: give that with "
+                f"{store.path} is not the data that {folder} was trained on: give that with "
                 "--config.data.path=FOLDER, or choose another --run"
             )
-    indices, inputs = _prepare_data(config, store, saved)
-    program = build_program(config, inputs, len(indices), devices)
+    indices, reading = _prepare_data(config, store, saved)
+    program = build_program(config, reading, len(indices), devices)
     meta = {
         "config": stated,
-        "inputs": inputs.to_dict(),
-        "bodies": config.data.bodies,
+        "reading": reading.to_dict(),
         "total_steps": program.total_steps,
         "class_names": list(store.class_names),
         "data": store.meta["sha256"],
         "store": str(store.path.absolute()),  # where it lay; it is known by its checksums
     }
-    distributed.check_same(statistics=meta["inputs"])
+    distributed.check_same(statistics=meta["reading"])
     if saved is None:
-        run_folders.begin(run_folder, stated)
-    iterator = iter(_batches(config, store, indices, program))
+        claim.begin(folder, stated)
+    iterator = iter(_batches(config, store, indices, reading, program))
     init_key, step_key = _keys(config.seed, program.mesh)
 
     with (
         distributed.one_line_for_a_lost_process(),
-        Checkpoints(run_folder, config.train.keep_checkpoints) as checkpoints,
+        Checkpoints(folder, config.train.keep_checkpoints) as checkpoints,
     ):
         window = Window(config.train.batch_size)
         if saved is not None:
@@ -118,7 +117,7 @@ def _pretrain(
             state = program.init(init_key)
         with (
             RunLog(
-                run_folder,
+                folder,
                 program.total_steps,
                 start,
                 tensorboard=config.train.tensorboard,
@@ -129,7 +128,7 @@ def _pretrain(
             note = protocols.note(store, config.data.protocol)
             log.say(headline(config, program, len(indices), start, most_bodies, note))
             return _Loop(
-                config, program, store, inputs, meta, checkpoints, log, stopping, run_folder
+                config, program, store, reading, meta, checkpoints, log, stopping, folder
             ).run(state, step_key, iterator, start, window)
 
 
@@ -140,12 +139,12 @@ class _Loop:
     config: ExperimentConfig
     program: Program
     store: SkeletonStore
-    inputs: Inputs
+    reading: Reading
     meta: dict[str, Any]
     checkpoints: Checkpoints
     log: RunLog
     stopping: Stopping
-    run_folder: pathlib.Path
+    folder: pathlib.Path
 
     def run(
         self,
@@ -186,7 +185,7 @@ class _Loop:
             if knn_due:
                 evaluated = evaluate(
                     state.params["encoder"],
-                    config=self.config, store=self.store, inputs=self.inputs, mesh=program.mesh,
+                    config=self.config, store=self.store, reading=self.reading, mesh=program.mesh,
                 )  # fmt: skip
                 self.log.report(step, evaluated)
                 knn = evaluated.get("val_knn_1")
@@ -198,7 +197,7 @@ class _Loop:
             if stop and not last:
                 self.checkpoints.wait()
                 self.log.say(
-                    f"{stop}: saved step {step} of {program.total_steps} in {self.run_folder}; "
+                    f"{stop}: saved step {step} of {program.total_steps} in {self.folder}; "
                     "the same command goes on from there"
                 )
                 return stop
@@ -216,8 +215,8 @@ class _Loop:
             names = ", ".join(str(n) for n in self.store.clips["name"][clip_index])
             raise DivergedError(
                 f"{' and '.join(bad)} not finite at step {step}: the last good checkpoint is step "
-                f"{self.checkpoints.latest_step or 0} of {self.run_folder} (config in "
-                f"{self.run_folder / 'config.json'}); clips of the batch: {names}"
+                f"{self.checkpoints.latest_step or 0} of {self.folder} (config in "
+                f"{self.folder / run_folder.CONFIG}); clips of the batch: {names}"
             )
         window.add(host, features_, self.config.objective.distortion)
 
@@ -235,8 +234,8 @@ def _keys(seed: int, mesh: Mesh) -> jax.Array:
 
 def _prepare_data(
     config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
-) -> tuple[np.ndarray, Inputs]:
-    """Indices of the pre-training split, and the streams and statistics of the input.
+) -> tuple[np.ndarray, Reading]:
+    """Indices of the pre-training split, and how f reads a clip.
 
     A resumed run takes the statistics from its last checkpoint and reads no clip.
     """
@@ -260,27 +259,24 @@ def _prepare_data(
     if saved is None:
         config.check_length(len(indices))
     else:
-        return indices, Inputs.from_dict(saved["inputs"])
-    mean, std = pipeline.statistics(
-        store, indices,
-        frames=encoder.frames, bodies=data.bodies, view=data.view, streams=data.streams,
-    )  # fmt: skip
-    std = np.where(std > 0, std, 1.0)  # a constant coordinate stays zero, it does not become NaN
-    inputs = Inputs(store.layout, data.streams, tuple(map(float, mean)), tuple(map(float, std)))
-    return indices, inputs
+        return indices, reading_of_run(saved)
+    reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
+    return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
 
 
 def _batches(
-    config: ExperimentConfig, store: SkeletonStore, indices: np.ndarray, program: Program
+    config: ExperimentConfig,
+    store: SkeletonStore,
+    indices: np.ndarray,
+    reading: Reading,
+    program: Program,
 ) -> Any:
     """Training batches; this process reads the rows of its own devices."""
     return pipeline.train_batches(
         store,
         indices,
+        reading,
         batch_size=config.train.batch_size,
-        frames=config.model.encoder.frames,
-        bodies=config.data.bodies,
-        view=config.data.view,
         crop=config.data.crop,
         min_crop_frames=config.data.min_crop_frames,
         crops=config.data.crops,

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from igm_jax import diffusion, parallel
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import build_model
 from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -51,7 +51,7 @@ class Program:
 
 def build_program(
     config: ExperimentConfig,
-    inputs: Inputs,
+    reading: Reading,
     num_clips: int,
     devices: list[jax.Device] | None = None,
 ) -> Program:
@@ -59,7 +59,7 @@ def build_program(
 
     Args:
       config: the experiment.
-      inputs: streams and statistics of the training split.
+      reading: how f reads a clip.
       num_clips: clips in the pre-training split, for the length of an epoch.
       devices: devices to train on; all by default.
 
@@ -87,7 +87,7 @@ def build_program(
             alpha_bar=diffusion.alpha_bar(
                 config.objective.schedule, config.objective.diffusion_steps
             ),
-            inputs=inputs,
+            reading=reading,
             steps_per_epoch=steps_per_epoch,
             whole=everywhere if mesh.shape["fsdp"] > 1 else None,
         ),

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Key
 
 from igm_jax import augment
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_groups import DataConfig
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch
@@ -24,7 +24,7 @@ def prepare_batch(
     key: Key[Array, ""],
     *,
     config: DataConfig,
-    inputs: Inputs,
+    reading: Reading,
 ) -> ClipBatch:
     """Augments a batch (mirror, shear, rotation) and computes the networks' input.
 
@@ -33,16 +33,16 @@ def prepare_batch(
         `clip` where the objective compares two views.
       key: random key.
       config: `mirror`, `shear` and `rotation` are read.
-      inputs: streams and statistics.
+      reading: how f reads a clip.
     """
 
     def augmented(clip: Array, key: Key[Array, ""]) -> Array:
         k_mirror, k_shear, k_rotation = jax.random.split(key, 3)
         if config.mirror > 0:
-            clip = augment.random_mirror(k_mirror, clip, inputs.layout.pairs, config.mirror)
+            clip = augment.random_mirror(k_mirror, clip, reading.layout.pairs, config.mirror)
         if config.shear > 0:
             clip = augment.random_shear(k_shear, clip, config.shear)
-        return inputs(augment.random_rotation(k_rotation, clip, config.rotation))
+        return reading(augment.random_rotation(k_rotation, clip, config.rotation))
 
     k_clip, k_other = jax.random.split(key)
     other = augmented(raw["other"], k_other) if "other" in raw else None
@@ -59,7 +59,7 @@ def train_step(
     schedule: optax.Schedule,
     config: ExperimentConfig,
     alpha_bar: Float[Array, " K"],
-    inputs: Inputs,
+    reading: Reading,
     steps_per_epoch: int,
     whole: NamedSharding | None = None,
 ) -> tuple[TrainState, Metrics]:
@@ -74,7 +74,7 @@ def train_step(
       schedule: learning rate by step, for the log.
       config: the experiment.
       alpha_bar: [K] noise schedule.
-      inputs: streams and statistics.
+      reading: how f reads a clip.
       steps_per_epoch: turns the ramp's epochs into steps.
       whole: sharding of gathered parameters for the networks; None if they are not split.
 
@@ -82,7 +82,7 @@ def train_step(
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
     """
     k_augment, k_objective = jax.random.split(jax.random.fold_in(key, state.step))
-    batch = prepare_batch(raw, k_augment, config=config.data, inputs=inputs)
+    batch = prepare_batch(raw, k_augment, config=config.data, reading=reading)
     objective = config.objective
 
     def gathered(params: Any) -> Any:

@@ -39,14 +39,14 @@ def finish(job, linear=50.0, nearest=40.0, rank=5.0, step=10):
         reports += [{"step": at, "val_effective_rank": rank + step - at}] if rank else []
     (job.folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in reports))
     for probe, row in (
-        ("linear_probe", {"validation %": linear, "test %": linear + 1}),
+        ("linear_probe", {"validation_linear": linear, "test_linear": linear + 1}),
         (
             "knn",
             {
-                "validation K=1 %": nearest,
-                "validation K=20 %": nearest + 2,
-                "test K=1 %": nearest + 1,
-                "test K=20 %": nearest + 3,
+                "validation_knn_1": nearest,
+                "validation_knn_20": nearest + 2,
+                "test_knn_1": nearest + 1,
+                "test_knn_20": nearest + 3,
             },
         ),
     ):
@@ -70,10 +70,16 @@ def test_named_grids_start_with_what_the_others_are_compared_to():
 
 
 def test_inline_grid_is_every_combination():
-    rows = ablation.parse_grid("objective.mask_ratio=0.5, 0.7; data.view=body")
+    rows = ablation.parse_grid("objective.mask_ratio=0.5, 0.7; data.coordinates=body")
     assert rows == {
-        "mask_ratio=0.5 view=body": {"objective.mask_ratio": 0.5, "data.view": "body"},
-        "mask_ratio=0.7 view=body": {"objective.mask_ratio": 0.7, "data.view": "body"},
+        "mask_ratio=0.5 coordinates=body": {
+            "objective.mask_ratio": 0.5,
+            "data.coordinates": "body",
+        },
+        "mask_ratio=0.7 coordinates=body": {
+            "objective.mask_ratio": 0.7,
+            "data.coordinates": "body",
+        },
     }
     (row,) = ablation.parse_grid("data.crop=(0.5,1.0);train.tensorboard=True").values()
     assert row == {"data.crop": (0.5, 1.0), "train.tensorboard": True}
@@ -160,7 +166,7 @@ def test_flags_make_the_config_of_the_job(tmp_path, monkeypatch):
         "probe.learning_rates": (0.5,),
         "train.tensorboard": True,
         "objective.target_gradient": False,
-        "data.view": "camera",
+        "data.coordinates": "camera",
     }
     (job,) = ablation.plan(
         tiny.config(given), {"row": row}, [7], tmp_path, config_file=str(path), given=given
@@ -353,7 +359,7 @@ if script != "pretrain":
     if (out / f"fail-{name}").exists():
         print("error: out of luck\\n")
         sys.exit(3)
-    keys = ["validation %", "validation K=1 %", "validation K=20 %"]
+    keys = ["validation_linear", "validation_knn_1", "validation_knn_20"]
     row = dict.fromkeys(keys, 50.0)
     (run / f"{script}.json").write_text(json.dumps({"step": 10, "rows": [row]}))
 elif (out / "wait").exists():

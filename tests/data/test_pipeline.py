@@ -8,14 +8,18 @@ from clip_samples import random_clips
 from igm_jax.data import pipeline, resize
 from igm_jax.data.store import Clip
 from igm_jax.errors import InputError
-from igm_jax.skeleton import VIEWS, bone_stream, view_transform
+from igm_jax.reading import Reading
+from igm_jax.skeleton import COORDINATES, KINECT20, bone_stream, reference_frame
 
-DEFAULTS = dict(batch_size=6, frames=8, bodies=2, view="camera", min_crop_frames=4, seed=3)
+DEFAULTS = dict(batch_size=6, min_crop_frames=4, seed=3)
 
 
-def batches(store, indices=None, count=None, **changes):
+def batches(
+    store, indices=None, count=None, *, frames=8, bodies=2, coordinates="camera", **changes
+):
     indices = np.arange(len(store)) if indices is None else indices
-    stream = iter(pipeline.train_batches(store, indices, **{**DEFAULTS, **changes}))
+    reading = Reading(store.layout, coordinates, frames, bodies)
+    stream = iter(pipeline.train_batches(store, indices, reading, **{**DEFAULTS, **changes}))
     return stream if count is None else list(itertools.islice(stream, count))
 
 
@@ -24,17 +28,17 @@ def same(a, b):
     return all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def seen_in(clip, layout, view):
+def seen_in(clip, layout, coordinates):
     frames = clip.frames.astype(np.float64)
-    origin, rotation = view_transform(frames[0, 0], layout, view)
-    if view == "posture":
+    origin, rotation = reference_frame(frames[0, 0], layout, coordinates)
+    if coordinates == "posture":
         origin = frames[:1, :, [layout.origin]]
     return (frames - origin) @ rotation.T
 
 
-def naive_gather(clip, start, stop, frames, bodies, layout, view):
+def naive_gather(clip, start, stop, frames, bodies, layout, coordinates):
     """One joint coordinate at a time, in float64."""
-    whole = seen_in(clip, layout, view)
+    whole = seen_in(clip, layout, coordinates)
     length, joints, channels = stop - start, *whole.shape[2:]
     out = np.zeros((bodies, frames, joints, channels))
     at = [(i + 0.5) * length / frames - 0.5 for i in range(frames)]
@@ -55,9 +59,9 @@ def clocks(lengths):
 # Gathering
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("bodies", [1, 2, 4])
-def test_gather_against_one_joint_at_a_time(view, bodies, write):
+def test_gather_against_one_joint_at_a_time(coordinates, bodies, write):
     store = write(random_clips(40, seed=1))
     rng = np.random.default_rng(2)
     indices = rng.permutation(40)  # more tracks than one block
@@ -65,19 +69,19 @@ def test_gather_against_one_joint_at_a_time(view, bodies, write):
     start = rng.integers(0, length)
     stop = rng.integers(start + 1, length + 1)
     clip, present = pipeline.gather(
-        store, indices, start, stop, frames=11, bodies=bodies, view=view
+        store, indices, start, stop, Reading(store.layout, coordinates, 11, bodies)
     )
     assert clip.shape == (40, bodies, 11, 20, 3)
     assert (clip.dtype, present.dtype) == (np.float32, bool)
     for k, i in enumerate(indices):
-        expected = naive_gather(store[i], start[k], stop[k], 11, bodies, store.layout, view)
+        expected = naive_gather(store[i], start[k], stop[k], 11, bodies, store.layout, coordinates)
         np.testing.assert_allclose(clip[k], expected, atol=3e-6)
         assert present[k].tolist() == [m < len(store[i].frames) for m in range(bodies)]
 
 
 def test_absent_bodies_are_zero_and_marked(write):
     store = write(random_clips(20))
-    clip, present = pipeline.full_clips(store, np.arange(20), frames=9, bodies=5, view="body")
+    clip, present = pipeline.full_clips(store, np.arange(20), Reading(store.layout, "body", 9, 5))
     assert np.array_equal(present.sum(axis=1), store.clips["bodies"])
     assert not clip[~present].any()
     assert clip[present].any(axis=(1, 2, 3)).all()
@@ -88,26 +92,28 @@ def test_without_resizing_frames_come_as_they_are(write):
     for i, clip in enumerate(store):
         bodies, length = clip.frames.shape[:2]
         ours, _ = pipeline.full_clips(
-            store, np.array([i]), frames=length, bodies=bodies, view="camera"
+            store, np.array([i]), Reading(store.layout, "camera", length, bodies)
         )
         assert np.array_equal(ours[0], clip.frames)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_crop_keeps_the_frame_of_reference(view, write):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_crop_keeps_the_frame_of_reference(coordinates, write):
     store = write(random_clips(10, max_length=20))
     i = np.array([int(store.clips["length"].argmax())])
     length = store.clips["length"][i].astype(np.int64)
-    whole, _ = pipeline.full_clips(store, i, frames=int(length[0]), bodies=1, view=view)
-    part, _ = pipeline.gather(store, i, np.array([3]), np.array([9]), frames=6, bodies=1, view=view)
+    whole, _ = pipeline.full_clips(store, i, Reading(store.layout, coordinates, int(length[0]), 1))
+    part, _ = pipeline.gather(
+        store, i, np.array([3]), np.array([9]), Reading(store.layout, coordinates, 6, 1)
+    )
     np.testing.assert_allclose(part, whole[:, :, 3:9], atol=1e-6)
 
 
 def test_a_clip_does_not_depend_on_its_batch(write):
     store = write(random_clips(40))
-    together, _ = pipeline.full_clips(store, np.arange(40), frames=7, bodies=2, view="body")
+    together, _ = pipeline.full_clips(store, np.arange(40), Reading(store.layout, "body", 7, 2))
     alone = [
-        pipeline.full_clips(store, np.array([i]), frames=7, bodies=2, view="body")[0][0]
+        pipeline.full_clips(store, np.array([i]), Reading(store.layout, "body", 7, 2))[0][0]
         for i in range(40)
     ]
     assert np.array_equal(together, np.stack(alone))
@@ -119,14 +125,14 @@ def test_crop_outside_the_clip_is_an_error(write):
         with pytest.raises(ValueError, match="crop is empty or leaves its clip"):
             pipeline.gather(
                 store, np.array([0, 1]), np.array([0, start]), np.array([10, stop]),
-                frames=4, bodies=1, view="camera",
+                Reading(store.layout, "camera", 4, 1),
             )  # fmt: skip
 
 
-def test_unknown_view(write):
+def test_unknown_coordinates(write):
     store = write(clocks([10]))
-    with pytest.raises(InputError, match="view 'side' is unknown"):
-        pipeline.full_clips(store, np.array([0]), frames=4, bodies=1, view="side")
+    with pytest.raises(InputError, match="coordinates 'side' are unknown"):
+        pipeline.full_clips(store, np.array([0]), Reading(store.layout, "side", 4, 1))
 
 
 def test_frame_positions_are_centred_and_inside():
@@ -140,17 +146,17 @@ def test_frame_positions_are_centred_and_inside():
 # Statistics
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_statistics_against_all_values_at_once(view, write):
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_statistics_against_all_values_at_once(coordinates, write):
     """Of present bodies only, joints and bones side by side."""
     store = write(random_clips(30))
     indices = np.random.default_rng(0).permutation(30)[:20]
-    how = {"frames": 7, "bodies": 2, "view": view}
-    clip, present = pipeline.full_clips(store, indices, **how)
+    reading = Reading(store.layout, coordinates, 7, 2, ("joint", "bone"))
+    clip, present = pipeline.full_clips(store, indices, reading)
     assert present.any() and not present.all()
     joint = clip[present].reshape(-1, *clip.shape[-2:]).astype(np.float64)
     points = np.concatenate([joint, bone_stream(joint, store.layout)], axis=-1).reshape(-1, 6)
-    mean, std = pipeline.statistics(store, indices, **how, streams=("joint", "bone"))
+    mean, std = pipeline.statistics(store, indices, reading)
     assert mean.dtype == std.dtype == np.float64
     np.testing.assert_allclose(mean, points.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(std, points.std(axis=0), atol=1e-6)
@@ -159,11 +165,11 @@ def test_statistics_against_all_values_at_once(view, write):
 def test_statistics_of_more_clips_are_those_of_a_sample(write):
     store = write(random_clips(30))
     indices = np.random.default_rng(0).permutation(30)[:20]
-    how = {"frames": 7, "bodies": 2, "view": "body", "streams": ("joint",)}
-    whole = pipeline.statistics(store, indices, **how)
-    chosen = pipeline.statistics(store, pipeline.sample(indices, 6), **how)
-    assert np.array_equal(whole, pipeline.statistics(store, indices, **how, most=20))
-    assert np.array_equal(chosen, pipeline.statistics(store, indices, **how, most=6))
+    reading = Reading(store.layout, "body", 7, 2)
+    whole = pipeline.statistics(store, indices, reading)
+    chosen = pipeline.statistics(store, pipeline.sample(indices, 6), reading)
+    assert np.array_equal(whole, pipeline.statistics(store, indices, reading, most=20))
+    assert np.array_equal(chosen, pipeline.statistics(store, indices, reading, most=6))
     assert not np.array_equal(whole, chosen)
 
 
@@ -182,7 +188,7 @@ def test_statistics_of_nothing(write):
     with pytest.raises(InputError, match="no clips"):
         pipeline.statistics(
             write(clocks([3])), np.array([], np.int64),
-            frames=3, bodies=1, view="camera", streams=("joint",),
+            Reading(KINECT20, "camera", 3, 1),
         )  # fmt: skip
 
 
@@ -191,14 +197,14 @@ def test_statistics_of_nothing(write):
 
 def test_batch_holds_what_it_says(write):
     store = write(random_clips(20))
-    (batch,) = batches(store, np.arange(5, 20), 1, crop=(1.0, 1.0), view="body")
+    (batch,) = batches(store, np.arange(5, 20), 1, crop=(1.0, 1.0), coordinates="body")
     assert {key: (value.shape, value.dtype.name) for key, value in batch.items()} == {
         "clip": ((6, 2, 8, 20, 3), "float32"),
         "present": ((6, 2), "bool"),
         "index": ((6,), "int32"),
     }
     assert batch["index"].min() >= 5
-    clip, present = pipeline.full_clips(store, batch["index"], frames=8, bodies=2, view="body")
+    clip, present = pipeline.full_clips(store, batch["index"], Reading(store.layout, "body", 8, 2))
     assert np.array_equal(batch["clip"], clip)
     assert np.array_equal(batch["present"], present)
 
@@ -221,8 +227,9 @@ def test_crops_are_of_the_asked_size_and_reach_every_place(write):
 def test_second_crop_is_drawn_by_itself(write):
     """Both are crops of the same clips; which, differs from clip to clip."""
     store = write(clocks([40] * 8))
-    how = {"batch_size": 8, "frames": 5, "bodies": 1, "view": "camera", "min_crop_frames": 3}
-    batch = next(iter(pipeline.train_batches(store, np.arange(8), **how, crops=2, seed=0)))
+    (batch,) = batches(
+        store, count=1, frames=5, bodies=1, batch_size=8, min_crop_frames=3, crops=2, seed=0
+    )
     assert set(batch) == {"clip", "other", "present", "index"}
     assert batch["clip"].shape == batch["other"].shape
     apart = np.abs(batch["clip"] - batch["other"]).max(axis=(1, 2, 3, 4))
@@ -295,7 +302,9 @@ def test_stream_travels_to_another_process_by_the_path_of_its_store(write):
     import pickle
 
     store = write(random_clips(30))
-    dataset = pipeline.train_batches(store, np.arange(30), **DEFAULTS)
+    dataset = pipeline.train_batches(
+        store, np.arange(30), Reading(store.layout, "camera", 8, 2), **DEFAULTS
+    )
     copy = iter(pickle.loads(pickle.dumps(dataset)))
     assert same(next(copy), next(iter(dataset)))
 

@@ -13,6 +13,7 @@ from igm_jax.data.protocols import PROTOCOLS, Protocol, note, shares_people, spl
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.data.store.files import clip_dtype
 from igm_jax.errors import InputError
+from igm_jax.reading import Reading
 from igm_jax.skeleton import NTU25
 
 
@@ -228,7 +229,7 @@ def test_validation_tells_of_the_test_where_a_file_hides_the_names(tmp_path):
     prepare_store(tmp_path / "store", mamp_npz.read(tmp_path / "file.npz"), source="t", workers=1)
     store = SkeletonStore.open(tmp_path / "store")
     batches = features.clip_batches(
-        store, np.arange(len(store)), frames=32, bodies=1, view="posture"
+        store, np.arange(len(store)), Reading(store.layout, "posture", 32, 1)
     )
     joints = np.concatenate([clips.reshape(len(clips), -1) for clips, _ in batches])
     joints /= np.linalg.norm(joints, axis=1, keepdims=True)

@@ -8,6 +8,7 @@ import pytest
 from igm_jax.data import pipeline
 from igm_jax.data.sessions import SessionOrder, session_codes
 from igm_jax.data.store import Clip
+from igm_jax.reading import Reading
 
 
 def recorded(*sessions):
@@ -36,7 +37,7 @@ def test_sessions_follow_each_other_in_batches(size, write):
     subjects = [1, 2, 1, 3, 1, 2, 1, 2, 3, 1]
     store = write(recorded(*[(s, 1, 1) for s in subjects]))
     stream = pipeline.train_batches(
-        store, np.arange(10), batch_size=size, frames=4, bodies=1, view="camera",
+        store, np.arange(10), Reading(store.layout, "camera", 4, 1), batch_size=size,
         min_crop_frames=1, seed=0, batches="session",
     )  # fmt: skip
     order = np.concatenate([b["index"] for b in itertools.islice(stream, 200 // size)])

@@ -15,10 +15,12 @@ from igm_jax import features
 from igm_jax.data.pipeline import full_clips
 from igm_jax.data.resize import resize_clips
 from igm_jax.errors import InputError
-from igm_jax.evaluation.protocol import feature_sets
-from igm_jax.evaluation.run import init_encoder, load_run, newest_run
+from igm_jax.evaluation.judge import feature_sets
+from igm_jax.evaluation.run import init_encoder, load_run
 from igm_jax.features import clip_batches, extract_features
-from igm_jax.skeleton import VIEWS
+from igm_jax.reading import Reading
+from igm_jax.run_folder import newest_run
+from igm_jax.skeleton import COORDINATES
 from igm_jax.training import loop
 
 
@@ -31,14 +33,12 @@ def loaded(finished):
 def expected(finished):
     """Features of all clips by way of the pipeline."""
     run = load_run(finished.folder)
-    batches = clip_batches(
-        finished.store, np.arange(80), frames=8, bodies=2, view="body", batch_size=40
-    )
-    return extract_features(run.config.model.encoder, run.params, run.inputs, batches)
+    batches = clip_batches(finished.store, np.arange(80), run.reading, batch_size=40)
+    return extract_features(run.config.model.encoder, run.params, run.reading, batches)
 
 
 def test_raw_clips_give_the_features_of_the_pipeline(finished, loaded, expected):
-    """Of any length, with one body or two; view, resize and standardisation are inside."""
+    """Of any length, with one body or two; coordinates, resize and standardisation are inside."""
     encode, _ = loaded
     table = finished.store.clips
     order = np.lexsort((table["length"], table["bodies"]))
@@ -54,17 +54,17 @@ def test_raw_clips_give_the_features_of_the_pipeline(finished, loaded, expected)
             np.testing.assert_allclose(encode(frames)[0], expected[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("bodies", [1, 2])
-def test_clips_outside_a_store_are_read_as_those_inside(finished, view, bodies):
-    """Bit for bit, in every view, of one body and of two; the encoder then sees the same."""
+def test_clips_outside_a_store_are_read_as_those_inside(finished, coordinates, bodies):
+    """Bit for bit, in every coordinates, of one body and of two; the encoder then sees the same."""
     table = finished.store.clips
-    how = {"frames": 8, "bodies": bodies, "view": view}
+    reading = Reading(tiny.LAYOUT, coordinates, 8, bodies)
     for i in (int(table["bodies"].argmax()), int(table["bodies"].argmin())):
-        clip, present = full_clips(finished.store, np.array([i]), **how)
+        clip, present = full_clips(finished.store, np.array([i]), reading)
         frames = finished.store[i].frames[None]
         there = np.ones(frames.shape[:2], bool)
-        ours = resize_clips(frames, there, layout=tiny.LAYOUT, **how)
+        ours = resize_clips(frames, there, reading)
         np.testing.assert_array_equal(ours[0], clip)
         np.testing.assert_array_equal(ours[1], present)
 
@@ -194,7 +194,7 @@ def test_clips_of_one_batch_do_not_meet(finished, loaded, expected):
     assert np.abs(single - expected[chosen]).max() > 1e-2
 
 
-def test_camera_does_not_matter_to_the_body_view(finished, loaded):
+def test_camera_does_not_matter_to_body_coordinates(finished, loaded):
     """The run was trained on it, so that the encoder itself must not see place or heading."""
     encode, _ = loaded
     frames = finished.store[1].frames
@@ -236,7 +236,7 @@ def test_encoder_is_read_without_what_only_training_needs(finished):
     untrained = jax.eval_shape(functools.partial(init_encoder, run.config), jax.random.key(0))
     assert jax.tree.structure(run.params) == jax.tree.structure(untrained)
     assert "aux" not in run.params
-    assert len(run.inputs.mean) == len(run.inputs.std) == 3
+    assert len(run.reading.mean) == len(run.reading.std) == 3
 
 
 def test_run_that_does_not_exist_names_those_that_do(finished, tmp_path):

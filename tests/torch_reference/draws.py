@@ -61,7 +61,7 @@ class Draws:
 
 def own_steps(objective: Any) -> int:
     """How many steps L_ide draws its own t from."""
-    return max(1, round(objective.max_t * objective.diffusion_steps))
+    return max(1, round(objective.max_t_share * objective.diffusion_steps))
 
 
 def draw(config: Any, clips: int, device: torch.device) -> Draws:

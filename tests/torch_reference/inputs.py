@@ -33,17 +33,17 @@ def augment(clip: Tensor, draw: Augmentation, pairs: Any) -> Tensor:
     return torch.einsum("bij,bmtvj->bmtvi", rotation(draw.angles), clip)
 
 
-def standardise(clip: Tensor, inputs: Any) -> Tensor:
+def standardise(clip: Tensor, reading: Any) -> Tensor:
     """Joints [..., T, V, C] → their streams [..., T, V, C · S], less `mean`, over `std`."""
 
     def stream(name: str) -> Tensor:
         if name == "bone":
-            parents = [j if p < 0 else p for j, p in enumerate(inputs.layout.parents)]
+            parents = [j if p < 0 else p for j, p in enumerate(reading.layout.parents)]
             return clip - clip[..., parents, :]
         if name == "motion":
             step = clip.diff(dim=-3)
             return torch.cat([step, torch.zeros_like(clip[..., :1, :, :])], dim=-3)
         return clip
 
-    x = torch.cat([stream(name) for name in inputs.streams], dim=-1)
-    return (x - clip.new_tensor(inputs.mean)) / clip.new_tensor(inputs.std)
+    x = torch.cat([stream(name) for name in reading.streams], dim=-1)
+    return (x - clip.new_tensor(reading.mean)) / clip.new_tensor(reading.std)

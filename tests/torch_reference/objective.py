@@ -177,7 +177,7 @@ def igm_loss(
         z_hat = pool(
             model.encoder(clean, hide(d.reencode_order, o.reencode_mask_ratio), aux), present
         )
-        valid = ~noising.dropped & (noising.t <= o.max_t * o.diffusion_steps)
+        valid = ~noising.dropped & (noising.t <= o.max_t_share * o.diffusion_steps)
         projected = model.projector(z_hat)
         feat = -F.cosine_similarity(target, projected, dim=-1)
         dist = kl_of_similarities(target, projected, queue, o.target_temperature, o.temperature)

@@ -20,7 +20,7 @@ from benchmarks import sizes
 from benchmarks.worker import random_batch
 from igm_jax import cli, diffusion
 from igm_jax.errors import InputError
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import OBJECTIVES, build_model
 from igm_jax.training.program import build_program
@@ -38,14 +38,14 @@ _TOLERANCE = flags.DEFINE_float("tolerance", 1e-4, "Largest relative difference.
 
 def jax_gradients(
     state: TrainState, raw: dict[str, Any], key: jax.Array, config: ExperimentConfig,
-    inputs: Inputs, ramp: float,
+    reading: Reading, ramp: float,
 ) -> tuple[dict[str, jax.Array], Any]:  # fmt: skip
     """Metrics and gradients of our objective on one batch; `key` is the step's own."""
     k_augment, k_objective = jax.random.split(key)
     o = config.objective
 
     def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        batch = prepare_batch(raw, k_augment, config=config.data, inputs=inputs)
+        batch = prepare_batch(raw, k_augment, config=config.data, reading=reading)
         loss, output = OBJECTIVES[o.name].loss(
             params,
             state.teacher,
@@ -92,7 +92,7 @@ def batch_tensors(raw: dict[str, Any], device: torch.device) -> dict[str, torch.
 
 def compare(
     trainer: Trainer, state: TrainState, raw: dict[str, Any], key: jax.Array,
-    config: ExperimentConfig, inputs: Inputs,
+    config: ExperimentConfig, reading: Reading,
 ) -> dict[str, float]:  # fmt: skip
     """Relative differences of every metric and of every parameter's gradient on one batch.
 
@@ -102,12 +102,12 @@ def compare(
       raw: the batch; see `igm_jax.training.step.prepare_batch`.
       key: the step's own key.
       config: the experiment.
-      inputs: streams and statistics.
+      reading: how f reads a clip.
 
     Returns:
       name → ‖ours − theirs‖ / ‖theirs‖.
     """
-    metrics, grads = jax_gradients(state, raw, key, config, inputs, trainer.ramp)
+    metrics, grads = jax_gradients(state, raw, key, config, reading, trainer.ramp)
     draws = step_draws(config, len(raw["clip"]), key).to(trainer.device)
     result = trainer.gradients(**batch_tensors(raw, trainer.device), draws=draws)
     differences = {n: relative(metrics[n], x.cpu()) for n, x in result.terms.items()}
@@ -132,18 +132,18 @@ def main() -> None:
         jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_default_matmul_precision", "highest")  # not TF32
     config = sizes.size(_SIZE.value, batch=_BATCH.value)
-    inputs = sizes.inputs(config)
-    program = build_program(config, inputs, 100, jax.devices()[:1])
+    reading = sizes.reading(config)
+    program = build_program(config, reading, 100, jax.devices()[:1])
     state = jax.device_get(program.init(jax.random.key(0)))
     state = state.replace(params=random_params(state.params))
     trainer = Trainer(
-        config, inputs, state.params, state.queue,
+        config, reading, state.params, state.queue,
         total_steps=program.total_steps, steps_per_epoch=program.steps_per_epoch,
         device="cpu" if _PLATFORM.value == "cpu" else "cuda",
     )  # fmt: skip
     trainer.step_count = program.total_steps - 1  # the ramp is over
     raw = jax.tree.map(jax.numpy.asarray, random_batch(config))
-    differences = compare(trainer, state, raw, jax.random.key(1), config, inputs)
+    differences = compare(trainer, state, raw, jax.random.key(1), config, reading)
     worst = sorted(differences.items(), key=lambda item: item[1], reverse=True)
     device = jax.devices()[0].device_kind
     print(f"{config.name}, {_BATCH.value} clips on {device}: {len(worst)} numbers compared")

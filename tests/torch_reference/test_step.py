@@ -11,8 +11,8 @@ import tiny
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
 
 from igm_jax import losses, parallel  # noqa: E402
-from igm_jax.inputs import Inputs  # noqa: E402
 from igm_jax.models import IGM  # noqa: E402
+from igm_jax.reading import Reading  # noqa: E402
 from igm_jax.training.config import ExperimentConfig  # noqa: E402
 from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer  # noqa: E402
 from igm_jax.training.program import build_program  # noqa: E402
@@ -36,7 +36,7 @@ TWO_VIEWS = {
     "objective.entropy": "second_order",
     "objective.aux_tokens": False,
     "objective.own_t": True,
-    "objective.max_t": 0.15,
+    "objective.max_t_share": 0.15,
 }
 RECIPES = {  # the keys by which configs/base.py and configs/paper_literal.py differ from tiny's
     "default": TWO_VIEWS,
@@ -45,7 +45,7 @@ RECIPES = {  # the keys by which configs/base.py and configs/paper_literal.py di
         **TWO_VIEWS,
         "objective.distribution_weight": 0.5,
         "objective.ema_decay": 0.75,
-        "objective.max_t": 0.5,
+        "objective.max_t_share": 0.5,
         "model.projector_width": 10,
     },
     "nothing hidden, through x̂0": {
@@ -72,8 +72,16 @@ class Pair:
         data, channels = self.config.data, 3 * len(self.config.data.streams)
         rng = np.random.default_rng(5)
         mean = tuple(rng.normal(size=channels).tolist())
-        self.inputs = Inputs(tiny.LAYOUT, data.streams, mean, (0.7,) * channels)
-        self.program = build_program(self.config, self.inputs, 40, jax.devices()[:1])
+        self.reading = Reading(
+            tiny.LAYOUT,
+            data.coordinates,
+            self.config.model.encoder.frames,
+            data.bodies,
+            data.streams,
+            mean,
+            (0.7,) * channels,
+        )
+        self.program = build_program(self.config, self.reading, 40, jax.devices()[:1])
         assert (self.program.total_steps, self.program.steps_per_epoch) == (10, 5)
         params = tiny.random_params(IGM(self.config.model))
         queue = rng.normal(size=self.program.restore_target.queue.shape).astype(np.float32)
@@ -90,7 +98,7 @@ class Pair:
             queue=losses.normalize(jnp.asarray(queue)),
         )
         self.trainer = training.Trainer(
-            self.config, self.inputs, params, np.asarray(self.state.queue),
+            self.config, self.reading, params, np.asarray(self.state.queue),
             total_steps=10, steps_per_epoch=5,
         )  # fmt: skip
 
@@ -109,7 +117,7 @@ def test_loss_terms_and_gradients(recipe):
     pair.trainer.step_count = 3
     raw = jax.tree.map(jnp.asarray, pair.batch(1))
     key = jax.random.key(7)
-    differences = compare(pair.trainer, pair.state, raw, key, pair.config, pair.inputs)
+    differences = compare(pair.trainer, pair.state, raw, key, pair.config, pair.reading)
     assert {"loss", "loss_gen", "loss_feat"} <= differences.keys() and len(differences) > 40
     wrong = {name: d for name, d in differences.items() if not d <= 1e-4}
     assert not wrong, wrong

@@ -35,7 +35,7 @@ class Trainer:
 
     Args:
       config: the experiment.
-      inputs: streams, statistics and joint layout.
+      reading: how f reads a clip.
       params: linen parameters to start from.
       queue: [Q, E] unit reference features to start from.
       total_steps: length of the run.
@@ -47,7 +47,7 @@ class Trainer:
     def __init__(
         self,
         config: Any,
-        inputs: Any,
+        reading: Any,
         params: Mapping[str, Any],
         queue: Any,
         *,
@@ -56,7 +56,7 @@ class Trainer:
         device: str = "cpu",
         compiled: bool = False,
     ):
-        self.config, self.inputs, self.device = config, inputs, torch.device(device)
+        self.config, self.reading, self.device = config, reading, torch.device(device)
         self.total_steps, self.steps_per_epoch, self.step_count = total_steps, steps_per_epoch, 0
         self.model = IGM(config.model)
         self.model.load_state_dict(state_dict(params))
@@ -100,10 +100,10 @@ class Trainer:
           draws: all randomness.
           other: like `clip`, the second view; None with one view.
         """
-        pairs = self.inputs.layout.pairs
+        pairs = self.reading.layout.pairs
 
         def rows(clip: Tensor, draw: Any) -> Tensor:
-            return standardise(augment(clip, draw, pairs), self.inputs).flatten(0, 1)
+            return standardise(augment(clip, draw, pairs), self.reading).flatten(0, 1)
 
         self.optimizer.zero_grad()
         half = self.config.model.encoder.dtype == "bfloat16"

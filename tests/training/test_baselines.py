@@ -197,7 +197,7 @@ def test_baseline_learns_through_the_shared_step(name):
     """The same step as IGM's, on one device; the loss of one batch goes down."""
     changes = {**changes_for(name), "objective.input_noise": 0.0}
     changes |= {"optimizer.learning_rate": 0.01, "optimizer.clip_norm": 10.0, "train.epochs": 20}
-    program = build_program(tiny.config(changes), tiny.INPUTS, 40, jax.devices()[:1])
+    program = build_program(tiny.config(changes), tiny.READING, 40, jax.devices()[:1])
     state, key = program.init(jax.random.key(0)), jax.random.key(1)
     rng = np.random.default_rng(0)
     clip = rng.normal(size=(8, 2, 8, 6, 3)).astype(np.float32)

@@ -27,7 +27,7 @@ def iterator():
 
 def program(devices, fsdp=1):
     config = tiny.config({"objective.ema_decay": 0.5, "parallel.fsdp": fsdp})
-    return build_program(config, tiny.INPUTS, num_clips=40, devices=jax.devices()[:devices])
+    return build_program(config, tiny.READING, num_clips=40, devices=jax.devices()[:devices])
 
 
 def random_state(target, seed=0):
@@ -41,7 +41,7 @@ def random_state(target, seed=0):
     return jax.tree.map(draw, target)
 
 
-META = {"config": {}, "inputs": {}, "data": {}}  # what every run's meta has
+META = {"config": {}, "reading": {}, "data": {}}  # what every run's meta has
 
 
 def save(folder, steps, keep=2):
@@ -189,7 +189,7 @@ def test_newest_step_without_opening_anything(tmp_path):
     assert checkpoint.newest_step(folder) == 10
 
 
-@pytest.mark.parametrize("damage", ["cut short", "without inputs", "gone"])
+@pytest.mark.parametrize("damage", ["cut short", "without reading", "gone"])
 def test_damaged_meta_is_told_in_one_line(tmp_path, damage):
     folder = save(tmp_path, {1: None})
     file = folder / "checkpoints" / "1" / "meta" / "metadata"

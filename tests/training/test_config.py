@@ -13,12 +13,13 @@ import tiny
 from configs import base
 from igm_jax.data.protocols import PROTOCOLS
 from igm_jax.errors import InputError
-from igm_jax.inputs import Inputs
+from igm_jax.reading import Reading
 from igm_jax.skeleton import KINECT20, NTU25
-from igm_jax.training.config import ExperimentConfig, config_of_run, differences
+from igm_jax.training.config import ExperimentConfig, differences
 from igm_jax.training.config_groups import DataConfig, ObjectiveConfig
 from igm_jax.training.mapping import documented, from_mapping, nearest, to_mapping
 from igm_jax.training.objectives import OBJECTIVES, check_read
+from igm_jax.training.older_runs import config_of_run
 from igm_jax.training.program import build_program
 
 CONFIGS = sorted(
@@ -78,7 +79,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
     assert config.name.endswith("-smoke") == smoke
     assert (config.train.epochs <= 2) == smoke
 
-    program = build_program(config, tiny.INPUTS, num_clips=10_000)
+    program = build_program(config, tiny.READING, num_clips=10_000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     encoder = state.params["encoder"]["position"]["spatial"]
     assert encoder.shape == (config.model.encoder.joints, config.model.encoder.width)
@@ -91,8 +92,9 @@ def test_step_of_every_config_keeps_the_shapes_of_its_state(name):
     config = from_mapping(ExperimentConfig, load(name).to_dict()).fitted(6, 4, 2)
     streams, channels = config.data.streams, config.model.encoder.channels
     layout = {6: tiny.LAYOUT, 20: KINECT20, 25: NTU25}[config.model.encoder.joints]
-    inputs = Inputs(layout, streams, mean=(0.0,) * channels, std=(1.0,) * channels)
-    program = build_program(config, inputs, num_clips=1000)
+    frames, one = config.model.encoder.frames, (1.0,) * channels
+    reading = Reading(layout, config.data.coordinates, frames, 1, streams, (0.0,) * channels, one)
+    program = build_program(config, reading, num_clips=1000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     e, d, b = config.model.encoder, config.data, config.train.batch_size
     batch = {
@@ -163,8 +165,8 @@ def test_unknown_key_names_the_nearest():
         ({"seed": "1"}, "'seed' needs int, not '1'"),
         ({"name": 3}, "'name' needs str, not 3"),
         ({"train": {"tensorboard": 1}}, "'train.tensorboard' needs bool, not 1"),
-        ({"objective": {"max_t": True}}, "'objective.max_t' needs float, not True"),
-        ({"objective": {"max_t": None}}, "'objective.max_t' needs float, not None"),
+        ({"objective": {"max_t_share": True}}, "'objective.max_t_share' needs float, not True"),
+        ({"objective": {"max_t_share": None}}, "'objective.max_t_share' needs float, not None"),
         ({"objective": 1.0}, "'objective' is a group of keys, not 1.0"),
         ({"data": {"crop": "(0.5, 1.0)"}}, r"'data.crop' needs a tuple of numbers, not '\(0.5"),
         ({"data": {"crop": "ab"}}, "'data.crop' needs a tuple of numbers, not 'ab'"),
@@ -182,7 +184,7 @@ def test_wrong_type_is_refused(values, told):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"data.view": "side"}, "data.view='side' is unknown: choose one of camera"),
+        ({"data.coordinates": "side"}, "data.coordinates='side' is unknown: choose one of camera"),
         ({"data.pretrain_split": "test"}, "data.pretrain_split='test' is unknown"),
         ({"data.crop": (0.0, 1.0)}, "needs 0 < low <= high <= 1"),
         ({"objective.schedule": "sine"}, "objective.schedule='sine' is unknown"),
@@ -193,7 +195,10 @@ def test_wrong_type_is_refused(values, told):
         ({"train.log_every": 0}, "train.log_every=0: must be at least 1"),
         ({"train.epochs": -1}, "train.epochs=-1: must be at least 1"),
         ({"probe.batch_size": 0}, "probe.batch_size=0: must be at least 1"),
-        ({"objective.max_t": 0.0005}, "max_t=0.0005 is less than one of .*at least 0.001"),
+        (
+            {"objective.max_t_share": 0.0005},
+            "max_t_share=0.0005 is less than one of .*at least 0.001",
+        ),
         ({"optimizer.warmup_epochs": -1}, "optimizer.warmup_epochs=-1.0: must be at least 0"),
         ({"objective.diffusion_steps": 0}, "objective.diffusion_steps=0: must be at least 1"),
         ({"objective.ema_decay": 1.0}, r"objective.ema_decay=1.0 must be in \[0, 1\)"),
@@ -241,13 +246,13 @@ def test_whole_numbers_are_floats_where_floats_are_meant():
 def test_differences_names_each_leaf_once():
     a = to_mapping(tiny.config())
     assert differences(a, a) == []
-    b = to_mapping(tiny.config({"seed": 3, "objective.max_t": 0.5}))
-    assert differences(a, b) == ["objective.max_t: 0.9 → 0.5", "seed: 0 → 3"]
+    b = to_mapping(tiny.config({"seed": 3, "objective.max_t_share": 0.5}))
+    assert differences(a, b) == ["objective.max_t_share: 0.9 → 0.5", "seed: 0 → 3"]
     # A run of an older version lacks a key, or has one that is gone.
-    del b["objective"]["max_t"]
+    del b["objective"]["max_t_share"]
     b["objective"]["old"] = 1
     assert differences(b, a) == [
-        "objective.max_t: None → 0.9", "objective.old: 1 → None", "seed: 3 → 0"
+        "objective.max_t_share: None → 0.9", "objective.old: 1 → None", "seed: 3 → 0"
     ]  # fmt: skip
 
 
@@ -301,7 +306,7 @@ def test_configs_are_frozen_and_hashable():
         ({"name": "motion_prediction", "mask_ratio": 0}, "needs objective.mask_ratio that hides"),
         ({"name": "masked_autoencoding", "mask_ratio": 0.01}, "mask_ratio that hides a token"),
         ({"name": "contrast"}, "objective.name='contrast' is unknown"),
-        ({"max_t": 1.5}, "max_t=1.5: needs 0 < max_t <= 1"),
+        ({"max_t_share": 1.5}, "max_t_share=1.5: needs 0 < max_t_share <= 1"),
         ({"spectral_mu": 0.0}, "spectral_mu=0.0: must be above 0"),
         ({"entropy_weight": -1.0}, "entropy_weight=-1.0: must not be negative"),
     ],

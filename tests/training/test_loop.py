@@ -57,10 +57,10 @@ def compile_once(traces):
     plain, step = programs.build_program, programs.train_step
 
     @functools.cache
-    def build(config, inputs, num_clips):
-        return plain(config, inputs, num_clips, ONE)
+    def build(config, reading, num_clips):
+        return plain(config, reading, num_clips, ONE)
 
-    def shared(config, inputs, num_clips, devices):
+    def shared(config, reading, num_clips, devices):
         assert devices == ONE
         same = dict.fromkeys(
             ("log_every", "knn_every", "knn_clips", "checkpoint_every", "keep_checkpoints"), 1
@@ -68,7 +68,7 @@ def compile_once(traces):
         config = dataclasses.replace(
             config, name="", train=dataclasses.replace(config.train, **same)
         )
-        return build(config, inputs, num_clips)
+        return build(config, reading, num_clips)
 
     def counted(*args, **kwargs):
         traces.append(1)
@@ -118,8 +118,8 @@ def lines(folder):
 
 def saved(folder, store):
     """The newest state, and the place in the data."""
-    indices, inputs = loop._prepare_data(CONFIG, store)
-    program = loop.build_program(CONFIG, inputs, len(indices), ONE)
+    indices, reading = loop._prepare_data(CONFIG, store)
+    program = loop.build_program(CONFIG, reading, len(indices), ONE)
     batches = loop._batches(CONFIG, store, indices, program)
     with Checkpoints(folder) as checkpoints:
         step = checkpoints.latest_step
@@ -204,10 +204,10 @@ def test_goes_on_with_the_statistics_it_began_with(store, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         at_step(patch, 5, send(signal.SIGTERM))
         pretrain(CONFIG, store, folder, devices=ONE)
-    begun = checkpoint.restore_meta(folder, 6)["inputs"]
+    begun = checkpoint.restore_meta(folder, 6)["reading"]
     monkeypatch.setattr(pipeline, "statistics", None)
     assert pretrain(CONFIG, store, folder, devices=ONE) == "finished"
-    assert checkpoint.restore_meta(folder, 15)["inputs"] == begun
+    assert checkpoint.restore_meta(folder, 15)["reading"] == begun
 
 
 def test_signal_in_the_last_step_is_too_late(store, tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_signal_in_the_last_step_is_too_late(store, tmp_path, monkeypatch):
 
 
 def test_second_ctrl_c_means_now(store):
-    with Stopping(loop.build_program(CONFIG, *_inputs(store), ONE).mesh) as stopping:
+    with Stopping(loop.build_program(CONFIG, *_reading(store), ONE).mesh) as stopping:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopping.agreed() == "SIGTERM"
         with pytest.raises(KeyboardInterrupt):
@@ -268,16 +268,16 @@ def test_best_checkpoint_by_knn_is_kept(store, tmp_path, monkeypatch):
     train = dataclasses.replace(CONFIG.train, epochs=5, knn_every=1, keep_checkpoints=1)
     config = dataclasses.replace(CONFIG, train=train)
     # The step itself is of no interest here, and another number of epochs another program.
-    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+    program = loop.build_program(CONFIG, *_reading(store), ONE)
     program = dataclasses.replace(program, total_steps=25)
     monkeypatch.setattr(loop, "build_program", lambda *_: program)
     pretrain(config, store, tmp_path / "run", devices=ONE)
     assert steps_in(tmp_path / "run") == [10, 25]
 
 
-def _inputs(store):
-    indices, inputs = loop._prepare_data(CONFIG, store)
-    return inputs, len(indices)
+def _reading(store):
+    indices, reading = loop._prepare_data(CONFIG, store)
+    return reading, len(indices)
 
 
 # What is refused
@@ -291,17 +291,17 @@ def everything(folder):
     ("changes", "resume", "told"),
     [
         ({"seed": 1}, "auto", r"run of another config \(seed: 0 → 1\): choose another --run"),
-        ({"objective.max_t": 0.5}, "auto", r"\(objective.max_t: 0.9 → 0.5\)"),
+        ({"objective.max_t_share": 0.5}, "auto", r"\(objective.max_t_share: 0.9 → 0.5\)"),
         (
             {
                 "seed": 1,
                 "data.bodies": 1,
                 "train.epochs": 9,
-                "data.view": "camera",
+                "data.coordinates": "camera",
                 "data.shear": 0.1,
             },
             "auto",
-            r"\(data.bodies: 2 → 1; data.shear: .*; data.view: .*; seed: 0 → 1 …\)",
+            r"\(data.bodies: 2 → 1; data.coordinates: .*; data.shear: .*; seed: 0 → 1 …\)",
         ),
         ({}, "never", "holds a run already: choose another --run, or --resume=auto"),
     ],
@@ -415,7 +415,7 @@ def test_damaged_config_is_told(whole, store, tmp_path):
 
 
 def test_compilation_is_not_in_the_rate_of_the_first_report(store, tmp_path, monkeypatch):
-    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+    program = loop.build_program(CONFIG, *_reading(store), ONE)
     calls = []
 
     def slow_at_first(state, batch, key):
@@ -432,7 +432,7 @@ def test_compilation_is_not_in_the_rate_of_the_first_report(store, tmp_path, mon
 
 
 def test_out_of_memory_says_what_to_set(store, tmp_path, monkeypatch):
-    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+    program = loop.build_program(CONFIG, *_reading(store), ONE)
 
     def too_large(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
@@ -457,7 +457,7 @@ def test_file_in_place_of_the_run_folder(store, tmp_path):
 @pytest.mark.parametrize("metric", ["loss_dist", "grad_norm"])
 def test_what_is_not_finite_stops_the_run(whole, store, tmp_path, monkeypatch, metric):
     """With step, clips and config; the last good checkpoint goes on as if nothing had happened."""
-    program = loop.build_program(CONFIG, *_inputs(store), ONE)
+    program = loop.build_program(CONFIG, *_reading(store), ONE)
     clip_names = []
 
     def poisoned(state, batch, key):
@@ -529,9 +529,9 @@ def test_clips_without_a_label_do_not_count_in_validation(store, tmp_path):
 def test_knn_looks_at_no_more_clips_than_it_may(store, tmp_path, monkeypatch):
     clip_batches, seen = evaluate.features.clip_batches, []
 
-    def spied(store, indices, **sizes):
+    def spied(store, indices, reading):
         seen.append(indices)
-        return clip_batches(store, indices, **sizes)
+        return clip_batches(store, indices, reading)
 
     monkeypatch.setattr(evaluate.features, "clip_batches", spied)
     config = tiny.config({"train.epochs": 1, "train.knn_clips": 3})

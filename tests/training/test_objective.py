@@ -23,7 +23,7 @@ ALL_ON = {
     "objective.distribution_weight": 1.3,
     "objective.entropy_weight": 0.2,
     "objective.condition_drop": 0.3,
-    "objective.max_t": 0.7,
+    "objective.max_t_share": 0.7,
     "objective.input_noise": 0.1,
     "objective.clean_clip": 1.5,
 }
@@ -39,7 +39,7 @@ TWO_VIEWS = {
     **ANOTHER_WAY,
     "data.crops": 2,
     "objective.own_t": True,
-    "objective.max_t": 0.4,
+    "objective.max_t_share": 0.4,
 }
 PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
 
@@ -222,7 +222,7 @@ def naive_objective(w, ramp):
     error = [(wrong[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
     values = {"loss_gen": np.mean(error)}
     if o.own_t:
-        t, conditioned, _, clean = generate(k_own, round(1000 * o.max_t))
+        t, conditioned, _, clean = generate(k_own, round(1000 * o.max_t_share))
 
     feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, 1000))
     s = share[feature_t][:, None]
@@ -239,7 +239,7 @@ def naive_objective(w, ramp):
         target = project(w.teacher, pool(network("encode", w.teacher, noisy, visible)))
     p, own = project(w.params, z_hat), project(w.params, z)
 
-    valid = [i for i in range(b) if conditioned[i] and t[i] <= o.max_t * 1000]
+    valid = [i for i in range(b) if conditioned[i] and t[i] <= o.max_t_share * 1000]
     values["loss_feat"] = -np.mean([unit(target)[i] @ unit(p)[i] for i in valid])
     values["cos_generated"] = np.mean([unit(z)[i] @ unit(z_hat)[i] for i in valid])
     values["cos_aux"] = np.mean((unit(z) * unit(noisy_feature)).sum(-1))

@@ -15,6 +15,7 @@ from igm_jax import diffusion, parallel
 from igm_jax.data import pipeline
 from igm_jax.errors import InputError
 from igm_jax.models import IGM, layers
+from igm_jax.reading import Reading
 from igm_jax.training.optimizer import make_optimizer
 from igm_jax.training.program import build_program
 from igm_jax.training.state import enqueue, init_state, taught
@@ -45,7 +46,7 @@ class Runner:
     """A program and the way of its state, kept on the host: the step donates its input."""
 
     def __init__(self, config=CONFIG, devices=None):
-        self.program = build_program(config, tiny.INPUTS, num_clips=40, devices=devices)
+        self.program = build_program(config, tiny.READING, num_clips=40, devices=devices)
         self.everywhere = parallel.replicated(self.program.mesh)
         self.initial = jax.device_get(self.program.init(jax.random.key(0)))
 
@@ -145,7 +146,7 @@ def test_compiled_step_is_the_plain_function():
         schedule=schedule,
         config=config,
         alpha_bar=diffusion.alpha_bar("inverse_cosine", 1000),
-        inputs=tiny.INPUTS,
+        reading=tiny.READING,
         steps_per_epoch=5,
     )
     inputs = state, jax.tree.map(jnp.asarray, raw), KEY
@@ -224,33 +225,33 @@ def test_ramp():
 def test_batch_is_turned_then_standardised():
     (raw,) = batches(1)
     raw = jax.tree.map(jnp.asarray, raw)
-    still = prepare_batch(raw, KEY, config=CONFIG.data, inputs=tiny.INPUTS)
-    mean, std = (np.array(x) for x in (tiny.INPUTS.mean, tiny.INPUTS.std))
+    still = prepare_batch(raw, KEY, config=CONFIG.data, reading=tiny.READING)
+    mean, std = (np.array(x) for x in (tiny.READING.mean, tiny.READING.std))
     np.testing.assert_allclose(still.clip, (np.asarray(raw["clip"]) - mean) / std, atol=1e-5)
     assert still.rows.shape == (16, 8, 6, 3)
     turning = dataclasses.replace(CONFIG.data, rotation=(0.3, 0.3, 0.3))
-    turned = prepare_batch(raw, KEY, config=turning, inputs=tiny.INPUTS)
+    turned = prepare_batch(raw, KEY, config=turning, reading=tiny.READING)
     lengths = np.linalg.norm(np.asarray(turned.clip) * std + mean, axis=-1)
     np.testing.assert_allclose(lengths, np.linalg.norm(raw["clip"], axis=-1), atol=1e-4)
     assert np.abs(turned.clip - still.clip).max() > 0.1
 
 
-def test_second_view_is_augmented_by_itself():
+def test_second_crop_is_augmented_by_itself():
     (raw,) = batches(1)
     raw = jax.tree.map(jnp.asarray, raw)
     config = dataclasses.replace(CONFIG.data, rotation=(0.3, 0.3, 0.3), mirror=0.5, shear=0.2)
-    batch = prepare_batch(raw | {"other": raw["clip"]}, KEY, config=config, inputs=tiny.INPUTS)
+    batch = prepare_batch(raw | {"other": raw["clip"]}, KEY, config=config, reading=tiny.READING)
     assert batch.other.shape == batch.clip.shape
     present = np.asarray(raw["present"])
     apart = np.abs(batch.other - batch.clip).max(axis=(2, 3, 4))
     assert (apart[present] > 0.05).all()
-    assert prepare_batch(raw, KEY, config=config, inputs=tiny.INPUTS).other is None
+    assert prepare_batch(raw, KEY, config=config, reading=tiny.READING).other is None
 
 
 def test_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(InputError, match=r"batch_size=12 is not a multiple of the 8 devices"):
         build_program(tiny.config({"train.batch_size": 12, "objective.queue_size": 24}),
-                      tiny.INPUTS, num_clips=40)  # fmt: skip
+                      tiny.READING, num_clips=40)  # fmt: skip
 
 
 def test_restore_target_is_the_state_to_be(eight):
@@ -263,7 +264,7 @@ def test_restore_target_is_the_state_to_be(eight):
 def test_overfits_one_batch(one, tmp_path):
     """Eight clips, over and over, by the whole objective; predicting no noise at all costs 1."""
     store = tiny.write_store(tmp_path / "store")
-    clip, present = pipeline.full_clips(store, np.arange(8), frames=8, bodies=2, view="body")
+    clip, present = pipeline.full_clips(store, np.arange(8), Reading(store.layout, "body", 8, 2))
     state, raw, key = one.put(one.initial, {"clip": clip, "present": present})
     losses_gen = []
     for _ in range(one.program.total_steps):

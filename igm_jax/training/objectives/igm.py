@@ -75,7 +75,7 @@ def igm_objective(
     weighted, values = {}, {}
     if config.idempotent:
         if config.own_t:  # generated once more, only from steps that leave enough of the clip
-            steps = max(1, round(config.max_t * config.diffusion_steps))
+            steps = max(1, round(config.max_t_share * config.diffusion_steps))
             _, generated = _generate(params, batch, condition, k_own, steps=steps, **setting)
         z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
         p = _project(model, params, z_hat)
@@ -198,7 +198,7 @@ def _reencode(
     aux = AuxTokens(noisy_feature, feature_t, generated.t)
     aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None
     z_hat = clip_features(model, params, generated.clip, batch.present, keep, aux)
-    valid = generated.conditioned & (generated.t <= config.max_t * config.diffusion_steps)
+    valid = generated.conditioned & (generated.t <= config.max_t_share * config.diffusion_steps)
     return z_hat, valid, noisy_feature
 
 

@@ -13,6 +13,7 @@ from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.pipeline import full_clips
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.errors import InputError
+from igm_jax.reading import Reading
 from igm_jax.skeleton import COCO17, NTU25
 
 NTU_NAMES = [
@@ -311,16 +312,16 @@ def test_workers_change_no_byte(tmp_path):
     assert pyskl_pkl.read(path, "xview_train").fingerprint() != raw.fingerprint()
 
 
-def test_poses_in_the_plane_have_a_view(tmp_path):
+def test_poses_in_the_plane_have_coordinates(tmp_path):
     prepare_store(tmp_path / "s", pyskl_pkl.read(put(tmp_path, ntu(), NTU_SPLIT)), source="t")
     store = SkeletonStore.open(tmp_path / "s")
-    clips, _ = full_clips(store, np.arange(4), frames=5, bodies=1, view="centred")
+    clips, _ = full_clips(store, np.arange(4), Reading(store.layout, "centred", 5, 1))
     assert clips.shape == (4, 1, 5, 17, 2)
     assert not clips[0, 0, 0, COCO17.origin].any()
     assert COCO17.joints[COCO17.origin] == "nose"
     assert COCO17.origin not in {joint for pair in COCO17.pairs for joint in pair}
-    with pytest.raises(InputError, match='use view "centred"'):
-        full_clips(store, np.arange(4), frames=5, bodies=1, view="posture")
+    with pytest.raises(InputError, match='use coordinates "centred"'):
+        full_clips(store, np.arange(4), Reading(store.layout, "posture", 5, 1))
 
 
 def test_missing_files_say_how_to_get_them(tmp_path):

@@ -9,7 +9,8 @@ from igm_jax.data.pipeline import full_clips
 from igm_jax.data.protocols import split
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
-from igm_jax.skeleton import KINECT20, MHAD20, apply_view, view_transform
+from igm_jax.reading import Reading
+from igm_jax.skeleton import KINECT20, MHAD20, in_reference_frame, reference_frame
 
 FRAMES = np.random.default_rng(0).normal(size=(5, 20, 3)).astype(np.float32)
 SKELETON = FRAMES.transpose(1, 2, 0).astype(np.float64)
@@ -145,9 +146,9 @@ def test_layout_is_that_of_nw_ucla_in_another_order():
 
     assert named(MHAD20) == named(KINECT20)
     clip = np.random.default_rng(1).normal(size=(4, 20, 3))
-    seen = apply_view(clip, *view_transform(clip[0], MHAD20, "body"))
+    seen = in_reference_frame(clip, *reference_frame(clip[0], MHAD20, "body"))
     turned = clip[:, at]
-    expected = apply_view(turned, *view_transform(turned[0], KINECT20, "body"))
+    expected = in_reference_frame(turned, *reference_frame(turned[0], KINECT20, "body"))
     np.testing.assert_allclose(seen[:, at], expected, atol=1e-12)
 
 
@@ -168,19 +169,19 @@ def test_the_real_thing(utd):
     assert clip.name.startswith(f"a{clip.label + 1}_s{clip.subject}_t")
 
 
-def in_body_view(store, indices, frames=32):
-    return full_clips(store, indices, frames=frames, bodies=1, view="body")[0][:, 0]
+def in_body_coordinates(store, indices, frames=32):
+    return full_clips(store, indices, Reading(store.layout, "body", frames, 1))[0][:, 0]
 
 
 def right_hand(store, action):
     """[clips, T, (x, y)] of the right hand in the body frame."""
     chosen = np.flatnonzero(store.clips["label"] == utd_mhad.CLASS_NAMES.index(action))
-    return in_body_view(store, chosen)[:, :, MHAD20.joints.index("right hand"), :2]
+    return in_body_coordinates(store, chosen)[:, :, MHAD20.joints.index("right hand"), :2]
 
 
 def test_people_stand_upright_and_face_the_sensor(utd):
     first = np.asarray(utd.frames)[utd.clips["offset"]]
-    rotation = view_transform(first, MHAD20, "body")[1]
+    rotation = reference_frame(first, MHAD20, "body")[1]
     np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-5)
     # Rows are the body's axes in camera coordinates: x to the right, y up, z to the back.
     assert (np.diagonal(rotation, axis1=1, axis2=2) > 0.85).all()
@@ -189,7 +190,7 @@ def test_people_stand_upright_and_face_the_sensor(utd):
 def test_toes_point_to_the_same_side_as_in_nw_ucla(utd, ucla):
     for store in (utd, ucla):
         joint = store.layout.joints.index
-        clips = in_body_view(store, np.arange(len(store)), frames=2)
+        clips = in_body_coordinates(store, np.arange(len(store)), frames=2)
         for side in ("left", "right"):
             toes = clips[..., joint(f"{side} foot"), 2] - clips[..., joint(f"{side} ankle"), 2]
             assert (toes < 0).mean() > 0.8 and np.median(toes) < -0.02  # metres
@@ -218,7 +219,7 @@ def turn(xy):
         ("draw circle (counter clockwise)", turn, 1),
     ],
 )
-def test_the_body_view_is_no_mirror_image(action, measure, sign, utd):
+def test_body_coordinates_are_no_mirror_image(action, measure, sign, utd):
     """Directions in the names of actions are those of who acts, with the right hand."""
     values = np.array([measure(xy) for xy in right_hand(utd, action)])
     assert (sign * values > 0).mean() > 0.9 and abs(np.median(values)) > 0.1

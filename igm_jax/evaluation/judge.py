@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igm_jax import metrics
+from igm_jax import metrics, run_folder
 from igm_jax.data import SkeletonStore, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
 from igm_jax.evaluation.run import Run, init_encoder, open_store
 from igm_jax.features import augmented_batches, clip_batches, extract_features
+from igm_jax.reading import Reading
 
 # Number of frames of the raw-coordinate baseline, a common choice.
 RAW_FRAMES = 32
@@ -42,39 +43,39 @@ class FeatureSet:
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
     """Features of the run, and optionally of the untrained encoder and the joint coordinates."""
     everything, config = np.arange(len(store)), run.config
-    encoder = config.model.encoder
+    raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
 
     def feature_set(
-        name: str, frames: int, extract: Callable[[Iterable[Any]], np.ndarray]
+        name: str, reading: Reading, extract: Callable[[Iterable[Any]], np.ndarray]
     ) -> FeatureSet:
-        clips = clip_batches(
-            store, everything, frames=frames, bodies=config.data.bodies, view=config.data.view
-        )
-
         def augmented(indices: np.ndarray, epoch: int) -> np.ndarray:
             data = config.data
             batches = augmented_batches(
-                store, indices, frames=frames, bodies=data.bodies, view=data.view, crop=data.crop,
-                min_crop_frames=data.min_crop_frames, rotation=data.rotation,
+                store,
+                indices,
+                reading,
+                crop=data.crop,
+                min_crop_frames=data.min_crop_frames,
+                rotation=data.rotation,
                 seed=(config.seed, epoch),
-            )  # fmt: skip
+            )
             return extract(batches)
 
-        return FeatureSet(name, extract(clips), augmented)
+        return FeatureSet(name, extract(clip_batches(store, everything, reading)), augmented)
 
     def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
-        return functools.partial(extract_features, encoder, params, run.inputs)
+        return functools.partial(extract_features, config.model.encoder, params, run.reading)
 
     def raw(batches: Iterable[Any]) -> np.ndarray:
         return np.concatenate([clip.reshape(len(clip), -1) for clip, _ in batches])
 
-    sets = [feature_set(f"pre-trained, {run.progress}", encoder.frames, encoded(run.params))]
+    sets = [feature_set(f"pre-trained, {run.progress}", run.reading, encoded(run.params))]
     if baselines:
         init = jax.jit(functools.partial(init_encoder, config))
         untrained = init(jax.random.key(config.seed))
         sets += [
-            feature_set("untrained encoder", encoder.frames, encoded(untrained)),
-            feature_set(f"raw coordinates, {RAW_FRAMES} frames", RAW_FRAMES, raw),
+            feature_set("untrained encoder", run.reading, encoded(untrained)),
+            feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
     return sets
 
@@ -151,10 +152,10 @@ def evaluate_linear(
     (test,) = probe("train", "test", rates[best : best + 1])
     return {
         "features": features.name,
-        "learning rate": config.learning_rates[best],
-        "validation %": _percent(validation[best]),
-        "test %": _percent(test[-1]),
-        "test %, best epoch": _percent(test.max()),
+        "learning_rate": config.learning_rates[best],
+        "validation_linear": _percent(validation[best]),
+        "test_linear": _percent(test[-1]),
+        "test_linear_best_epoch": _percent(test.max()),
     }
 
 
@@ -171,7 +172,7 @@ def evaluate_knn(
                 asked.features, asked.labels, known.features, known.labels,
                 k=min(k, len(known.labels)), num_classes=len(store.class_names),
             )  # fmt: skip
-            row[f"{name} K={k} %"] = _percent(accuracy)
+            row[f"{name}_knn_{k}"] = _percent(accuracy)
     return row
 
 
@@ -203,15 +204,26 @@ def _percent(accuracy: Any) -> float:
     return round(100 * float(accuracy), 2)
 
 
+def heading(name: str) -> str:
+    """Heading of the column that holds the values of this name.
+
+    >>> [heading(name) for name in ("learning_rate", "test_linear", "test_knn_20")]
+    ['learning rate', 'test %', 'test K=20 %']
+    """
+    name = re.sub(r"_knn_(\d+)$", r" K=\1 %", name)
+    name = re.sub(r"_linear$", " %", re.sub(r"_linear_best_epoch$", " %, best epoch", name))
+    return name.replace("_", " ")
+
+
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Formats rows with the same keys as a Markdown table.
 
-    >>> print(markdown_table([{"features": "raw", "test %": 69.6}]))
-    | features | test % |
-    |----------|--------|
-    | raw      | 69.6   |
+    >>> print(markdown_table([{"features": "joint coordinates", "test_knn_1": 69.6}]))
+    | features          | test K=1 % |
+    |-------------------|------------|
+    | joint coordinates | 69.6       |
     """
-    cells = [list(rows[0]), *([str(v) for v in row.values()] for row in rows)]
+    cells = [[heading(name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
@@ -219,7 +231,11 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes a table as JSON into the run folder, with the step it belongs to."""
+    """Writes rows as JSON into the run folder, with the step that they belong to.
+
+    Raises:
+      OSError: the file cannot be written; an older one is kept.
+    """
     content = {
         "step": run.step,
         "total_steps": run.total_steps,
@@ -227,4 +243,4 @@ def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> N
         "protocol": run.config.data.protocol,
         "rows": list(rows),
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    run_folder.write_json(path, content)

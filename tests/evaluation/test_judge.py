@@ -12,8 +12,8 @@ import tiny
 from igm_jax.data import pipeline, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
-from igm_jax.evaluation import protocol
-from igm_jax.evaluation.protocol import (
+from igm_jax.evaluation import judge
+from igm_jax.evaluation.judge import (
     FeatureSet,
     evaluate,
     evaluate_knn,
@@ -23,6 +23,7 @@ from igm_jax.evaluation.protocol import (
     save_rows,
 )
 from igm_jax.evaluation.run import Run, init_encoder, load_run
+from igm_jax.reading import Reading
 
 RATES = (1e-6, 0.1, 30.0)
 
@@ -37,7 +38,7 @@ def run(tmp_path_factory):
     """A run of which only the config is looked at."""
     config = tiny.config({"probe.learning_rates": RATES, "probe.epochs": 8})
     folder = tmp_path_factory.mktemp("run")
-    return Run(folder, 10, config, tiny.INPUTS, data={}, params={})
+    return Run(folder, 10, config, tiny.READING, data={}, params={})
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +60,21 @@ def relabelled(store, part, seed=0):
 def test_linear_probe_reads_telling_features_and_nothing_from_noise(telling, run, store):
     row = evaluate_linear(telling, run, store)
     assert list(row) == [
-        "features", "learning rate", "validation %", "test %", "test %, best epoch"
+        "features", "learning_rate", "validation_linear", "test_linear", "test_linear_best_epoch"
     ]  # fmt: skip
-    assert row["features"] == "telling" and row["learning rate"] in RATES[1:]
-    assert 80 < row["test %"] <= row["test %, best epoch"] <= 100
+    assert row["features"] == "telling" and row["learning_rate"] in RATES[1:]
+    assert 80 < row["test_linear"] <= row["test_linear_best_epoch"] <= 100
     noise = FeatureSet("noise", np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32))
-    assert evaluate_linear(noise, run, store)["test %"] < 60
+    assert evaluate_linear(noise, run, store)["test_linear"] < 60
 
 
 def test_rate_is_chosen_without_the_test_clips(telling, run, store):
     """Other test labels, other test features: the choice and its accuracy stay."""
-    chosen = ("learning rate", "validation %")
+    chosen = ("learning_rate", "validation_linear")
     row = evaluate_linear(telling, run, store)
     other_labels = evaluate_linear(telling, run, relabelled(store, "test"))
     assert [other_labels[k] for k in chosen] == [row[k] for k in chosen]
-    assert other_labels["test %"] < row["test %"] - 20
+    assert other_labels["test_linear"] < row["test_linear"] - 20
     values = telling.values.copy()
     values[protocols.split(store, "xsub", "test")] = 7
     other_features = evaluate_linear(FeatureSet("x", values), run, store)
@@ -87,8 +88,8 @@ def test_rate_is_the_best_on_the_validation_clips(telling, run, store):
     predicted = telling.values[val].argmax(axis=1)
     clips["label"][val] = (predicted + 1) % 3
     misled = dataclasses.replace(store, clips=clips)
-    assert evaluate_linear(telling, run, store)["learning rate"] != RATES[0]
-    assert evaluate_linear(telling, run, misled)["learning rate"] == RATES[0]
+    assert evaluate_linear(telling, run, store)["learning_rate"] != RATES[0]
+    assert evaluate_linear(telling, run, misled)["learning_rate"] == RATES[0]
 
 
 def test_knn_against_a_loop(telling, run, store):
@@ -105,9 +106,9 @@ def test_knn_against_a_loop(telling, run, store):
             closeness = np.bincount(label[nearest[:5]], unit[nearest[:5]] @ unit[i], minlength=3)
             hits[5] += np.argmax(np.where(votes == votes.max(), closeness, -9)) == label[i]
         for k in (1, 5):
-            assert row[f"{name} K={k} %"] == round(100 * hits[k] / len(asked), 2)
+            assert row[f"{name}_knn_{k}"] == round(100 * hits[k] / len(asked), 2)
     assert set(evaluate_knn(telling, run, store)) == {
-        "features", "validation K=1 %", "validation K=20 %", "test K=1 %", "test K=20 %"
+        "features", "validation_knn_1", "validation_knn_20", "test_knn_1", "test_knn_20"
     }  # fmt: skip
 
 
@@ -118,11 +119,13 @@ def test_clips_without_a_label_have_no_part(telling, run, store):
     clips["label"][unlabelled] = -1
     sparse = dataclasses.replace(store, clips=clips)
     assert (clips["label"][protocols.split(sparse, "xsub", "train")] >= 0).sum() < 20
-    for judge in (evaluate_knn, evaluate_linear):
-        row = judge(telling, run, sparse)
+    for evaluate_one in (evaluate_knn, evaluate_linear):
+        row = evaluate_one(telling, run, sparse)
         values[unlabelled] = 7
-        assert judge(FeatureSet("telling", values), run, sparse) == row
-        assert row["test %" if judge is evaluate_linear else "test K=1 %"] > 40  # of 3 classes
+        assert evaluate_one(FeatureSet("telling", values), run, sparse) == row
+        assert (
+            row["test_linear" if evaluate_one is evaluate_linear else "test_knn_1"] > 40
+        )  # of 3 classes
 
 
 def test_judging_without_labels_is_refused(telling, run, store):
@@ -137,12 +140,12 @@ def test_a_validation_that_shares_people_is_told_in_each_row(telling, run, store
     clips["split"], clips["subject"] = 2 - clips["subject"] % 2, 0
     hidden = dataclasses.replace(store, clips=clips, meta={**store.meta, "dataset": "mamp_npz"})
     by_split = tiny.config({"data.protocol": "split", "probe.learning_rates": RATES})
-    monkeypatch.setattr(protocol, "feature_sets", lambda *_, **__: [telling])
+    monkeypatch.setattr(judge, "feature_sets", lambda *_, **__: [telling])
     for opened, config, told in (
         (hidden, by_split, {"validation shares people with training"}),
         (store, run.config, set()),
     ):
-        monkeypatch.setattr(protocol, "open_store", lambda run, opened=opened: opened)
+        monkeypatch.setattr(judge, "open_store", lambda run, opened=opened: opened)
         (row,) = evaluate(dataclasses.replace(run, config=config), evaluate_knn, baselines=False)
         assert {row[key] for key in row if key == "note"} == told
 
@@ -152,13 +155,13 @@ def test_feature_sets_and_their_baselines(finished):
     (alone,) = feature_sets(run, store, baselines=False)
     sets = feature_sets(run, store, baselines=True)
     assert [s.name for s in sets] == [
-        "pre-trained, step 10", "untrained encoder", "raw coordinates, 32 frames"
+        "pre-trained, step 10", "untrained encoder", "joint coordinates, 32 frames"
     ]  # fmt: skip
     trained, untrained, raw = (s.values for s in sets)
     np.testing.assert_array_equal(alone.values, trained)
     assert trained.shape == untrained.shape == (80, 16)
     assert np.abs(trained - untrained).max() > 1e-2
-    clips, _ = pipeline.full_clips(store, np.arange(80), frames=32, bodies=2, view="body")
+    clips, _ = pipeline.full_clips(store, np.arange(80), Reading(store.layout, "body", 32, 2))
     np.testing.assert_array_equal(raw, clips.reshape(80, -1))
 
 
@@ -195,7 +198,7 @@ def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
 
 
 def test_table_and_file(run):
-    rows = [{"features": "a", "test %": 69.6}, {"features": "longer", "test %": 7}]
+    rows = [{"features": "a", "test_linear": 69.6}, {"features": "longer", "test_linear": 7}]
     assert markdown_table(rows).splitlines() == [
         "| features | test % |",
         "|----------|--------|",

@@ -1,8 +1,7 @@
-"""The run folder: config and environment of a run."""
+"""Claims a run folder: locks it, checks what it holds, and writes config and environment."""
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -12,15 +11,17 @@ from typing import Any
 
 import jax
 
-from igm_jax import locking
+from igm_jax import locking, run_folder
+from igm_jax.data.store.files import FRAMES
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
-from igm_jax.training.config import config_of_run, differences
+from igm_jax.training.config import differences
 from igm_jax.training.mapping import to_mapping
+from igm_jax.training.older_runs import config_of_run
 
 
 @contextlib.contextmanager
-def held(run_folder: pathlib.Path) -> Iterator[None]:
+def held(folder: pathlib.Path) -> Iterator[None]:
     """Locks the run folder against other runs; the first process locks it for all.
 
     Raises:
@@ -32,18 +33,18 @@ def held(run_folder: pathlib.Path) -> Iterator[None]:
         if distributed.leader():
             busy = "trains this run: wait for it, or choose another --run"
             try:
-                stack.enter_context(locking.exclusive(run_folder, busy))
+                stack.enter_context(locking.exclusive(folder, busy))
             except (InputError, OSError) as error:
                 problem = error
         distributed.check_leader(problem)
         yield
 
 
-def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
+def check_same_run(folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
     """Checks that the run in this folder may be resumed.
 
     Args:
-      run_folder: has a config.json.
+      folder: has a config.json.
       config: the experiment in plain JSON types.
       resume: "auto" accepts a run of the same config, "never" accepts none.
 
@@ -51,49 +52,40 @@ def check_same_run(run_folder: pathlib.Path, config: dict[str, Any], resume: str
       InputError: the folder holds a run of another config, or any run under "never".
     """
     if resume == "never":
-        raise InputError(
-            f"{run_folder} holds a run already: choose another --run, or --resume=auto"
-        )
-    path = run_folder / "config.json"
+        raise InputError(f"{folder} holds a run already: choose another --run, or --resume=auto")
+    path = folder / run_folder.CONFIG
     if not path.exists():
         raise InputError(f"{path} is missing: put it back, or choose another --run")
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({error}): put it back, or choose another --run"
-        ) from error
-    if not isinstance(saved, dict):
+    saved = run_folder.read_json(path)
+    if saved is None:
         raise InputError(f"{path} is damaged: put it back, or choose another --run")
     changed = differences(to_mapping(config_of_run(saved)), config)
     if changed:
         raise InputError(
-            f"{run_folder} holds a run of another config ({'; '.join(changed[:4])}"
+            f"{folder} holds a run of another config ({'; '.join(changed[:4])}"
             f"{' …' if len(changed) > 4 else ''}): choose another --run"
         )
 
 
-def begin(run_folder: pathlib.Path, config: dict[str, Any]) -> None:
+def begin(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Writes config.json and environment.json; only the first process writes.
 
     A run without a checkpoint is overwritten.
 
     Args:
-      run_folder: made if it does not exist.
+      folder: made if it does not exist.
       config: the experiment in plain JSON types.
 
     Raises:
       InputError: the folder is a data store.
     """
-    if (run_folder / "frames.npy").exists():
-        raise InputError(f"{run_folder} is a data store: choose another --run")
+    if (folder / FRAMES).exists():
+        raise InputError(f"{folder} is a data store: choose another --run")
     if not distributed.leader():
         return
-    run_folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("environment.json", _environment()), ("config.json", config)):
-        temporary = run_folder / f".{name}.writing"
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, run_folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(folder / run_folder.ENVIRONMENT, _environment())
+    run_folder.write_json(folder / run_folder.CONFIG, config)
 
 
 def _environment() -> dict[str, Any]:
