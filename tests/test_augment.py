@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from igm_jax import augment
 from igm_jax.data import pipeline
+from igm_jax.reading import Reading
 
 KEY = jax.random.key(5)
 
