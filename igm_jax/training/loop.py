@@ -7,19 +7,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from igm_jax import parallel, run_folder
-from igm_jax.data import SkeletonStore, pipeline, protocols
+from igm_jax.data import SkeletonStore, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.reading import Reading
-from igm_jax.training import checkpoint, claim, distributed, memory
+from igm_jax.training import checkpoint, claim, distributed, memory, run_data
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
 from igm_jax.training.mapping import to_mapping
-from igm_jax.training.older_runs import reading_of_run
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState
@@ -89,7 +87,7 @@ def _pretrain(
                 f"{store.path} is not the data that {folder} was trained on: give that with "
                 "--config.data.path=FOLDER, or choose another --run"
             )
-    indices, reading = _prepare_data(config, store, saved)
+    indices, reading = run_data.prepare(config, store, saved)
     program = build_program(config, reading, len(indices), devices)
     meta = {
         "config": stated,
@@ -102,8 +100,8 @@ def _pretrain(
     distributed.check_same(statistics=meta["reading"])
     if saved is None:
         claim.begin(folder, stated)
-    iterator = iter(_batches(config, store, indices, reading, program))
-    init_key, step_key = _keys(config.seed, program.mesh)
+    iterator = iter(run_data.batches(config, store, indices, reading, program.mesh))
+    init_key, step_key = program.keys(config.seed)
 
     with (
         distributed.one_line_for_a_lost_process(),
@@ -224,63 +222,3 @@ class _Loop:
 def _without_path(stated: dict[str, Any]) -> dict[str, Any]:
     """Removes the path of the data, which may differ between hosts."""
     return {**stated, "data": {**stated["data"], "path": ""}}
-
-
-def _keys(seed: int, mesh: Mesh) -> jax.Array:
-    """Two independent keys on all devices: one for the initial state, one for all steps."""
-    split = jax.jit(jax.random.split, out_shardings=parallel.replicated(mesh))
-    return split(jax.random.key(seed))
-
-
-def _prepare_data(
-    config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
-) -> tuple[np.ndarray, Reading]:
-    """Indices of the pre-training split, and how f reads a clip.
-
-    A resumed run takes the statistics from its last checkpoint and reads no clip.
-    """
-    data, encoder = config.data, config.model.encoder
-    _, joints, channels = store.frames.shape
-    expected = {"joints": joints, "channels": channels * len(data.streams)}
-    if expected != {"joints": encoder.joints, "channels": encoder.channels}:
-        raise InputError(
-            f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but "
-            f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}: "
-            f"for data.streams={data.streams} set them to {joints} and {expected['channels']}"
-        )
-    indices = protocols.split(store, data.protocol, data.pretrain_split)
-    if len(indices) < config.train.batch_size:
-        raise InputError(
-            f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
-            f"train.batch_size={config.train.batch_size}"
-        )
-    for part in ("fit", "val"):  # what KNN needs later must not fail after hours
-        protocols.split(store, data.protocol, part)
-    if saved is None:
-        config.check_length(len(indices))
-    else:
-        return indices, reading_of_run(saved)
-    reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
-    return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
-
-
-def _batches(
-    config: ExperimentConfig,
-    store: SkeletonStore,
-    indices: np.ndarray,
-    reading: Reading,
-    program: Program,
-) -> Any:
-    """Training batches; this process reads the rows of its own devices."""
-    return pipeline.train_batches(
-        store,
-        indices,
-        reading,
-        batch_size=config.train.batch_size,
-        crop=config.data.crop,
-        min_crop_frames=config.data.min_crop_frames,
-        crops=config.data.crops,
-        batches=config.data.batches,
-        seed=config.seed,
-        rows=parallel.local_rows(program.mesh, config.train.batch_size),
-    )

@@ -20,7 +20,7 @@ import tiny
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import load_run
-from igm_jax.training import checkpoint, evaluate, loop
+from igm_jax.training import checkpoint, evaluate, loop, run_data
 from igm_jax.training import program as programs
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
@@ -118,9 +118,9 @@ def lines(folder):
 
 def saved(folder, store):
     """The newest state, and the place in the data."""
-    indices, reading = loop._prepare_data(CONFIG, store)
+    indices, reading = run_data.prepare(CONFIG, store)
     program = loop.build_program(CONFIG, reading, len(indices), ONE)
-    batches = loop._batches(CONFIG, store, indices, program)
+    batches = run_data.batches(CONFIG, store, indices, reading, program.mesh)
     with Checkpoints(folder) as checkpoints:
         step = checkpoints.latest_step
         state, iterator = checkpoints.restore(step, program.restore_target, iter(batches))
@@ -276,7 +276,7 @@ def test_best_checkpoint_by_knn_is_kept(store, tmp_path, monkeypatch):
 
 
 def _reading(store):
-    indices, reading = loop._prepare_data(CONFIG, store)
+    indices, reading = run_data.prepare(CONFIG, store)
     return reading, len(indices)
 
 

@@ -1,0 +1,67 @@
+"""Data of a run: its clips, how f reads them, and the batches."""
+
+from typing import Any
+
+import grain
+import numpy as np
+from jax.sharding import Mesh
+
+from igm_jax import parallel
+from igm_jax.data import SkeletonStore, pipeline, protocols
+from igm_jax.errors import InputError
+from igm_jax.reading import Reading
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.older_runs import reading_of_run
+
+
+def prepare(
+    config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
+) -> tuple[np.ndarray, Reading]:
+    """Indices of the pre-training split, and how f reads a clip.
+
+    A resumed run takes the statistics from its last checkpoint and reads no clip.
+    """
+    data, encoder = config.data, config.model.encoder
+    _, joints, channels = store.frames.shape
+    expected = {"joints": joints, "channels": channels * len(data.streams)}
+    if expected != {"joints": encoder.joints, "channels": encoder.channels}:
+        raise InputError(
+            f"{store.path} has {joints} joints ({store.layout.name}) of {channels} channels, but "
+            f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}: "
+            f"for data.streams={data.streams} set them to {joints} and {expected['channels']}"
+        )
+    indices = protocols.split(store, data.protocol, data.pretrain_split)
+    if len(indices) < config.train.batch_size:
+        raise InputError(
+            f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
+            f"train.batch_size={config.train.batch_size}"
+        )
+    for part in ("fit", "val"):  # what KNN needs later must not fail after hours
+        protocols.split(store, data.protocol, part)
+    if saved is not None:
+        return indices, reading_of_run(saved)
+    config.check_length(len(indices))
+    reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
+    return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
+
+
+def batches(
+    config: ExperimentConfig,
+    store: SkeletonStore,
+    indices: np.ndarray,
+    reading: Reading,
+    mesh: Mesh,
+) -> grain.IterDataset:
+    """Training batches; this process reads the rows of its own devices."""
+    return pipeline.train_batches(
+        store,
+        indices,
+        reading,
+        batch_size=config.train.batch_size,
+        crop=config.data.crop,
+        min_crop_frames=config.data.min_crop_frames,
+        crops=config.data.crops,
+        batches=config.data.batches,
+        seed=config.seed,
+        rows=parallel.local_rows(mesh, config.train.batch_size),
+    )
