@@ -19,6 +19,7 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
@@ -138,7 +139,7 @@ def _read_npz(content: bytes) -> np.ndarray:
         raise _Unreadable(f"is damaged ({error!r})") from error
 
 
-def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
+def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     """Reads an array in NumPy's format."""
     try:
         shape, fortran, dtype = npy.read_header(file, size)

@@ -163,15 +163,17 @@ class _Reader:
     """
 
     def __init__(self):
-        self._member, self._side = None, None
+        self._member: _Member | None = None
+        self._side: tuple[pathlib.Path, str] | None = None
 
     def __call__(self, row: Row) -> Clip | BadClip:
-        side = (row.path, row.side)
-        if self._side != side or row.index < self._member.next:
-            self._member, self._side = _Member(row.path, f"x_{row.side}"), side
-        while self._member.next < row.index:
-            self._member.row()
-        return _clip(row, self._member.row())
+        member, side = self._member, (row.path, row.side)
+        if member is None or self._side != side or row.index < member.next:
+            member = _Member(row.path, f"x_{row.side}")
+            self._member, self._side = member, side
+        while member.next < row.index:
+            member.row()
+        return _clip(row, member.row())
 
 
 def _clip(row: Row, values: Float[np.ndarray, "T 150"]) -> Clip | BadClip:

@@ -12,6 +12,7 @@ a forged number claims no memory, and it nests without recursion.
 import pathlib
 import pickle
 import re
+from collections.abc import Callable
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class _Dtype:
 
     __slots__ = ("dtype",)
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: object):
         if not isinstance(spec, str) or not re.fullmatch(r"[fiu][248]|[iu]1|b1", spec):
             raise _Refused(f"a dtype {_shown(spec)}")
         self.dtype = np.dtype(spec)
@@ -148,7 +149,7 @@ class _Bounded:
 class _Unpickler(pickle._Unpickler):
     """The unpickling machine with its allowed names."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes], size: int):
         super().__init__(_Bounded(file, size))
@@ -175,7 +176,10 @@ class _Unpickler(pickle._Unpickler):
 
     def load_bytearray8(self) -> None:
         """Reads the bytes first; the original allocates before it reads."""
-        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+        # `load` makes both for the time that it takes: typeshed does not know them.
+        read: Callable[[int], bytes] = self.read  # pyright: ignore[reportAttributeAccessIssue]
+        append: Callable[[object], None] = self.append  # pyright: ignore[reportAttributeAccessIssue]
+        append(bytearray(read(int.from_bytes(read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
@@ -209,7 +213,7 @@ def load(path: pathlib.Path) -> Any:
             ) from None
 
 
-def _as_array(content: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def _as_array(content: object, dtype: object, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(content, bytes | bytearray):
         raise _Refused("an array of objects")
     # Without a copy, and of the size of the bytes that are there, whatever the shape promises.

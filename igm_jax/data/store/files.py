@@ -128,7 +128,7 @@ def _check_chunk(
     file: pathlib.Path, clips: np.ndarray, end: int, rows: int, meta: dict[str, Any]
 ) -> int:
     """Checks clips that follow `end` rows of frames; returns how many rows there are after them."""
-    column = {name: np.asarray(clips[name]) for name in clips.dtype.names}
+    column = {name: np.asarray(clips[name]) for name in clips.dtype.names or ()}
     used = column["bodies"].astype(np.int64) * column["length"]
     if column["bodies"].min() < 1 or column["length"].min() < 1:
         raise damaged(file, "a clip has no bodies or no frames")
