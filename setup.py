@@ -42,6 +42,7 @@ setup(
         "test": [
             "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
              "matplotlib", "pillow", "ruff==0.17.*",
+            "pyright[nodejs]==1.1.414",  # brings its own Node.js; a later version finds other errors
             "setuptools>=77",  # a test builds the wheel
         ],
     },

@@ -23,7 +23,8 @@ MODULES = {
     "absl-py": "absl", "ml-collections": "ml_collections", "orbax-checkpoint": "orbax",
     "chex": None,  # a package the project is built on; only the tests call it
     "pillow": None,  # Matplotlib writes GIFs with it
-    "pytest-xdist": None, "ruff": None, "setuptools": None, "scikit-learn": "sklearn",
+    "pytest-xdist": None, "ruff": None, "pyright": None, "setuptools": None,
+    "scikit-learn": "sklearn",
     "tensorboardx": "tensorboardX",
 }  # fmt: skip
 

@@ -147,7 +147,7 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__na
 # Public, and no functions of arrays of floats.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    layers.check_transformer, layers.flat, layers.in_micro_batches,
+    layers.apply, layers.check_transformer, layers.flat, layers.in_micro_batches,
     layers.scan_blocks,
 }  # fmt: skip
 MODULES = (

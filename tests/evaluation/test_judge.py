@@ -197,6 +197,11 @@ def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
     assert rows[0] != rows[1] and rows[1] == evaluate_linear(unmoved, still, store)
 
 
+def test_features_without_crops_of_their_own_cannot_be_augmented(telling, run, store):
+    with pytest.raises(InputError, match="'telling' are those of whole clips alone"):
+        evaluate_linear(telling, run, store, augmented=True)
+
+
 def test_table_and_file(run):
     rows = [{"features": "a", "test_linear": 69.6}, {"features": "longer", "test_linear": 7}]
     assert markdown_table(rows).splitlines() == [

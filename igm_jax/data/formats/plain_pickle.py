@@ -5,6 +5,12 @@ call it. Here the machine knows five names, by which NumPy 1 and 2 write arrays,
 at every protocol, and none of the five is NumPy's own: they are the classes below, which check what
 they are given and cannot be changed. Every other name ends the reading.
 
+An allow-list in `pickle.Unpickler.find_class` chooses names, and does not look at what they are
+given. With NumPy's own functions on that list, a file may still make `_reconstruct` allocate an
+array of any size, of which it holds no byte. It may make dtypes with fields or of objects, give any
+state to the C code of `ndarray.__setstate__`, and have `_codecs.encode` run any codec. The C
+machine also allocates as much as a forged length or memo index says. All of this is refused here.
+
 The machine is the Python one of the standard library. Its memory of earlier objects is a dict, so
 a forged number claims no memory, and it nests without recursion.
 """
