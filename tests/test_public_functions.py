@@ -346,9 +346,10 @@ def test_view_of_a_body_without_axes_has_a_finite_gradient(collapse):
 def test_a_training_step_in_64_bit_mode(name):
     """Traced, not run: the state has the types that it has in 32 bit, before and after a step."""
     changes = {
-        "objective.name": name, "objective.ema_decay": 0.9,
+        "objective.name": name,
+        "objective.ema_decay": 0.9,
         "data.crops": 2 if "contrast" in name else 1,
-    }  # fmt: skip
+    }
 
     def state_types(after):
         program = build_program(tiny.config(changes), tiny.READING, 16, jax.devices()[:1])

@@ -60,9 +60,14 @@ def gather(
     store.read_ahead(table)
     present = np.arange(reading.bodies) < table["bodies"][:, None]
     clip = resize(
-        np.asarray(store.frames), table["offset"], table["length"].astype(np.int64), present,
-        start, stop, reading,
-    )  # fmt: skip
+        np.asarray(store.frames),
+        table["offset"],
+        table["length"].astype(np.int64),
+        present,
+        start,
+        stop,
+        reading,
+    )
     return clip, present
 
 
@@ -232,9 +237,15 @@ def train_batches(
         raise InputError(f"batches={batches!r} is unknown: choose one of {', '.join(BATCHES)}")
     order = SessionOrder(session_codes(store, indices), seed) if batches == "session" else None
     transform = _CropAndGather(
-        store, np.asarray(indices), reading, (crop[0], crop[1]), min_crop_frames, crops,
-        np.arange(batch_size) if rows is None else rows, order,
-    )  # fmt: skip
+        store,
+        np.asarray(indices),
+        reading,
+        (crop[0], crop[1]),
+        min_crop_frames,
+        crops,
+        np.arange(batch_size) if rows is None else rows,
+        order,
+    )
     if order is None:
         dataset = grain.MapDataset.range(len(indices)).seed(seed).shuffle().repeat()
     else:  # the order knows of epochs; the stream is as good as endless

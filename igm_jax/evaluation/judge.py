@@ -175,9 +175,13 @@ def evaluate_knn(
         asked = _part(features, run, store, queries)
         for k in ks:
             accuracy = metrics.knn_accuracy(
-                asked.features, asked.labels, known.features, known.labels,
-                k=min(k, len(known.labels)), num_classes=len(store.class_names),
-            )  # fmt: skip
+                asked.features,
+                asked.labels,
+                known.features,
+                known.labels,
+                k=min(k, len(known.labels)),
+                num_classes=len(store.class_names),
+            )
             row[f"{name}_knn_{k}"] = _percent(accuracy)
     return row
 

@@ -185,8 +185,11 @@ class _Loop:
             if knn_due:
                 evaluated = evaluate(
                     state.params["encoder"],
-                    config=self.config, store=self.store, reading=self.reading, mesh=program.mesh,
-                )  # fmt: skip
+                    config=self.config,
+                    store=self.store,
+                    reading=self.reading,
+                    mesh=program.mesh,
+                )
                 self.log.report(step, evaluated)
                 knn = evaluated.get("val_knn_1")
                 window.restart_clock()

@@ -85,9 +85,14 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
         parts.append(row if isinstance(row, BadClip) else _File(path, name, row))
     read_part = functools.partial(one_clip, functools.partial(_read_file, layout, rules))
     return RawData(
-        [*parts, *table.without_file], read_part, DATASET, layout, table.class_names,
-        rules.cleaning, units,
-    )  # fmt: skip
+        [*parts, *table.without_file],
+        read_part,
+        DATASET,
+        layout,
+        table.class_names,
+        rules.cleaning,
+        units,
+    )
 
 
 def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:

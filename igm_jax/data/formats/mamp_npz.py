@@ -97,9 +97,14 @@ def read(source: str | pathlib.Path) -> RawData:
     # One process reads: a compressed array is a stream, and each of several processes would unpack
     # all of it. What is left to do for a clip is a copy of its frames.
     return RawData(
-        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names,
-        gaps.DEFAULT.cleaning, parallel=False,
-    )  # fmt: skip
+        parts,
+        functools.partial(one_clip, _Reader()),
+        DATASET,
+        LAYOUT,
+        names,
+        gaps.DEFAULT.cleaning,
+        parallel=False,
+    )
 
 
 class _Member:

@@ -25,9 +25,14 @@ _OFFICIAL = "has missing or incomplete skeletons, by the official list"
 
 # Errors of zipfile and of the system for a damaged, encrypted or unknown entry.
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
     InputError,
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

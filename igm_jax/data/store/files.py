@@ -57,8 +57,17 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
         raise InputError(
             f"{file}: format version {version} is {age} than the {VERSION} read here: {cure}"
         )
-    types = {"dataset": str, "class_names": list, "units": str, "source": str, "cleaning": list,
-             "counts": dict, "sha256": dict, "skipped": dict, "layout": dict}  # fmt: skip
+    types = {
+        "dataset": str,
+        "class_names": list,
+        "units": str,
+        "source": str,
+        "cleaning": list,
+        "counts": dict,
+        "sha256": dict,
+        "skipped": dict,
+        "layout": dict,
+    }
     for key, kind in types.items():
         if not isinstance(meta.get(key), kind):
             raise damaged(file, f"key {key!r} is missing or no {kind.__name__}")

@@ -207,10 +207,12 @@ class SkeletonStore:
         distinct = {
             name: int((np.unique(self.clips[column]) >= first).sum())
             for name, column, first in (
-                ("classes", "label", 0), ("subjects", "subject", 1), ("cameras", "camera", 1),
+                ("classes", "label", 0),
+                ("subjects", "subject", 1),
+                ("cameras", "camera", 1),
                 ("setups", "setup", 1),
             )
-        }  # fmt: skip
+        }
         length = self.clips["length"]
         return {
             "clips": len(self),

@@ -81,9 +81,12 @@ def igm_objective(
         p = _project(model, params, z_hat)
         loss_feat = losses.feature_idempotency_loss(target, p)
         loss_dist = losses.distribution_idempotency_loss(
-            target, p, queue,
-            target_temperature=config.target_temperature, temperature=config.temperature,
-        )  # fmt: skip
+            target,
+            p,
+            queue,
+            target_temperature=config.target_temperature,
+            temperature=config.temperature,
+        )
         values |= {
             "loss_feat": masked_mean(loss_feat, valid),
             "loss_dist": masked_mean(loss_dist, valid),
