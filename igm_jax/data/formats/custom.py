@@ -19,7 +19,6 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Iterator
-from typing import IO
 
 import numpy as np
 
@@ -136,15 +135,15 @@ def _read_npz(content: bytes) -> np.ndarray:
             member = members.get("frames") or next(iter(members.values()))
             if member.file_size > _MAX_BYTES:
                 raise _Unreadable(f"is larger than {_MAX_BYTES} bytes unpacked: cut it into clips")
-            with archive.open(member) as file:
-                return _read_array(file, member.file_size)
+            with archive.open(member) as file:  # a BufferedIOBase, unlike typeshed says
+                return _read_array(file, member.file_size)  # pyright: ignore[reportArgumentType]
     except _Unreadable:
         raise
     except Exception as error:  # zipfile and zlib raise many types for damaged files
         raise _Unreadable(f"is damaged ({error!r})") from error
 
 
-def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+def _read_array(file: io.BufferedIOBase, size: int) -> np.ndarray:
     """Reads an array in NumPy's format."""
     try:
         shape, fortran, dtype = npy.read_header(file, size)

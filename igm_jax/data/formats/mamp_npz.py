@@ -126,7 +126,10 @@ class _Member:
             self._archive = zipfile.ZipFile(path)
             info = self._archive.getinfo(f"{name}.npy")
             self._file = self._archive.open(info)
-            self.shape, fortran, self.dtype = npy.read_header(self._file, info.file_size)
+            self.shape, fortran, self.dtype = npy.read_header(
+                self._file,  # pyright: ignore[reportArgumentType]  # typeshed: IO[bytes]
+                info.file_size,
+            )
         except KeyError as error:
             names = sorted(self._archive.namelist())[:6]
             held = ", ".join(f"{name[:40]!r}" for name in names) or "nothing"

@@ -1,13 +1,13 @@
 """The header of an array in NumPy's format, read without trust."""
 
-from typing import IO
+import io
 
 import numpy as np
 
 from igm_jax.errors import InputError
 
 
-def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(file: io.BufferedIOBase, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Reads the header of an array of real numbers, up to its first value.
 
     Unlike `np.load`, it allows no pickle and checks the header against the file size.

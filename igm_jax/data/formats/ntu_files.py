@@ -7,12 +7,12 @@ into memory, so hostile paths in an archive do no harm.
 
 import dataclasses
 import functools
+import io
 import pathlib
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
 
 from igm_jax.data.formats import ntu_cleaning, ntu_missing, ntu_text
 from igm_jax.data.store import BadClip, Clip
@@ -158,9 +158,10 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: {error}: download it again") from error
 
 
-def _entry(path: pathlib.Path, entry: str) -> IO[bytes]:
+def _entry(path: pathlib.Path, entry: str) -> io.BufferedIOBase:
     stat = path.stat()
-    return _archive(path, stat.st_size, stat.st_mtime_ns).open(entry)
+    file = _archive(path, stat.st_size, stat.st_mtime_ns).open(entry)
+    return file  # pyright: ignore[reportReturnType]  # typeshed: IO[bytes]
 
 
 @functools.lru_cache(maxsize=4)
