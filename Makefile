@@ -11,7 +11,7 @@ help:
 	@echo "make test   install, run the tests: 7 to 15 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
 	@echo "make soak   run the slow tests: a run is killed twenty times, 5 minutes on 2 cores"
 	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it), hold ours against it"
-	@echo "make lint   ruff"
+	@echo "make lint   ruff, and pyright over igm_jax: 1 minute"
 	@echo "make clean  remove $(VENV)"
 
 $(VENV)/.installed: setup.py
@@ -51,6 +51,7 @@ parity: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf $(VENV)

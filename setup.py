@@ -40,9 +40,17 @@ setup(
         "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
         "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
-            "pytest", "pytest-xdist", "hypothesis", "scikit-learn", "beartype", "tensorboardX",
-             "matplotlib", "pillow", "ruff==0.17.*",
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "scikit-learn",
+            "beartype",
+            "tensorboardX",
+            "matplotlib",
+            "pillow",
+            "ruff==0.17.*",
+            "pyright[nodejs]==1.1.414",  # with its own Node.js; other versions find other errors
             "setuptools>=77",  # a test builds the wheel
         ],
     },
-)  # fmt: skip
+)

@@ -136,10 +136,15 @@ def measure_pipeline() -> Iterator[Row]:
         for crops in (1, 2):
             batches = iter(
                 pipeline.train_batches(
-                    store, np.arange(len(store)), Reading(store.layout, "posture", 120, 2),
-                    batch_size=128, min_crop_frames=64, crops=crops, seed=0,
+                    store,
+                    np.arange(len(store)),
+                    Reading(store.layout, "posture", 120, 2),
+                    batch_size=128,
+                    min_crop_frames=64,
+                    crops=crops,
+                    seed=0,
                 )
-            )  # fmt: skip
+            )
             speeds = []
             for _ in range(1 + _WINDOWS):
                 started = time.perf_counter()

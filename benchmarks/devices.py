@@ -36,8 +36,10 @@ def main() -> None:
     )
     program = build_program(config, sizes.reading(config), _NUM_CLIPS)
     state = program.restore_target
-    print(f"{_SIZE.value}, {config.model.encoder.dtype}, {config.train.batch_size} clips a step; "
-          f"{parallel.describe(state)}\n")  # fmt: skip
+    print(
+        f"{_SIZE.value}, {config.model.encoder.dtype}, {config.train.batch_size} clips a step; "
+        f"{parallel.describe(state)}\n"
+    )
     predicted = collectives(config, state)
     found = compiled_collectives(compile_step(config, program))
     print("| collectives, MB | by formula | compiled |\n| --- | --- | --- |")

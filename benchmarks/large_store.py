@@ -85,10 +85,17 @@ def hollow(folder: pathlib.Path, count: int) -> pathlib.Path:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + 4 * int(np.prod(shape)))
     meta = {
-        "format": store_files.FORMAT, "version": store_files.VERSION, "dataset": ntu120.DATASET,
-        "layout": ntu120.LAYOUT.to_dict(), "class_names": list(ntu120.CLASS_NAMES),
-        "units": "metres", "cleaning": [], "source": "nothing", "sha256": {},
-        "counts": {"clips": count, "rows": rows}, "skipped": {"count": 0, "clips": []},
-    }  # fmt: skip
+        "format": store_files.FORMAT,
+        "version": store_files.VERSION,
+        "dataset": ntu120.DATASET,
+        "layout": ntu120.LAYOUT.to_dict(),
+        "class_names": list(ntu120.CLASS_NAMES),
+        "units": "metres",
+        "cleaning": [],
+        "source": "nothing",
+        "sha256": {},
+        "counts": {"clips": count, "rows": rows},
+        "skipped": {"count": 0, "clips": []},
+    }
     (path / store_files.META).write_text(json.dumps(meta), encoding="utf-8")
     return path

@@ -29,11 +29,13 @@ def row(r: dict[str, Any]) -> str:
             return ["-"] * 4
         shares = [f"{100 * x[k]:.1f} %" if x[k] else "-" for k in ("mfu", "of_bound")]
         return [
-            f"{x['ms_per_step']:.1f}", f"{x['clips_per_second']:.1f}",
-            f"{x['flops_per_second'] / 1e9:.0f}", *(shares if ours else []),
+            f"{x['ms_per_step']:.1f}",
+            f"{x['clips_per_second']:.1f}",
+            f"{x['flops_per_second'] / 1e9:.0f}",
+            *(shares if ours else []),
             f"{x['peak_bytes'] / 2**30:.2f}",
             *([f"{x['compile_seconds']:.0f}"] if ours else []),
-        ]  # fmt: skip
+        ]
 
     ratio = f"{r['ratio']:.2f}" if r["ratio"] else "-"
     cells = (r["size"], str(r["batch"]), *side(r["ours"], True), *side(r.get("torch"), False))

@@ -14,9 +14,13 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = f"custom-{protocol}"
     c.data.update(
-        dataset="custom", path="data/custom", protocol=protocol, coordinates="centred", bodies=0,
+        dataset="custom",
+        path="data/custom",
+        protocol=protocol,
+        coordinates="centred",
+        bodies=0,
         min_crop_frames=16,
-    )  # fmt: skip
+    )
     base.small_networks(c)
     c.model.encoder.update(joints=0, channels=0)
     c.optimizer.warmup_epochs = 10.0

@@ -117,8 +117,8 @@ def random_mirror(
     for left, right in pairs:
         partner[left], partner[right] = right, left
     sign = jnp.where(jnp.arange(clip.shape[-1]) == 0, -1, 1).astype(clip.dtype)
-    probability = jnp.asarray(probability, jnp.float32)  # draws alike in 64-bit mode
-    chosen = jax.random.bernoulli(key, probability, (clip.shape[0], 1, 1, 1, 1))
+    chance = jnp.asarray(probability, jnp.float32)  # draws alike in 64-bit mode
+    chosen = jax.random.bernoulli(key, chance, (clip.shape[0], 1, 1, 1, 1))
     return jnp.where(chosen, clip[..., partner, :] * sign.reshape(1, 1, 1, 1, -1), clip)
 
 

@@ -124,7 +124,8 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    # JAX adds its options to the config as it is imported: no type checker knows them.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(run_folder.absolute().parent / ".jax_cache")
         jax.config.update("jax_compilation_cache_dir", folder)
 
@@ -168,7 +169,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
     if argument and len(argv) > 1 and not argv[1].startswith("-"):
         argv[1] = f"--{argument}={argv[1]}"
     if _default_config:
-        _check_config_file(argv)
+        _check_config_file(argv, _default_config)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -181,7 +182,8 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
             raise InputError(
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
-        name = re.search(r"\w+", str(error))[0]
+        found = re.search(r"\w+", str(error))
+        name = found[0] if found else ""
         raise InputError(
             f"config has no key {name!r}: experiments/pretrain.py --help lists them all"
         ) from error
@@ -194,14 +196,14 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
 
 
-def _check_config_file(argv: list[str]) -> None:
+def _check_config_file(argv: list[str], default: str) -> None:
     """Adds the default config to `argv` if none is given; refuses a missing file."""
     for i, argument in enumerate(argv):
         if re.match(r"--?config(=|$)", argument):
             value = argument.partition("=")[2] or (argv[i + 1] if i + 1 < len(argv) else "")
             break
     else:
-        value = _default_config
+        value = default
         argv.insert(1, f"--config={value}")
     path = pathlib.Path(value.partition(":")[0])
     if not path.is_file():

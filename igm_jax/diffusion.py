@@ -215,6 +215,7 @@ def ddim_sample(
         rest = 1 - after - (eta * spread) ** 2
         x = jnp.sqrt(after) * clean + _sqrt(rest) * noise
         if random:
+            assert key is not None  # checked above
             draw = jax.random.normal(jax.random.fold_in(key, t), x.shape, x.dtype)
             x = x + eta * spread * draw
         return x.astype(x_T.dtype), None
@@ -253,7 +254,7 @@ def _sqrt(x: Float[Array, ""]) -> Float[jax.Array, ""]:
 
 def _at_step(
     alpha_bar: Float[Array, " K"], t: Int[Array, "*batch"], x: Array, other: Array
-) -> tuple[Array, Array, Array, Array, jnp.dtype]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jnp.dtype]:
     """√ᾱ_t and √(1−ᾱ_t), shaped to multiply x; x and `other` in float32 at least; their dtype."""
     if x.shape != other.shape or t.shape != x.shape[: t.ndim]:
         raise InputError(

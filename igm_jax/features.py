@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from igm_jax import augment, parallel
 from igm_jax.data import SkeletonStore, pipeline, resize
-from igm_jax.models import Encoder, EncoderConfig, pool, stretch_means
+from igm_jax.models import Encoder, EncoderConfig, apply, pool, stretch_means
 from igm_jax.reading import Reading
 
 BATCH_SIZE = 128  # clips in one call of the encoder
@@ -40,7 +40,7 @@ def pooled_features(
       reading: how it reads a clip.
     """
     rows = reading(clip.reshape(-1, *clip.shape[2:]))
-    tokens = Encoder(config).apply({"params": params}, rows)
+    tokens = apply(Encoder(config), params, rows)
     return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 

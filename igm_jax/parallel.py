@@ -8,7 +8,7 @@ on whatever devices its clips are.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -16,6 +16,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from igm_jax.errors import InputError
+
+# JAX defines it by assignment from an untyped module, which is no type to pyright.
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
 
 # Numbers in an array; to fetch the parts of a smaller one costs more than it saves.
 SMALL = 2**14
@@ -43,9 +46,7 @@ class ParallelConfig:
             raise InputError("parallel.data=0 and parallel.fsdp=0: only one can take what remains")
 
 
-def make_mesh(
-    config: ParallelConfig, batch_size: int, devices: list[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(config: ParallelConfig, batch_size: int, devices: list[Device] | None = None) -> Mesh:
     """The axes "data" and "fsdp" over all devices of all processes, neighbours along "fsdp".
 
     Args:
@@ -148,7 +149,7 @@ def describe(target: Any) -> str:
 def local_rows(mesh: Mesh, batch_size: int) -> Int[np.ndarray, " b"]:
     """Rows of a global batch on this process's devices, ascending."""
     places = split_batch(mesh).addressable_devices_indices_map((batch_size,))
-    return np.sort(np.concatenate([np.arange(batch_size)[rows] for (rows,) in places.values()]))
+    return np.sort(np.concatenate([np.arange(batch_size)[rows] for rows in places.values()]))
 
 
 def to_devices(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:

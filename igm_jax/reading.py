@@ -44,7 +44,8 @@ class Reading:
         clip = skeleton.concat_streams(clip, self.layout, self.streams)
         shape = (1,) * (clip.ndim - 1) + (-1,)
         mean, std = (jnp.asarray(x, jnp.float32).reshape(shape) for x in (self.mean, self.std))
-        return ((clip - mean) / std).astype(jnp.float32)
+        # NumPy's types do not say that JAX's operators come before its own.
+        return ((clip - mean) / std).astype(jnp.float32)  # pyright: ignore[reportReturnType]
 
     def standardised(
         self, mean: Float[np.ndarray, " CS"], std: Float[np.ndarray, " CS"]

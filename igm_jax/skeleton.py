@@ -6,7 +6,7 @@ gives JAX out, so the input pipeline (host) and the networks' inputs (device) sh
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from igm_jax.arguments import check_floating
 from igm_jax.errors import InputError
 
 Array = jax.Array | np.ndarray
+OneKind = TypeVar("OneKind", bound=Array)  # the library of the argument is that of the result
 
 COORDINATES = ("camera", "centred", "body", "posture")
 STREAMS = ("joint", "bone", "motion")
@@ -68,7 +69,10 @@ class Layout:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Layout":
         """Inverse of `to_dict`, also for values read from JSON."""
-        tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v  # noqa: E731
+
+        def tuples(v: Any) -> Any:
+            return tuple(map(tuples, v)) if isinstance(v, list) else v
+
         return cls(**{key: tuples(value) for key, value in values.items()})
 
 
@@ -238,7 +242,7 @@ def bone_stream(clip: Float[Array, "*batch V C"], layout: Layout) -> Float[Array
     return clip - clip[..., parents, :]
 
 
-def motion_stream(clip: Float[Array, "*batch T V C"]) -> Float[Array, "*batch T V C"]:
+def motion_stream(clip: Float[OneKind, "*batch T V C"]) -> Float[OneKind, "*batch T V C"]:
     """Differences between frames and their next ones; zero in the last frame, so that T stays."""
     xp = clip.__array_namespace__()
     step = clip[..., 1:, :, :] - clip[..., :-1, :, :]
@@ -261,8 +265,8 @@ def select_stream(
 
 
 def concat_streams(
-    clip: Float[Array, "*batch T V C"], layout: Layout, streams: tuple[str, ...]
-) -> Float[Array, "*batch T V CS"]:
+    clip: Float[OneKind, "*batch T V C"], layout: Layout, streams: tuple[str, ...]
+) -> Float[OneKind, "*batch T V CS"]:
     """Joins streams as channels: [..., T, V, C] → [..., T, V, C · S].
 
     Raises:

@@ -181,9 +181,13 @@ def _gaussian(mean, std):
 def test_ddim_recovers_a_point_mass(num_steps, eta):
     point = jnp.array([1.0, -2.0, 0.5])
     sample = diffusion.ddim_sample(
-        _point_mass(point), ALPHA_BAR, _normal(0, 4, 3), num_steps=num_steps, eta=eta,
+        _point_mass(point),
+        ALPHA_BAR,
+        _normal(0, 4, 3),
+        num_steps=num_steps,
+        eta=eta,
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(sample, jnp.broadcast_to(point, (4, 3)), atol=1e-4)
 
 
@@ -191,9 +195,13 @@ def test_ddim_recovers_a_point_mass(num_steps, eta):
 def test_ddim_samples_a_gaussian(eta):
     schedule = ALPHA_BAR
     sample = diffusion.ddim_sample(
-        _gaussian(3.0, 0.5), schedule, _normal(0, 20000, 1), num_steps=50, eta=eta,
+        _gaussian(3.0, 0.5),
+        schedule,
+        _normal(0, 20000, 1),
+        num_steps=50,
+        eta=eta,
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(sample.mean(), 3.0, atol=0.05)
     np.testing.assert_allclose(sample.std(), 0.5, atol=0.05)
 

@@ -362,8 +362,11 @@ def test_population_spectral_loss_is_a_matrix_factorisation():
     weights = (weights + weights.T) / (2 * weights.sum())
     f = rng.normal(size=(6, 3))
     marginal = weights.sum(axis=1)
-    left = sum(-2 * weights[i, j] * f[i] @ f[j] + marginal[i] * marginal[j] * (f[i] @ f[j]) ** 2
-               for i in range(6) for j in range(6))  # fmt: skip
+    left = sum(
+        -2 * weights[i, j] * f[i] @ f[j] + marginal[i] * marginal[j] * (f[i] @ f[j]) ** 2
+        for i in range(6)
+        for j in range(6)
+    )
     a = weights / np.sqrt(np.outer(marginal, marginal))
     root = np.sqrt(marginal)[:, None] * f
     right = ((a - root @ root.T) ** 2).sum() - (a**2).sum()

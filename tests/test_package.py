@@ -20,12 +20,18 @@ ASCII = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": 
 
 # Requirements whose modules have another name; None for a tool that nobody imports.
 MODULES = {
-    "absl-py": "absl", "ml-collections": "ml_collections", "orbax-checkpoint": "orbax",
+    "absl-py": "absl",
+    "ml-collections": "ml_collections",
+    "orbax-checkpoint": "orbax",
     "chex": None,  # a package the project is built on; only the tests call it
     "pillow": None,  # Matplotlib writes GIFs with it
-    "pytest-xdist": None, "ruff": None, "setuptools": None, "scikit-learn": "sklearn",
+    "pytest-xdist": None,
+    "ruff": None,
+    "pyright": None,
+    "setuptools": None,
+    "scikit-learn": "sklearn",
     "tensorboardx": "tensorboardX",
-}  # fmt: skip
+}
 
 
 def run(*command, cwd, env=ASCII):

@@ -49,9 +49,15 @@ def raw_batch(config, rows=16, seed=0):
 
 
 def settings(name, changes=None):
-    return {"objective.name": name, "train.batch_size": 16, "objective.queue_size": 32,
-            "objective.ramp_epochs": 0, "objective.mask_ratio": 0.5,
-            **OBJECTIVES[name], **(changes or {})}  # fmt: skip
+    return {
+        "objective.name": name,
+        "train.batch_size": 16,
+        "objective.queue_size": 32,
+        "objective.ramp_epochs": 0,
+        "objective.mask_ratio": 0.5,
+        **OBJECTIVES[name],
+        **(changes or {}),
+    }
 
 
 def two_steps(changes, devices=8):

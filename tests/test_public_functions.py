@@ -147,7 +147,7 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__na
 # Public, and no functions of arrays of floats.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    layers.check_transformer, layers.flat, layers.in_micro_batches,
+    layers.apply, layers.check_transformer, layers.flat, layers.in_micro_batches,
     layers.scan_blocks,
 }  # fmt: skip
 MODULES = (
@@ -346,9 +346,10 @@ def test_view_of_a_body_without_axes_has_a_finite_gradient(collapse):
 def test_a_training_step_in_64_bit_mode(name):
     """Traced, not run: the state has the types that it has in 32 bit, before and after a step."""
     changes = {
-        "objective.name": name, "objective.ema_decay": 0.9,
+        "objective.name": name,
+        "objective.ema_decay": 0.9,
         "data.crops": 2 if "contrast" in name else 1,
-    }  # fmt: skip
+    }
 
     def state_types(after):
         program = build_program(tiny.config(changes), tiny.READING, 16, jax.devices()[:1])

@@ -62,9 +62,13 @@ def folder(tmp_path_factory):
 def test_commands_leave_what_the_readme_says(folder):
     made = {p.name for p in (folder / "runs" / "synthetic-xsub").iterdir()}
     assert made >= {
-        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "linear_probe.json",
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "linear_probe.json",
         "knn.json",
-    }  # fmt: skip
+    }
 
 
 def test_python_block_of_the_readme_runs(folder):

@@ -262,9 +262,12 @@ def probe_rows(job: Job, probe: str) -> list[dict[str, Any]] | None:
 
 def measured(job: Job, split: str) -> dict[str, float] | None:
     """Column → value of a finished run on `split`, "validation" or "test"; else None."""
-    rows = {probe: probe_rows(job, probe) for probe in PROBES}
-    if not all(rows.values()):
-        return None
+    rows = {}
+    for probe in PROBES:
+        found = probe_rows(job, probe)
+        if not found:
+            return None
+        rows[probe] = found
     values = {name: rows[probe][0][key.format(split)] for name, (probe, key) in COLUMNS.items()}
     ranks = [
         r["val_effective_rank"]

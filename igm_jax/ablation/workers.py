@@ -143,6 +143,7 @@ class Processes:
         )
         self._children.add(child)
         if self._stop.is_set():  # the signal came while it was being started
+            assert self.stopped is not None  # `_pass_on` sets it first
             child.send_signal(self.stopped)
         code = child.wait()
         self._children.discard(child)

@@ -60,9 +60,14 @@ def gather(
     store.read_ahead(table)
     present = np.arange(reading.bodies) < table["bodies"][:, None]
     clip = resize(
-        np.asarray(store.frames), table["offset"], table["length"].astype(np.int64), present,
-        start, stop, reading,
-    )  # fmt: skip
+        np.asarray(store.frames),
+        table["offset"],
+        table["length"].astype(np.int64),
+        present,
+        start,
+        stop,
+        reading,
+    )
     return clip, present
 
 
@@ -116,7 +121,7 @@ def statistics(
     if len(indices) == 0:
         raise InputError("statistics of no clips: choose a split that has some")
     indices = np.sort(sample(indices, most))
-    count, total, square = 0, 0.0, 0.0
+    count, total, square = 0, np.zeros(()), np.zeros(())
     for start in range(0, len(indices), BLOCK):
         chosen = indices[start : start + BLOCK]
         clip, present = full_clips(store, chosen, reading)
@@ -161,20 +166,23 @@ class _CropAndGather(grain.transforms.RandomMap):
     rows: np.ndarray
     order: SessionOrder | None
 
-    def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
+    # grain declares that `random_map` returns None, and uses what it returns.
+    def random_map(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, element: np.ndarray, rng: np.random.Generator
+    ) -> Batch:
         """Crops each clip to a random share of its frames, at a random place, once or twice."""
         index = self.indices[element if self.order is None else self.order(element)]
         chosen = index[self.rows]
         length = self.store.clips["length"][chosen].astype(np.int64)
         # Drawn for the whole batch: a clip is cropped alike, whichever process reads it.
         draws = rng.random((self.crops, 2, len(index)))
-        clips = []
+        gathered = []
         for draw in draws[:, :, self.rows]:
             start, stop = crop_places(draw, length, self.crop, self.min_crop_frames)
-            clip, present = gather(self.store, chosen, start, stop, self.reading)
-            clips.append(clip)
-        batch = {"clip": clips[0], "present": present, "index": index.astype(np.int32)}
-        return batch | ({"other": clips[1]} if self.crops == 2 else {})
+            gathered.append(gather(self.store, chosen, start, stop, self.reading))
+        clip, present = gathered[0]
+        batch = {"clip": clip, "present": present, "index": index.astype(np.int32)}
+        return batch | ({"other": gathered[1][0]} if self.crops == 2 else {})
 
 
 def train_batches(
@@ -229,9 +237,15 @@ def train_batches(
         raise InputError(f"batches={batches!r} is unknown: choose one of {', '.join(BATCHES)}")
     order = SessionOrder(session_codes(store, indices), seed) if batches == "session" else None
     transform = _CropAndGather(
-        store, np.asarray(indices), reading, tuple(crop), min_crop_frames, crops,
-        np.arange(batch_size) if rows is None else rows, order,
-    )  # fmt: skip
+        store,
+        np.asarray(indices),
+        reading,
+        (crop[0], crop[1]),
+        min_crop_frames,
+        crops,
+        np.arange(batch_size) if rows is None else rows,
+        order,
+    )
     if order is None:
         dataset = grain.MapDataset.range(len(indices)).seed(seed).shuffle().repeat()
     else:  # the order knows of epochs; the stream is as good as endless

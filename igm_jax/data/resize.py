@@ -100,9 +100,14 @@ def resize_clips(
     seen = np.take_along_axis(present, order, axis=1)
     each = np.full(count, length)
     clip = resize(
-        clips.reshape(-1, joints, channels), np.arange(count) * order.shape[1] * length, each,
-        seen, np.zeros_like(each), each, reading,
-    )  # fmt: skip
+        clips.reshape(-1, joints, channels),
+        np.arange(count) * order.shape[1] * length,
+        each,
+        seen,
+        np.zeros_like(each),
+        each,
+        reading,
+    )
     absent = reading.bodies - order.shape[1]
     return (
         np.pad(clip, [(0, 0), (0, absent), (0, 0), (0, 0), (0, 0)]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -125,7 +126,7 @@ def paper(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def write(axes: Axes, x: float, y: float, text: str, *, size: float, **style: object) -> Text:
+def write(axes: Axes, x: float, y: float, text: str, *, size: float, **style: Any) -> Text:
     """Writes a line of text that begins at (x, y) inches."""
     # Names are shown as they are: a dollar sign begins no formula.
     return axes.text(x, y, text, fontsize=size, parse_math=False, **style)

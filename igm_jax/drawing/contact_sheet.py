@@ -114,12 +114,14 @@ def _add_strip(
     view = _placed(project(frames, layout, units, OBLIQUE), layout)
     length = view.shape[1]
     height = max(np.ptp(finite(view[..., 1])), 1e-9)
-    for count in [n for n in _MOMENTS if n <= length] or [1]:
+    count, *fewer = [n for n in _MOMENTS if n <= length] or [1]
+    while True:
         parts = moments(length, count)
         extents = [extent(view[:, part, :, 0], 0.08 * height) for part in parts]
         across = sum(high - low for low, high in extents)
-        if across * _STRIP[1] / height <= _STRIP[0]:
+        if not fewer or across * _STRIP[1] / height <= _STRIP[0]:
             break
+        count, *fewer = fewer
     scale = min(_STRIP[1] / height, _STRIP[0] / across)
     gap = (_STRIP[0] - scale * across) / count  # the first and the last have half of it outside
     bottom = finite(view[..., 1]).min()

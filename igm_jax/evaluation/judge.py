@@ -129,6 +129,12 @@ def evaluate_linear(
       A table row: the rate, its validation accuracy, and on the test split the accuracy after the
       last epoch (the result) and that of the best epoch (which MAMP's script reports).
     """
+    if augmented and features.augmented is None:
+        raise InputError(
+            f"features {features.name!r} are those of whole clips alone: give `FeatureSet` its "
+            "function `augmented`, or leave augmented=False"
+        )
+    new_crops = features.augmented if augmented else None
     config = run.config.probe
     settings = {
         "num_classes": len(store.class_names),
@@ -141,9 +147,9 @@ def evaluate_linear(
         known = _part(features, run, store, part, labels)
         asked = _part(features, run, store, judged)
         asked = (asked.features, asked.labels, rates)
-        if not augmented:
+        if new_crops is None:
             return np.asarray(linear_probe(known.features, known.labels, *asked, **settings))
-        new = functools.partial(features.augmented, known.indices)
+        new = functools.partial(new_crops, known.indices)
         return np.asarray(augmented_linear_probe(new, known.labels, *asked, **settings))
 
     rates = jnp.asarray(config.learning_rates)
@@ -169,9 +175,13 @@ def evaluate_knn(
         asked = _part(features, run, store, queries)
         for k in ks:
             accuracy = metrics.knn_accuracy(
-                asked.features, asked.labels, known.features, known.labels,
-                k=min(k, len(known.labels)), num_classes=len(store.class_names),
-            )  # fmt: skip
+                asked.features,
+                asked.labels,
+                known.features,
+                known.labels,
+                k=min(k, len(known.labels)),
+                num_classes=len(store.class_names),
+            )
             row[f"{name}_knn_{k}"] = _percent(accuracy)
     return row
 

@@ -66,9 +66,14 @@ def linear_probe(
     states, keys = _begin(features.shape[1], len(learning_rates), num_classes, epochs, seed)
     one_epoch = functools.partial(
         _epoch,
-        features=features, labels=labels, test_features=test_features, test_labels=test_labels,
-        learning_rates=learning_rates, epochs=epochs, batch_size=batch_size,
-    )  # fmt: skip
+        features=features,
+        labels=labels,
+        test_features=test_features,
+        test_labels=test_labels,
+        learning_rates=learning_rates,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
     step = jnp.zeros((), jnp.int32)
     _, accuracy = jax.lax.scan(one_epoch, (states, step), keys)
     return accuracy.T
@@ -107,11 +112,16 @@ def augmented_linear_probe(
     carry, accuracy = (states, jnp.zeros((), jnp.int32)), []
     for number, key in enumerate(keys):
         carry, after = _compiled_epoch(
-            carry, key,
-            features=jnp.asarray(features_of_epoch(number)), labels=labels,
-            test_features=test_features, test_labels=test_labels,
-            learning_rates=learning_rates, epochs=epochs, batch_size=batch_size,
-        )  # fmt: skip
+            carry,
+            key,
+            features=jnp.asarray(features_of_epoch(number)),
+            labels=labels,
+            test_features=test_features,
+            test_labels=test_labels,
+            learning_rates=learning_rates,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
         accuracy.append(after)
     return jnp.stack(accuracy, axis=1)
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32
@@ -193,7 +193,7 @@ def _checked(
             "jax.grad and jax.vmap, or use igm_jax.features.pooled_features inside"
         )
     if np.ma.isMaskedArray(clips):  # masked values count as missing
-        clips = clips.astype(np.float32).filled(np.nan)
+        clips = np.ma.filled(clips.astype(np.float32), np.nan)
     try:
         clips = np.asarray(clips)
     except ValueError as error:

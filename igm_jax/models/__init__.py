@@ -5,6 +5,7 @@ from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.igm import IGM, IGMConfig
+from igm_jax.models.layers import apply
 
 __all__ = [
     "IGM",
@@ -18,6 +19,7 @@ __all__ = [
     "GeneratorConfig",
     "IGMConfig",
     "MaskedAutoencoder",
+    "apply",
     "mdff",
     "pool",
     "stretch_means",

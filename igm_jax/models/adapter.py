@@ -55,7 +55,8 @@ def mdff(
     """
     unit = losses.normalize(tokens)
     similarity = jax.nn.softmax(unit @ unit.swapaxes(-1, -2) / temperature, axis=-1)
-    return (1 + eta) * tokens - eta * similarity @ tokens
+    # NumPy's types do not say that JAX's operators come before its own.
+    return (1 + eta) * tokens - eta * similarity @ tokens  # pyright: ignore[reportReturnType]
 
 
 def adapt(

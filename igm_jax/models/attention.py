@@ -84,9 +84,15 @@ def _head_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[
 
 @functools.partial(jax.checkpoint, prevent_cse=False)  # in a loop: there is nothing to be shared
 def _derivative(
-    query: Array, key: Array, value: Array, mixed: Array, log_total: Array,
-    d_query: Array, d_key: Array, d_value: Array,
-) -> Array:  # fmt: skip
+    query: Array,
+    key: Array,
+    value: Array,
+    mixed: Array,
+    log_total: Array,
+    d_query: Array,
+    d_key: Array,
+    d_value: Array,
+) -> Array:
     """Change of the mixed values [N, K]; read backwards, it is the gradient of FlashAttention."""
     scale = 1 / math.sqrt(query.shape[-1])
     # All [N, N] matrices are [keys, queries] here: two of the products need no transposition then.

@@ -63,7 +63,7 @@ class Condition:
             return jnp.where(rows, jnp.broadcast_to(null, x.shape), x)
 
         visible = None if self.visible is None else replace(self.visible)
-        return self.replace(pooled=replace(self.pooled), visible=visible)
+        return dataclasses.replace(self, pooled=replace(self.pooled), visible=visible)
 
 
 class AdaLN(nn.Module):

@@ -17,6 +17,20 @@ kernel_init = nn.initializers.xavier_uniform()
 position_init = nn.initializers.truncated_normal(0.02, jnp.float32)
 
 
+def apply(model: nn.Module, params: Any, *args: Any, method: str | None = None) -> Any:
+    """Calls a module, or a method of it, with these parameters; returns its result alone.
+
+    `nn.Module.apply` can also return changed variables; no module here has any.
+
+    Args:
+      model: the module.
+      params: its parameters.
+      args: arguments of the call.
+      method: name of the method; `__call__` by default.
+    """
+    return model.apply({"params": params}, *args, method=method)
+
+
 def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:
     """Raises `InputError` for a size or precision that the blocks of `part` cannot have."""
     if heads < 1 or width < 1 or width % heads:
@@ -202,7 +216,7 @@ def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat
         block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=(nn.broadcast,) * broadcast,
+        in_axes=(nn.broadcast,) * broadcast,  # pyright: ignore[reportArgumentType]  # of each one
         length=depth,
         # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
         unroll=depth if jax.default_backend() == "cpu" else 1,

@@ -162,8 +162,9 @@ def select_step(folder: pathlib.Path, which: str | int) -> int:
     options = ocp.CheckpointManagerOptions(read_only=True, create=False, best_fn=lambda m: m["knn"])
     with ocp.CheckpointManager(checkpoints.absolute(), options=options) as manager:
         steps = manager.all_steps()
-        step = {"last": manager.latest_step, "best": manager.best_step}.get(which, lambda: which)()
-    if step not in steps:
+        named = {"last": manager.latest_step, "best": manager.best_step}
+        step = named[which]() if isinstance(which, str) and which in named else which
+    if not isinstance(step, int) or step not in steps:
         raise InputError(
             f"{folder} has no checkpoint {which!r}: it has {sorted(steps) or 'none yet'}"
         )

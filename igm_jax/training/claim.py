@@ -119,9 +119,13 @@ def _commit() -> str:
         folder = pathlib.Path(__file__).parent
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, check=False,
-                encoding="utf-8", errors="replace",
-            )  # fmt: skip
+                command,
+                cwd=folder,
+                capture_output=True,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
+            )
         except FileNotFoundError:  # there is no git
             return ""
         return done.stdout.strip()

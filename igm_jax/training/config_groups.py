@@ -152,9 +152,13 @@ class ObjectiveConfig:
         _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
         _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
         for name in (
-            "target_temperature", "temperature", "clean_clip", "distortion", "motion_temperature",
+            "target_temperature",
+            "temperature",
+            "clean_clip",
+            "distortion",
+            "motion_temperature",
             "spectral_mu",
-        ):  # fmt: skip
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(f"objective.{name}={getattr(self, name)}: must be above 0")
         for name in ("feature_weight", "distribution_weight", "entropy_weight", "input_noise"):
@@ -233,9 +237,17 @@ class TrainConfig:
 
     def __post_init__(self):
         _at_least(
-            "train", self, 1, "epochs", "batch_size", "log_every", "knn_every", "knn_clips",
-            "checkpoint_every", "keep_checkpoints",
-        )  # fmt: skip
+            "train",
+            self,
+            1,
+            "epochs",
+            "batch_size",
+            "log_every",
+            "knn_every",
+            "knn_clips",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
 
     def steps_per_epoch(self, num_clips: int) -> int:
         """Whole batches in so many clips; at least one."""

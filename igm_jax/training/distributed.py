@@ -57,7 +57,7 @@ def join(
         )
     if coordinator is None and not detect and not _launched_together():
         return
-    if coordinator is not None and not 0 <= process < processes:
+    if process is not None and processes is not None and not 0 <= process < processes:
         raise InputError(f"--process={process} is not one of --processes={processes}, from 0")
     # Signals are our own business (`stopping`); two handlers of one signal are one too many.
     jax.config.update("jax_enable_preemption_service", False)

@@ -80,7 +80,7 @@ class RunLog:
 
     def report(self, step: int, values: Mapping[str, float], text: str | None = None) -> None:
         """Writes `{"step": step, **values}` and shows it, or `text` instead."""
-        if self._silent:
+        if self._file is None:  # silent
             return
         with self._naming_the_file():
             self._file.write(json.dumps({"step": step, **values}) + "\n")

@@ -2,9 +2,9 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 
@@ -30,7 +30,7 @@ def pretrain(
     folder: pathlib.Path,
     *,
     resume: str = "auto",
-    devices: list[jax.Device] | None = None,
+    devices: list[parallel.Device] | None = None,
 ) -> str:
     """Starts or resumes a run and trains until the last epoch or a signal.
 
@@ -64,7 +64,7 @@ def _pretrain(
     store: SkeletonStore,
     folder: pathlib.Path,
     resume: str,
-    devices: list[jax.Device] | None,
+    devices: list[parallel.Device] | None,
 ) -> str:
     """`pretrain`, after this process has locked the run folder."""
     stated = to_mapping(config)  # with its zeros, so that the same command finds its run again
@@ -148,7 +148,7 @@ class _Loop:
         self,
         state: TrainState,
         key: jax.Array,
-        iterator: Iterator[dict[str, np.ndarray]],
+        iterator: grain.DatasetIterator,
         start: int,
         window: Window,
     ) -> str:
@@ -183,8 +183,11 @@ class _Loop:
             if knn_due:
                 evaluated = evaluate(
                     state.params["encoder"],
-                    config=self.config, store=self.store, reading=self.reading, mesh=program.mesh,
-                )  # fmt: skip
+                    config=self.config,
+                    store=self.store,
+                    reading=self.reading,
+                    mesh=program.mesh,
+                )
                 self.log.report(step, evaluated)
                 knn = evaluated.get("val_knn_1")
                 window.restart_clock()

@@ -43,7 +43,7 @@ def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise InputError(f"config key {name!r} is a group of keys, not {value!r}")
         return from_mapping(kind, value, name + ".")
@@ -85,7 +85,7 @@ def documented(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     Yields:
       `(key, value, meaning)`, the groups of keys one after the other.
     """
-    text = inspect.getdoc(type(config)).partition("Attributes:\n")[2]
+    text = (inspect.getdoc(type(config)) or "").partition("Attributes:\n")[2]
     entries = re.findall(r"^  (\w+): (.*(?:\n    .*)*)", text, flags=re.M)
     fields = dataclasses.fields(config)
     meanings = {key: " ".join(meaning.split()) for key, meaning in entries}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import jax
 
+from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
 
 
@@ -17,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def one_line_out_of_memory(
-    config: ExperimentConfig, devices: list[jax.Device] | None = None
+    config: ExperimentConfig, devices: list[parallel.Device] | None = None
 ) -> Iterator[None]:
     """Replaces an out-of-memory error by one line that says which settings to change.
 

@@ -58,7 +58,7 @@ def build_program(
     config: ExperimentConfig,
     reading: Reading,
     num_clips: int,
-    devices: list[jax.Device] | None = None,
+    devices: list[parallel.Device] | None = None,
 ) -> Program:
     """Builds the compiled functions, without reading any data.
 

@@ -22,7 +22,7 @@ class Window:
         self._batch_size = batch_size
         self.values: list[dict[str, float]] = []
         self._diagnostics = jax.jit(feature_diagnostics, static_argnames="distortion")
-        self._latest = None
+        self._latest: tuple[jax.Array, float] | None = None
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -42,6 +42,7 @@ class Window:
         names = sorted(self.values[0], key=lambda k: (not k.startswith("loss"), k))
         report |= {k: float(np.mean([v[k] for v in self.values])) for k in names}
         report["learning_rate"] = self.values[-1]["learning_rate"]
+        assert self._latest is not None, "flush comes after add"
         features_, distortion = self._latest
         report |= {k: float(v) for k, v in self._diagnostics(features_, distortion).items()}
         report["clips_per_second"] = self._batch_size * self._timed / seconds

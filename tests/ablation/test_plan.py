@@ -64,9 +64,12 @@ def test_named_grids_start_with_what_the_others_are_compared_to():
     assert rows["L_gen alone"] == {**pulls, "objective.entropy_weight": 0}
     assert rows["both"] == {}
     assert {row["objective.name"] for row in ablation.parse_grid("objectives").values()} == {
-        "masked_autoencoding", "motion_prediction", "spectral_contrastive", "momentum_contrast",
+        "masked_autoencoding",
+        "motion_prediction",
+        "spectral_contrastive",
+        "momentum_contrast",
         "igm",
-    }  # fmt: skip
+    }
 
 
 def test_inline_grid_is_every_combination():
@@ -138,8 +141,11 @@ def test_objectives_are_compared_in_the_plane_and_in_space(coordinates, tmp_path
 def test_every_row_has_every_seed_and_early_tables_have_all_rows(tmp_path):
     jobs = plan(tmp_path, given={"train.epochs": 3})
     assert [(job.row, job.seed) for job in jobs] == [
-        ("first", 0), ("second row", 0), ("first", 1), ("second row", 1),
-    ]  # fmt: skip
+        ("first", 0),
+        ("second row", 0),
+        ("first", 1),
+        ("second row", 1),
+    ]
     assert jobs[3].folder == tmp_path / "second-row" / "seed1"
     config = {"train.epochs": 3, "objective.mask_ratio": 0.25, "seed": 1}
     assert jobs[3].config == tiny.config(config)
@@ -221,8 +227,11 @@ def test_run_is_measured_when_both_probes_saw_its_last_step(tmp_path):
     assert ablation.measured(job, "test") is None
     finish(job, linear=50.0, nearest=40.0, rank=5.0)
     assert ablation.measured(job, "validation") == {
-        "linear": 50.0, "KNN K=1": 40.0, "KNN K=20": 42.0, "effective rank": 5.0,
-    }  # fmt: skip
+        "linear": 50.0,
+        "KNN K=1": 40.0,
+        "KNN K=20": 42.0,
+        "effective rank": 5.0,
+    }
     assert ablation.measured(job, "test")["linear"] == 51.0
 
 
@@ -284,9 +293,14 @@ def test_table_of_finished_runs(tmp_path):
     head, (first, second) = table(jobs)
     assert head.startswith("tiny, validation accuracy in %, 2 epochs, seeds 0, 1: mean ± sample")
     assert first == {
-        "row": "first", "linear": "51.00 ± 1.41", "Δ linear": "-", "KNN K=1": "40.00 ± 0.00",
-        "Δ KNN K=1": "-", "KNN K=20": "42.00 ± 0.00", "effective rank": "5.00 ± 0.00",
-    }  # fmt: skip
+        "row": "first",
+        "linear": "51.00 ± 1.41",
+        "Δ linear": "-",
+        "KNN K=1": "40.00 ± 0.00",
+        "Δ KNN K=1": "-",
+        "KNN K=20": "42.00 ± 0.00",
+        "effective rank": "5.00 ± 0.00",
+    }
     assert second["linear"] == "53.00 ± 2.12"
     assert second["Δ linear"] == "+2.00 [-4.35, +8.35]"
     head, (first, _) = table(jobs, "test")
@@ -410,8 +424,10 @@ def test_workers_have_their_own_cpus(scripts):
     assert all(ablation.measured(job, "validation") for job in jobs)
     log = (scripts / "runs" / "row" / "seed0.log").read_text()
     assert [line.split()[2].rpartition("/")[2] for line in log.splitlines()] == [
-        "pretrain.py", "linear_probe.py", "knn.py",
-    ]  # fmt: skip
+        "pretrain.py",
+        "linear_probe.py",
+        "knn.py",
+    ]
     shares = {tuple(line[2:]) for line in calls(scripts)}
     if len(before) > 1:
         one, two = shares

@@ -8,10 +8,14 @@ from igm_jax.errors import InputError
 
 def one(size="nw_ucla", ratio=1.5, **changes):
     side = {
-        "ms_per_step": 20.0, "clips_per_second": 3200.0, "flops_per_second": 2e11, "mfu": None,
+        "ms_per_step": 20.0,
+        "clips_per_second": 3200.0,
+        "flops_per_second": 2e11,
+        "mfu": None,
         "of_bound": None,
-        "peak_bytes": 2**30, "compile_seconds": 12.0,
-    }  # fmt: skip
+        "peak_bytes": 2**30,
+        "compile_seconds": 12.0,
+    }
     run = {"size": size, "batch": 64, "dtype": "float32", "platform": "cpu"}
     run |= {"compiled": False, "each_token": False}
     theirs = {**side, "ms_per_step": 20.0 * ratio}

@@ -26,8 +26,10 @@ def test_shares_of_every_class(store):
 
 
 def test_shares_of_all_clips(store):
-    sizes = {name: len(few_labels(store, np.arange(1000), f"{name}-plain")) for name in
-             ("1%", "5%", "10%")}  # fmt: skip
+    sizes = {
+        name: len(few_labels(store, np.arange(1000), f"{name}-plain"))
+        for name in ("1%", "5%", "10%")
+    }
     assert sizes == {"1%": 10, "5%": 50, "10%": 99}
     drawn = [counts(store, few_labels(store, np.arange(1000), "10%-plain", s)) for s in range(400)]
     assert len(set(map(tuple, drawn))) > 20

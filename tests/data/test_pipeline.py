@@ -124,9 +124,12 @@ def test_crop_outside_the_clip_is_an_error(write):
     for start, stop in ((-1, 5), (3, 11), (4, 4), (5, 3)):
         with pytest.raises(ValueError, match="crop is empty or leaves its clip"):
             pipeline.gather(
-                store, np.array([0, 1]), np.array([0, start]), np.array([10, stop]),
+                store,
+                np.array([0, 1]),
+                np.array([0, start]),
+                np.array([10, stop]),
                 Reading(store.layout, "camera", 4, 1),
-            )  # fmt: skip
+            )
 
 
 def test_unknown_coordinates(write):
@@ -187,9 +190,10 @@ def test_sample_is_spread_evenly_and_in_step_with_nothing():
 def test_statistics_of_nothing(write):
     with pytest.raises(InputError, match="no clips"):
         pipeline.statistics(
-            write(clocks([3])), np.array([], np.int64),
+            write(clocks([3])),
+            np.array([], np.int64),
             Reading(KINECT20, "camera", 3, 1),
-        )  # fmt: skip
+        )
 
 
 # Training batches

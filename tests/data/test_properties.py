@@ -27,8 +27,14 @@ _number = st.integers(0, 2**31 - 1)
 def stores(draw):
     """Clips of one layout with distinct names."""
     joints, channels = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    names = draw(st.lists(st.text(min_size=1, max_size=9).filter(str.isprintable), min_size=1,
-                          max_size=6, unique=True))  # fmt: skip
+    names = draw(
+        st.lists(
+            st.text(min_size=1, max_size=9).filter(str.isprintable),
+            min_size=1,
+            max_size=6,
+            unique=True,
+        )
+    )
     clips = []
     for name in names:
         shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), joints, channels)

@@ -32,8 +32,11 @@ def values(store, column, protocol, part):
 def test_nw_ucla_has_the_published_split(ucla):
     parts = {part: split(ucla, "xview", part) for part in ("train", "test", "fit", "val")}
     assert {part: len(chosen) for part, chosen in parts.items()} == {
-        "train": 1020, "test": 464, "fit": 516, "val": 504,
-    }  # fmt: skip
+        "train": 1020,
+        "test": 464,
+        "fit": 516,
+        "val": 504,
+    }
     for part, file in (("train", "train_v01_v02.txt"), ("test", "val_v03.txt")):
         official = [line.split() for line in (NW_UCLA / file).read_text().splitlines()]
         ours = ucla.clips[parts[part]]

@@ -37,9 +37,14 @@ def test_sessions_follow_each_other_in_batches(size, write):
     subjects = [1, 2, 1, 3, 1, 2, 1, 2, 3, 1]
     store = write(recorded(*[(s, 1, 1) for s in subjects]))
     stream = pipeline.train_batches(
-        store, np.arange(10), Reading(store.layout, "camera", 4, 1), batch_size=size,
-        min_crop_frames=1, seed=0, batches="session",
-    )  # fmt: skip
+        store,
+        np.arange(10),
+        Reading(store.layout, "camera", 4, 1),
+        batch_size=size,
+        min_crop_frames=1,
+        seed=0,
+        batches="session",
+    )
     order = np.concatenate([b["index"] for b in itertools.islice(stream, 200 // size)])
     first = set()
     for epoch in order.reshape(20, 10):

@@ -60,8 +60,12 @@ def relabelled(store, part, seed=0):
 def test_linear_probe_reads_telling_features_and_nothing_from_noise(telling, run, store):
     row = evaluate_linear(telling, run, store)
     assert list(row) == [
-        "features", "learning_rate", "validation_linear", "test_linear", "test_linear_best_epoch"
-    ]  # fmt: skip
+        "features",
+        "learning_rate",
+        "validation_linear",
+        "test_linear",
+        "test_linear_best_epoch",
+    ]
     assert row["features"] == "telling" and row["learning_rate"] in RATES[1:]
     assert 80 < row["test_linear"] <= row["test_linear_best_epoch"] <= 100
     noise = FeatureSet("noise", np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32))
@@ -108,8 +112,12 @@ def test_knn_against_a_loop(telling, run, store):
         for k in (1, 5):
             assert row[f"{name}_knn_{k}"] == round(100 * hits[k] / len(asked), 2)
     assert set(evaluate_knn(telling, run, store)) == {
-        "features", "validation_knn_1", "validation_knn_20", "test_knn_1", "test_knn_20"
-    }  # fmt: skip
+        "features",
+        "validation_knn_1",
+        "validation_knn_20",
+        "test_knn_1",
+        "test_knn_20",
+    }
 
 
 def test_clips_without_a_label_have_no_part(telling, run, store):
@@ -155,8 +163,10 @@ def test_feature_sets_and_their_baselines(finished):
     (alone,) = feature_sets(run, store, baselines=False)
     sets = feature_sets(run, store, baselines=True)
     assert [s.name for s in sets] == [
-        "pre-trained, step 10", "untrained encoder", "joint coordinates, 32 frames"
-    ]  # fmt: skip
+        "pre-trained, step 10",
+        "untrained encoder",
+        "joint coordinates, 32 frames",
+    ]
     trained, untrained, raw = (s.values for s in sets)
     np.testing.assert_array_equal(alone.values, trained)
     assert trained.shape == untrained.shape == (80, 16)
@@ -175,8 +185,12 @@ def test_unfinished_run_is_named_so_in_table_and_file(finished, tmp_path):
     assert alone.name == "pre-trained, step 5 of 10, unfinished"
     save_rows(folder / "x.json", run, [])
     assert json.loads((folder / "x.json").read_text()) == {
-        "step": 5, "total_steps": 10, "unfinished": True, "protocol": "xsub", "rows": [],
-    }  # fmt: skip
+        "step": 5,
+        "total_steps": 10,
+        "unfinished": True,
+        "protocol": "xsub",
+        "rows": [],
+    }
 
 
 def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
@@ -197,6 +211,11 @@ def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
     assert rows[0] != rows[1] and rows[1] == evaluate_linear(unmoved, still, store)
 
 
+def test_features_without_crops_of_their_own_cannot_be_augmented(telling, run, store):
+    with pytest.raises(InputError, match="'telling' are those of whole clips alone"):
+        evaluate_linear(telling, run, store, augmented=True)
+
+
 def test_table_and_file(run):
     rows = [{"features": "a", "test_linear": 69.6}, {"features": "longer", "test_linear": 7}]
     assert markdown_table(rows).splitlines() == [
@@ -207,8 +226,12 @@ def test_table_and_file(run):
     ]
     save_rows(run.folder / "x.json", run, rows)
     assert json.loads((run.folder / "x.json").read_text()) == {
-        "step": 10, "total_steps": None, "unfinished": False, "protocol": "xsub", "rows": rows,
-    }  # fmt: skip
+        "step": 10,
+        "total_steps": None,
+        "unfinished": False,
+        "protocol": "xsub",
+        "rows": rows,
+    }
 
 
 def test_a_run_is_judged_on_its_own_data_only(run, store):

@@ -98,8 +98,9 @@ def test_test_clips_do_not_take_part_in_training():
         )
         return np.asarray(accuracy)[0] * len(test_x)
 
-    whole, first, rest = (correct(test_x[s], test_y[s])
-                          for s in (slice(None), slice(0, 30), slice(30, 60)))  # fmt: skip
+    whole, first, rest = (
+        correct(test_x[s], test_y[s]) for s in (slice(None), slice(0, 30), slice(30, 60))
+    )
     np.testing.assert_allclose(first + rest, whole, atol=1e-3)
     shuffled = np.random.default_rng(0).permutation(60)
     np.testing.assert_allclose(correct(test_x[shuffled], test_y[shuffled]), whole, atol=1e-3)

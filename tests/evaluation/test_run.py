@@ -217,9 +217,14 @@ def test_info_says_what_is_needed_to_use_it(finished, loaded):
     assert info["layout"] == tiny.LAYOUT and info["config"] == finished.config
     numbers = {k: v for k, v in info.items() if k not in ("layout", "config")}
     assert numbers == {
-        "frames": 8, "joints": 6, "channels": 3, "bodies": 2, "width": 16, "step": 10,
+        "frames": 8,
+        "joints": 6,
+        "channels": 3,
+        "bodies": 2,
+        "width": 16,
+        "step": 10,
         "total_steps": 10,
-    }  # fmt: skip
+    }
 
 
 def test_checkpoints_by_name_and_number(finished):

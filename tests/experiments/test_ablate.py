@@ -12,12 +12,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={ROOT}/configs/synthetic.py:smoke"
 GRID = (
-    "--grid=objective.mask_ratio=0.5,0.7", "--seeds=3", "--workers=2", "--out=runs/ratios",
-    "--config.train.epochs=16", "--config.train.log_every=1", "--config.train.knn_every=16",
+    "--grid=objective.mask_ratio=0.5,0.7",
+    "--seeds=3",
+    "--workers=2",
+    "--out=runs/ratios",
+    "--config.train.epochs=16",
+    "--config.train.log_every=1",
+    "--config.train.knn_every=16",
     "--config.train.checkpoint_every=16",
     # Less to compile.
-    "--config.objective.name=spectral_contrastive", "--config.probe.epochs=2",
-)  # fmt: skip
+    "--config.objective.name=spectral_contrastive",
+    "--config.probe.epochs=2",
+)
 
 
 def start(folder, script, *flags):

@@ -139,10 +139,16 @@ def interrupt(process, run_folder, number, after_step):
 
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
     """Ctrl-C ends with the exit code that shells know it by, SIGTERM with 75: not finished."""
-    flags = (SMOKE, "--run=runs/stopped", "--config.train.epochs=20", "--config.train.log_every=1",
-             "--config.train.knn_every=20", "--config.train.checkpoint_every=20",
-             # Less to compile.
-             "--config.objective.name=spectral_contrastive")  # fmt: skip
+    flags = (
+        SMOKE,
+        "--run=runs/stopped",
+        "--config.train.epochs=20",
+        "--config.train.log_every=1",
+        "--config.train.knn_every=20",
+        "--config.train.checkpoint_every=20",
+        # Less to compile.
+        "--config.objective.name=spectral_contrastive",
+    )
     run_folder = folder / "runs" / "stopped"
     reached = 0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):

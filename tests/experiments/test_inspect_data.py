@@ -18,8 +18,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("inspect") / "made"
     clips = synthetic.generate(144)
-    SkeletonStore.write(path, clips, source="tests", dataset="synthetic", layout=clips.layout,
-                        class_names=clips.class_names)  # fmt: skip
+    SkeletonStore.write(
+        path,
+        clips,
+        source="tests",
+        dataset="synthetic",
+        layout=clips.layout,
+        class_names=clips.class_names,
+    )
     return SkeletonStore.open(path)
 
 
@@ -72,8 +78,9 @@ def test_missing_joints_and_reasons(tmp_path):
     frames[0, 4, 7, :2] = 0  # two zeros of three are a place
     frames[0, :, NTU25.origin] = 0
     clips = [Clip("a", frames), Clip("b", frames * np.nan), Clip("c", frames * np.inf)]
-    SkeletonStore.write(tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests",
-                        on_bad="skip")  # fmt: skip
+    SkeletonStore.write(
+        tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests", on_bad="skip"
+    )
     store = SkeletonStore.open(tmp_path / "s")
     assert summary.missing_joints(store).tolist() == [2 * (j == 7) for j in range(25)]
     assert "most: left hand" in summary.overview(store)["missing joints"]

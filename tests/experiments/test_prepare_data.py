@@ -145,7 +145,12 @@ def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_
     result = subprocess.run([sys.executable, str(script), *flags], cwd=ROOT, timeout=120)
     assert result.returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        ".out.lock", ".whole.lock", "eager.py", "ntu.zip", "out", "whole"
-    ]  # fmt: skip
+        ".out.lock",
+        ".whole.lock",
+        "eager.py",
+        "ntu.zip",
+        "out",
+        "whole",
+    ]
     for name in ("frames.npy", "clips.npy", "meta.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -19,8 +19,11 @@ DOCS = (ROOT / "docs" / "data.md").read_text()
 def run(folder, script, *flags):
     return subprocess.run(
         [sys.executable, str(ROOT / "experiments" / script), *flags],
-        cwd=folder, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 def done(folder, script, *flags):

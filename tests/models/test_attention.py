@@ -11,8 +11,10 @@ from igm_jax.models import attention
 
 
 def qkv(tokens, dtype="float32", seed=0):
-    return tuple(jax.random.normal(k, (2, tokens, 3, 4), dtype) for k in
-                 jax.random.split(jax.random.key(seed), 3))  # fmt: skip
+    return tuple(
+        jax.random.normal(k, (2, tokens, 3, 4), dtype)
+        for k in jax.random.split(jax.random.key(seed), 3)
+    )
 
 
 def plain(query, key, value, cotangent):

@@ -37,9 +37,13 @@ _TOLERANCE = flags.DEFINE_float("tolerance", 1e-4, "Largest relative difference.
 
 
 def jax_gradients(
-    state: TrainState, raw: dict[str, Any], key: jax.Array, config: ExperimentConfig,
-    reading: Reading, ramp: float,
-) -> tuple[dict[str, jax.Array], Any]:  # fmt: skip
+    state: TrainState,
+    raw: dict[str, Any],
+    key: jax.Array,
+    config: ExperimentConfig,
+    reading: Reading,
+    ramp: float,
+) -> tuple[dict[str, jax.Array], Any]:
     """Metrics and gradients of our objective on one batch; `key` is the step's own."""
     k_augment, k_objective = jax.random.split(key)
     o = config.objective
@@ -91,9 +95,13 @@ def batch_tensors(raw: dict[str, Any], device: torch.device) -> dict[str, torch.
 
 
 def compare(
-    trainer: Trainer, state: TrainState, raw: dict[str, Any], key: jax.Array,
-    config: ExperimentConfig, reading: Reading,
-) -> dict[str, float]:  # fmt: skip
+    trainer: Trainer,
+    state: TrainState,
+    raw: dict[str, Any],
+    key: jax.Array,
+    config: ExperimentConfig,
+    reading: Reading,
+) -> dict[str, float]:
     """Relative differences of every metric and of every parameter's gradient on one batch.
 
     Args:
@@ -137,10 +145,14 @@ def main() -> None:
     state = jax.device_get(program.init(jax.random.key(0)))
     state = state.replace(params=random_params(state.params))
     trainer = Trainer(
-        config, reading, state.params, state.queue,
-        total_steps=program.total_steps, steps_per_epoch=program.steps_per_epoch,
+        config,
+        reading,
+        state.params,
+        state.queue,
+        total_steps=program.total_steps,
+        steps_per_epoch=program.steps_per_epoch,
         device="cpu" if _PLATFORM.value == "cpu" else "cuda",
-    )  # fmt: skip
+    )
     trainer.step_count = program.total_steps - 1  # the ramp is over
     raw = jax.tree.map(jax.numpy.asarray, random_batch(config))
     differences = compare(trainer, state, raw, jax.random.key(1), config, reading)

@@ -63,8 +63,11 @@ def test_patches():
 
 
 def test_position():
-    close(*(lambda o, r: (o, r()))(*both(layers.PositionEmbedding((3, 5), 8),
-                                         torch_layers.Position(3, 5, 8))))  # fmt: skip
+    close(
+        *(lambda o, r: (o, r()))(
+            *both(layers.PositionEmbedding((3, 5), 8), torch_layers.Position(3, 5, 8))
+        )
+    )
 
 
 @pytest.mark.parametrize(

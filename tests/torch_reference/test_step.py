@@ -98,9 +98,13 @@ class Pair:
             queue=losses.normalize(jnp.asarray(queue)),
         )
         self.trainer = training.Trainer(
-            self.config, self.reading, params, np.asarray(self.state.queue),
-            total_steps=10, steps_per_epoch=5,
-        )  # fmt: skip
+            self.config,
+            self.reading,
+            params,
+            np.asarray(self.state.queue),
+            total_steps=10,
+            steps_per_epoch=5,
+        )
 
     def batch(self, seed):
         rng, bodies = np.random.default_rng(seed), self.config.data.bodies

@@ -201,8 +201,11 @@ def test_baseline_learns_through_the_shared_step(name):
     state, key = program.init(jax.random.key(0)), jax.random.key(1)
     rng = np.random.default_rng(0)
     clip = rng.normal(size=(8, 2, 8, 6, 3)).astype(np.float32)
-    raw = {"clip": clip, "other": clip + 0.1 * rng.normal(size=clip.shape).astype(np.float32),
-           "present": np.ones((8, 2), bool)}  # fmt: skip
+    raw = {
+        "clip": clip,
+        "other": clip + 0.1 * rng.normal(size=clip.shape).astype(np.float32),
+        "present": np.ones((8, 2), bool),
+    }
     before, values = jax.device_get(state.params["encoder"]["embed"]["kernel"]), []
     for _ in range(60):
         state, metrics = program.step(state, raw, key)

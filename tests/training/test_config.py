@@ -252,8 +252,10 @@ def test_differences_names_each_leaf_once():
     del b["objective"]["max_t_share"]
     b["objective"]["old"] = 1
     assert differences(b, a) == [
-        "objective.max_t_share: None → 0.9", "objective.old: 1 → None", "seed: 3 → 0"
-    ]  # fmt: skip
+        "objective.max_t_share: None → 0.9",
+        "objective.old: 1 → None",
+        "seed: 3 → 0",
+    ]
 
 
 def test_what_changes_no_number_makes_no_difference():

@@ -141,8 +141,11 @@ def assert_same_run(folder, whole, store):
 
 def test_run_folder_of_a_whole_run(whole, store, traces):
     assert {p.name for p in whole.iterdir()} == {
-        "config.json", "environment.json", "metrics.jsonl", "checkpoints"
-    }  # fmt: skip
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+    }
     config = json.loads((whole / "config.json").read_text())
     assert config["train"]["epochs"] == 3 and config["data"]["crop"] == [0.5, 1.0]
     environment = json.loads((whole / "environment.json").read_text())
@@ -150,8 +153,13 @@ def test_run_folder_of_a_whole_run(whole, store, traces):
     assert steps_in(whole) == [10, 15]
     reports = lines(whole)
     assert [(x["step"], "loss" in x) for x in reports] == [
-        (4, True), (8, True), (10, False), (12, True), (15, True), (15, False)
-    ]  # fmt: skip
+        (4, True),
+        (8, True),
+        (10, False),
+        (12, True),
+        (15, True),
+        (15, False),
+    ]
     for report in reports:
         assert all(np.isfinite(v) for v in report.values())
     named = {
@@ -307,8 +315,12 @@ def everything(folder):
     ],
 )
 def test_run_folder_that_is_taken(whole, store, changes, resume, told):
-    settings = {"objective.ema_decay": 0.9, "train.epochs": 3, "train.log_every": 4,
-                "train.knn_every": 2}  # fmt: skip
+    settings = {
+        "objective.ema_decay": 0.9,
+        "train.epochs": 3,
+        "train.log_every": 4,
+        "train.knn_every": 2,
+    }
     before = everything(whole)
     with pytest.raises(InputError, match=told):
         pretrain(tiny.config({**settings, **changes}), store, whole, resume=resume, devices=ONE)

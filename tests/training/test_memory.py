@@ -41,9 +41,7 @@ def test_advice_makes_a_config_that_fits_the_devices(accumulate, devices):
     for values in (more, less):
         better = changed(config, values)
         make_mesh(better.parallel, better.train.batch_size, mine)
-        before, after = (
-            c.train.batch_size // c.parallel.accumulate for c in (config, better)
-        )  # fmt: skip
+        before, after = (c.train.batch_size // c.parallel.accumulate for c in (config, better))
         assert after < before
 
 

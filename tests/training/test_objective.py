@@ -89,8 +89,15 @@ class World:
         """(loss, output), and the gradients of `metric` by params, teacher, queue and clip."""
         names = ("loss", "loss_gen", "loss_feat", "loss_dist", "loss_entropy")
         names += ("cos_generated", "cos_aux")
-        given = {"params": self.params, "teacher": self.teacher, "queue": self.queue,
-                 "clip": self.clip, "present": self.present, "ramp": 1.0, "key": KEY}  # fmt: skip
+        given = {
+            "params": self.params,
+            "teacher": self.teacher,
+            "queue": self.queue,
+            "clip": self.clip,
+            "present": self.present,
+            "ramp": 1.0,
+            "key": KEY,
+        }
         given |= inputs
         given["ramp"] = jnp.float32(given["ramp"])
         (_, (loss, output)), gradients = self._compiled(
@@ -118,7 +125,7 @@ WORLDS = {
         "objective.feature_weight": 0,
         "objective.distribution_weight": 0,
     },
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -212,9 +219,13 @@ def naive_objective(w, ramp):
         a = share[row_t][:, None, None, None]
         x_t = np.sqrt(a) * clip + np.sqrt(1 - a) * noise
         predicted = network(
-            "generate", w.params, x_t, Condition(adapted.mean(1), adapted, order), row_t,
+            "generate",
+            w.params,
+            x_t,
+            Condition(adapted.mean(1), adapted, order),
+            row_t,
             np.repeat(~conditioned, bodies),
-        )  # fmt: skip
+        )
         clean = (x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a)
         return t, conditioned, predicted - noise, np.clip(clean, -o.clean_clip, o.clean_clip)
 
@@ -276,8 +287,14 @@ def test_against_a_slow_reference(name):
 def test_ramp_of_zero_is_the_generative_loss_alone():
     """As if nothing had ever been re-encoded: value and gradients, of f and g."""
     w = world("all")
-    off = World({**ALL_ON, **WORLDS["generative"], "objective.entropy_weight": 0,
-                 "objective.condition_drop": 0.3})  # fmt: skip
+    off = World(
+        {
+            **ALL_ON,
+            **WORLDS["generative"],
+            "objective.entropy_weight": 0,
+            "objective.condition_drop": 0.3,
+        }
+    )
     on, off = w.run(ramp=0.0), off.run()
     assert set(off[1].metrics) == {"loss", "loss_gen"}
     np.testing.assert_allclose(on[0], off[1].metrics["loss_gen"], rtol=1e-6)

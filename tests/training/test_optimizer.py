@@ -34,14 +34,22 @@ def test_matrices_decay_and_nothing_else(params):
     assert kinds == {"kernel": {True}, **exempt}
     # Named one by one, so that a renamed layer cannot leave this test empty.
     for name in (
-        "encoder/embed/kernel", "encoder/blocks/attention/qkv/kernel", "encoder/aux/feature/kernel",
-        "generator/blocks/norm1/condition/kernel", "generator/out/kernel", "projector/in/kernel",
-    ):  # fmt: skip
+        "encoder/embed/kernel",
+        "encoder/blocks/attention/qkv/kernel",
+        "encoder/aux/feature/kernel",
+        "generator/blocks/norm1/condition/kernel",
+        "generator/out/kernel",
+        "projector/in/kernel",
+    ):
         assert mask[name] is True
     for name in (
-        "encoder/blocks/norm1/scale", "encoder/norm/bias", "encoder/position/temporal",
-        "generator/position/spatial", "generator/null", "generator/blocks/norm1/time/bias",
-    ):  # fmt: skip
+        "encoder/blocks/norm1/scale",
+        "encoder/norm/bias",
+        "encoder/position/temporal",
+        "generator/position/spatial",
+        "generator/null",
+        "generator/blocks/norm1/time/bias",
+    ):
         assert mask[name] is False
 
 

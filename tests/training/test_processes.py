@@ -53,10 +53,14 @@ def start(folder, *flags, devices, processes=1, last=()):
                 *([*others, f"--process={i}"] if processes > 1 else []),
                 *(last if i == processes - 1 else ()),
             ],
-            cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=folder,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for i in range(processes)
-    ]  # fmt: skip
+    ]
 
 
 def ends(processes, timeout=300):

@@ -250,8 +250,11 @@ def test_second_crop_is_augmented_by_itself():
 
 def test_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(InputError, match=r"batch_size=12 is not a multiple of the 8 devices"):
-        build_program(tiny.config({"train.batch_size": 12, "objective.queue_size": 24}),
-                      tiny.READING, num_clips=40)  # fmt: skip
+        build_program(
+            tiny.config({"train.batch_size": 12, "objective.queue_size": 24}),
+            tiny.READING,
+            num_clips=40,
+        )
 
 
 def test_restore_target_is_the_state_to_be(eight):

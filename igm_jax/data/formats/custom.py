@@ -84,9 +84,14 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
         parts.append(row if isinstance(row, BadClip) else _File(path, name, row))
     read_part = functools.partial(one_clip, functools.partial(_read_file, layout, rules))
     return RawData(
-        [*parts, *table.without_file], read_part, DATASET, layout, table.class_names,
-        rules.cleaning, units,
-    )  # fmt: skip
+        [*parts, *table.without_file],
+        read_part,
+        DATASET,
+        layout,
+        table.class_names,
+        rules.cleaning,
+        units,
+    )
 
 
 def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -130,8 +135,8 @@ def _read_npz(content: bytes) -> np.ndarray:
             member = members.get("frames") or next(iter(members.values()))
             if member.file_size > _MAX_BYTES:
                 raise _Unreadable(f"is larger than {_MAX_BYTES} bytes unpacked: cut it into clips")
-            with archive.open(member) as file:
-                return _read_array(file, member.file_size)
+            with archive.open(member) as file:  # a BufferedIOBase, unlike typeshed says
+                return _read_array(file, member.file_size)  # pyright: ignore[reportArgumentType]
     except _Unreadable:
         raise
     except Exception as error:  # zipfile and zlib raise many types for damaged files

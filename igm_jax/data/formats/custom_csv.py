@@ -90,7 +90,7 @@ def _number(cell: str) -> float | None:
 def _scored(name: str) -> str:
     """The joint that a column of scores names, if it does."""
     match = _SCORE.fullmatch(name)
-    return match[1] or match[2] or ""
+    return (match[1] or match[2] or "") if match else ""
 
 
 def _check_order(columns: dict[int, str], expected: list[str]) -> None:

@@ -78,13 +78,14 @@ def _layout(values: Any) -> tuple[Layout, str, float | None]:
     if origin is None:
         roots = (j for j, parent in enumerate(parents) if parent in (-1, j))
         origin = next(roots)  # without a cycle there is one
-    axes = values.get("axes")
-    if axes is not None:
-        axes = tuple(_index(joints, j, "axes") for j in _listed(values, "axes", 4))
-        if axes[0] == axes[1] or axes[2] == axes[3]:
+    axes = None
+    if values.get("axes") is not None:
+        hip, shoulder, left, right = (_index(joints, j, "axes") for j in _listed(values, "axes", 4))
+        if hip == shoulder or left == right:
             raise _Wrong(
                 f"axes {values['axes']}: hip and shoulder centre, and the two hips, must differ"
             )
+        axes = (hip, shoulder, left, right)
     layout = Layout(
         name,
         tuple(joints),

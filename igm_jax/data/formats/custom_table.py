@@ -219,4 +219,6 @@ def _is_whole(cell: str) -> bool:
 
 
 def _whole(cell: str) -> int:
-    return int(_NUMBER.fullmatch(cell)[1])
+    match = _NUMBER.fullmatch(cell)
+    assert match is not None  # `_is_whole` says so
+    return int(match[1])

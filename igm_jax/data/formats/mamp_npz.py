@@ -97,9 +97,14 @@ def read(source: str | pathlib.Path) -> RawData:
     # One process reads: a compressed array is a stream, and each of several processes would unpack
     # all of it. What is left to do for a clip is a copy of its frames.
     return RawData(
-        parts, functools.partial(one_clip, _Reader()), DATASET, LAYOUT, names,
-        gaps.DEFAULT.cleaning, parallel=False,
-    )  # fmt: skip
+        parts,
+        functools.partial(one_clip, _Reader()),
+        DATASET,
+        LAYOUT,
+        names,
+        gaps.DEFAULT.cleaning,
+        parallel=False,
+    )
 
 
 class _Member:
@@ -121,7 +126,10 @@ class _Member:
             self._archive = zipfile.ZipFile(path)
             info = self._archive.getinfo(f"{name}.npy")
             self._file = self._archive.open(info)
-            self.shape, fortran, self.dtype = npy.read_header(self._file, info.file_size)
+            self.shape, fortran, self.dtype = npy.read_header(
+                self._file,  # pyright: ignore[reportArgumentType]  # typeshed: IO[bytes]
+                info.file_size,
+            )
         except KeyError as error:
             names = sorted(self._archive.namelist())[:6]
             held = ", ".join(f"{name[:40]!r}" for name in names) or "nothing"
@@ -163,15 +171,17 @@ class _Reader:
     """
 
     def __init__(self):
-        self._member, self._side = None, None
+        self._member: _Member | None = None
+        self._side: tuple[pathlib.Path, str] | None = None
 
     def __call__(self, row: Row) -> Clip | BadClip:
-        side = (row.path, row.side)
-        if self._side != side or row.index < self._member.next:
-            self._member, self._side = _Member(row.path, f"x_{row.side}"), side
-        while self._member.next < row.index:
-            self._member.row()
-        return _clip(row, self._member.row())
+        member, side = self._member, (row.path, row.side)
+        if member is None or self._side != side or row.index < member.next:
+            member = _Member(row.path, f"x_{row.side}")
+            self._member, self._side = member, side
+        while member.next < row.index:
+            member.row()
+        return _clip(row, member.row())
 
 
 def _clip(row: Row, values: Float[np.ndarray, "T 150"]) -> Clip | BadClip:

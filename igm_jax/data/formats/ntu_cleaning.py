@@ -136,13 +136,26 @@ def hold_lost_bodies(recording: Recording) -> Recording:
 
 STEPS = {
     step.__name__: step
-    for step in (drop_empty_frames, drop_short_bodies, drop_furniture, sort_by_motion,
-                 merge_tracks, centre, hold_lost_bodies)
-}  # fmt: skip
+    for step in (
+        drop_empty_frames,
+        drop_short_bodies,
+        drop_furniture,
+        sort_by_motion,
+        merge_tracks,
+        centre,
+        hold_lost_bodies,
+    )
+}
 DEFAULT_STEPS = (
-    "drop_empty_frames", "drop_short_bodies", "drop_furniture", "sort_by_motion",
-    "merge_tracks", "drop_empty_frames", "centre", "hold_lost_bodies",
-)  # fmt: skip
+    "drop_empty_frames",
+    "drop_short_bodies",
+    "drop_furniture",
+    "sort_by_motion",
+    "merge_tracks",
+    "drop_empty_frames",
+    "centre",
+    "hold_lost_bodies",
+)
 
 
 def clean(

@@ -25,9 +25,14 @@ _OFFICIAL = "has missing or incomplete skeletons, by the official list"
 
 # Errors of zipfile and of the system for a damaged, encrypted or unknown entry.
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
     InputError,
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,8 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile:
 
 def _entry(path: pathlib.Path, entry: str) -> io.BufferedIOBase:
     stat = path.stat()
-    return _archive(path, stat.st_size, stat.st_mtime_ns).open(entry)
+    file = _archive(path, stat.st_size, stat.st_mtime_ns).open(entry)
+    return file  # pyright: ignore[reportReturnType]  # typeshed: IO[bytes]
 
 
 @functools.lru_cache(maxsize=4)

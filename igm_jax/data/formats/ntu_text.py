@@ -103,9 +103,18 @@ def format_recording(recording: Recording, *, digits: int = 7, crlf: bool = Fals
     with np.errstate(divide="ignore", invalid="ignore"):  # the sensor writes infinity too
         across, up = x / z, y / z
     fields = np.stack(
-        [x, y, z, 256 + 365 * across, 212 - 365 * up, 960 + 1060 * across, 540 - 1060 * up,
-         recording.tracking], axis=-1,
-    )  # fmt: skip
+        [
+            x,
+            y,
+            z,
+            256 + 365 * across,
+            212 - 365 * up,
+            960 + 1060 * across,
+            540 - 1060 * up,
+            recording.tracking,
+        ],
+        axis=-1,
+    )
     lines = [str(recording.num_frames)]
     for frame in range(recording.num_frames):
         rows = np.flatnonzero(recording.frame == frame)

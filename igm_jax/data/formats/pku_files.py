@@ -61,7 +61,7 @@ def find(folder: pathlib.Path, how_to_get: str) -> Files:
     for kind, found in (*videos.items(), ("cross-subject split", splits["subject"])):
         if not found:
             raise InputError(f"{folder}: no {kind} file in it: {how_to_get}")
-    if len(phases := {_phase(name) for name in videos["skeleton"] | videos["label"]}) > 1:
+    if len(phases := set(filter(None, map(_phase, videos["skeleton"] | videos["label"])))) > 1:
         raise InputError(
             f"{folder}: holds phases {' and '.join(sorted(phases))}: give one's folder"
         )
@@ -80,15 +80,19 @@ def _kinds(paths: list[pathlib.Path]) -> dict[pathlib.Path, str]:
     folder's name says if there are no others.
     """
     kinds = {path: _kind(path) for path in paths}
-    folders: dict[pathlib.Path, collections.Counter[str]] = {}
+    others: dict[pathlib.Path, list[str]] = {path.parent: [] for path in paths}
     for path, kind in kinds.items():
-        folders.setdefault(path.parent, collections.Counter())[kind] += kind is not None
-    for path, kind in kinds.items():
-        if kind is None:
-            (common, count), *_ = folders[path.parent].most_common(1)
-            named = _LABELS if "label" in path.parent.name.lower() else _SKELETONS
-            kinds[path] = common if count else named
-    return kinds
+        if kind is not None:
+            others[path.parent].append(kind)
+    return {
+        path: kind or _kind_beside(path.parent, others[path.parent]) for path, kind in kinds.items()
+    }
+
+
+def _kind_beside(folder: pathlib.Path, others: list[str]) -> str:
+    if others:
+        return collections.Counter(others).most_common(1)[0][0]
+    return _LABELS if "label" in folder.name.lower() else _SKELETONS
 
 
 def _kind(path: pathlib.Path) -> str | None:

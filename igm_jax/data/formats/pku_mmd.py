@@ -131,8 +131,9 @@ def _actions(video: str, path: pathlib.Path) -> tuple[Action | BadClip, ...]:
     )
     if not actions:
         return (BadClip(video, f"{_short(path)} names no action"),)
-    if len(actions) > 1 and all(isinstance(action, BadClip) for action in actions):
-        reason = f"{_short(path)} has no usable row; the first: {actions[0].reason}"
+    bad = [action for action in actions if isinstance(action, BadClip)]
+    if len(actions) > 1 and len(bad) == len(actions):
+        reason = f"{_short(path)} has no usable row; the first: {bad[0].reason}"
         return (BadClip(video, reason),)
     return actions
 
@@ -141,11 +142,13 @@ def _action(name: str, line: str, where: str) -> Action | BadClip:
     cells = line.split(",")
     if len(cells) != 4:
         return BadClip(name, f"{where}: has {len(cells)} columns, not label,start,end,confidence")
-    numbers = [_WHOLE.fullmatch(cell) for cell in cells[:3]]
-    if None in numbers:
-        cell = cells[numbers.index(None)].strip()
-        return BadClip(name, f"{where}: {cell[:40]!r} is no whole number")
-    label, start, stop = (int(number[1]) for number in numbers)
+    numbers = []
+    for cell in cells[:3]:
+        number = _WHOLE.fullmatch(cell)
+        if number is None:
+            return BadClip(name, f"{where}: {cell.strip()[:40]!r} is no whole number")
+        numbers.append(int(number[1]))
+    label, start, stop = numbers
     if not 1 <= label <= len(CLASS_NAMES):
         return BadClip(name, f"{where}: label {label} is not 1 to {len(CLASS_NAMES)}")
     if start >= stop:
@@ -178,12 +181,12 @@ def _clip(
     try:
         values = _values(rows, action.start, action.stop)
         frames = values.reshape(-1, 2, LAYOUT.num_joints, 3).swapaxes(0, 1)
-        seen, filled = frames.any(axis=(2, 3)), ()
+        seen, filled = np.asarray(frames.any(axis=(2, 3))), ()
         if gaps.FILL in steps:
             tracks = gaps.fill(frames, LAYOUT)
             frames, seen, filled = tracks.frames, tracks.seen, tuple(tracks.filled.tolist())
-        steps = [step for step in steps if step != gaps.FILL]
-        frames = ntu_cleaning.clean(record(frames, seen), steps)
+        further = [step for step in steps if step != gaps.FILL]
+        frames = ntu_cleaning.clean(record(frames, seen), further)
     except InputError as error:
         return BadClip(action.name, f"{where}: {error}")
     identity = {"camera": video.camera, "split": video.split}

@@ -5,6 +5,12 @@ call it. Here the machine knows five names, by which NumPy 1 and 2 write arrays,
 at every protocol, and none of the five is NumPy's own: they are the classes below, which check what
 they are given and cannot be changed. Every other name ends the reading.
 
+An allow-list in `pickle.Unpickler.find_class` chooses names, and does not look at what they are
+given. With NumPy's own functions on that list, a file may still make `_reconstruct` allocate an
+array of any size, of which it holds no byte. It may make dtypes with fields or of objects, give any
+state to the C code of `ndarray.__setstate__`, and have `_codecs.encode` run any codec. The C
+machine also allocates as much as a forged length or memo index says. All of this is refused here.
+
 The machine is the Python one of the standard library. Its memory of earlier objects is a dict, so
 a forged number claims no memory, and it nests without recursion.
 """
@@ -12,6 +18,7 @@ a forged number claims no memory, and it nests without recursion.
 import pathlib
 import pickle
 import re
+from collections.abc import Callable
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -42,7 +49,7 @@ class _Dtype:
 
     __slots__ = ("dtype",)
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: object):
         if not isinstance(spec, str) or not re.fullmatch(r"[fiu][248]|[iu]1|b1", spec):
             raise _Refused(f"a dtype {_shown(spec)}")
         self.dtype = np.dtype(spec)
@@ -148,7 +155,7 @@ class _Bounded:
 class _Unpickler(pickle._Unpickler):
     """The unpickling machine with its allowed names."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes], size: int):
         super().__init__(_Bounded(file, size))
@@ -175,7 +182,10 @@ class _Unpickler(pickle._Unpickler):
 
     def load_bytearray8(self) -> None:
         """Reads the bytes first; the original allocates before it reads."""
-        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+        # `load` makes both for the time that it takes: typeshed does not know them.
+        read: Callable[[int], bytes] = self.read  # pyright: ignore[reportAttributeAccessIssue]
+        append: Callable[[object], None] = self.append  # pyright: ignore[reportAttributeAccessIssue]
+        append(bytearray(read(int.from_bytes(read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
@@ -209,7 +219,7 @@ def load(path: pathlib.Path) -> Any:
             ) from None
 
 
-def _as_array(content: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def _as_array(content: object, dtype: object, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(content, bytes | bytearray):
         raise _Refused("an array of objects")
     # Without a copy, and of the size of the bytes that are there, whatever the shape promises.

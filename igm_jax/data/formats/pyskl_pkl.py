@@ -94,9 +94,15 @@ def read(source: str | pathlib.Path, split: str | None = None, min_score: float 
     read_clip = functools.partial(_read_clip, annotations, joints, rules)
     # Everything is in memory already. Sending it to other processes would take longer.
     return RawData(
-        parts, functools.partial(one_clip, read_clip), DATASET, layout,
-        _class_names(clips, is_ntu), rules.cleaning, units, parallel=False,
-    )  # fmt: skip
+        parts,
+        functools.partial(one_clip, read_clip),
+        DATASET,
+        layout,
+        _class_names(clips, is_ntu),
+        rules.cleaning,
+        units,
+        parallel=False,
+    )
 
 
 def _joints(path: pathlib.Path, annotations: list[Any]) -> tuple[int, int]:

@@ -136,6 +136,7 @@ def _end_with_parent() -> None:
     The queue would stay open, because this process holds both of its ends.
     """
     parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers call this
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 

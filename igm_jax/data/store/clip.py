@@ -31,12 +31,11 @@ class Clip:
     split: int = 0
     filled: tuple[int, ...] = ()
 
+    # Arrays are mutable: a class with this method and no `__hash__` of its own has none.
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Clip):
             return NotImplemented
         return self.facts == other.facts and np.array_equal(self.frames, other.frames)
-
-    __hash__ = None  # arrays are mutable
 
     @property
     def facts(self) -> tuple[str, int, int, int, int, int]:

@@ -57,8 +57,17 @@ def read_meta(file: pathlib.Path) -> tuple[dict[str, Any], Layout]:
         raise InputError(
             f"{file}: format version {version} is {age} than the {VERSION} read here: {cure}"
         )
-    types = {"dataset": str, "class_names": list, "units": str, "source": str, "cleaning": list,
-             "counts": dict, "sha256": dict, "skipped": dict, "layout": dict}  # fmt: skip
+    types = {
+        "dataset": str,
+        "class_names": list,
+        "units": str,
+        "source": str,
+        "cleaning": list,
+        "counts": dict,
+        "sha256": dict,
+        "skipped": dict,
+        "layout": dict,
+    }
     for key, kind in types.items():
         if not isinstance(meta.get(key), kind):
             raise damaged(file, f"key {key!r} is missing or no {kind.__name__}")
@@ -128,7 +137,7 @@ def _check_chunk(
     file: pathlib.Path, clips: np.ndarray, end: int, rows: int, meta: dict[str, Any]
 ) -> int:
     """Checks clips that follow `end` rows of frames; returns how many rows there are after them."""
-    column = {name: np.asarray(clips[name]) for name in clips.dtype.names}
+    column = {name: np.asarray(clips[name]) for name in clips.dtype.names or ()}
     used = column["bodies"].astype(np.int64) * column["length"]
     if column["bodies"].min() < 1 or column["length"].min() < 1:
         raise damaged(file, "a clip has no bodies or no frames")

@@ -158,9 +158,15 @@ class SkeletonStore:
         row = self.clips[i]
         bodies, length, offset = int(row["bodies"]), int(row["length"]), int(row["offset"])
         frames = np.asarray(self.frames[offset : offset + bodies * length])
-        columns = ("label", "subject", "camera", "setup", "split")
-        numbers = (int(row[column]) for column in columns)
-        return Clip(str(row["name"]), frames.reshape(bodies, length, *frames.shape[1:]), *numbers)
+        return Clip(
+            str(row["name"]),
+            frames.reshape(bodies, length, *frames.shape[1:]),
+            label=int(row["label"]),
+            subject=int(row["subject"]),
+            camera=int(row["camera"]),
+            setup=int(row["setup"]),
+            split=int(row["split"]),
+        )
 
     def read_ahead(self, clips: np.ndarray) -> None:
         """Asks the system to load the frames of these clips, and does not wait.
@@ -174,13 +180,16 @@ class SkeletonStore:
         """
         if not hasattr(mmap, "MADV_WILLNEED"):  # Windows
             return
+        assert isinstance(self.frames, np.memmap)  # `open` makes it
+        mapped = self.frames.base
+        assert isinstance(mapped, mmap.mmap)
         row = self.frames.strides[0]
         # NumPy maps a file from the beginning of the page in which the array begins.
         start = self.frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row
         stop = start + clips["bodies"].astype(np.int64) * clips["length"] * row
         start -= start % mmap.PAGESIZE
         for first, size in zip(start.tolist(), (stop - start).tolist()):
-            self.frames.base.madvise(mmap.MADV_WILLNEED, first, size)
+            mapped.madvise(mmap.MADV_WILLNEED, first, size)
 
     def __reduce__(self):
         return SkeletonStore.open, (self.path,)
@@ -198,10 +207,12 @@ class SkeletonStore:
         distinct = {
             name: int((np.unique(self.clips[column]) >= first).sum())
             for name, column, first in (
-                ("classes", "label", 0), ("subjects", "subject", 1), ("cameras", "camera", 1),
+                ("classes", "label", 0),
+                ("subjects", "subject", 1),
+                ("cameras", "camera", 1),
                 ("setups", "setup", 1),
             )
-        }  # fmt: skip
+        }
         length = self.clips["length"]
         return {
             "clips": len(self),

@@ -116,8 +116,11 @@ _CAP_ON = Motion(
 def _walk(double_steps: float) -> Motion:
     """A walk that starts with a full step and ends with a short one, feet together."""
     n, stride = double_steps, 1.3
-    keys = ((0.6, 0.5, 0.4 * stride), (1.05 * (n - 1.0), n - 0.5, (n - 0.6) * stride),
-            (0.6, n, (n - 0.5) * stride))  # fmt: skip
+    keys = (
+        (0.6, 0.5, 0.4 * stride),
+        (1.05 * (n - 1.0), n - 0.5, (n - 0.6) * stride),
+        (0.6, n, (n - 0.5) * stride),
+    )
     return Motion(lead=tuple((s, {"steps": k, "travel": d}) for s, k, d in keys), tail=())
 
 

@@ -139,7 +139,9 @@ def _rotation(pitch, yaw, roll) -> Float[np.ndarray, "T 3 3"]:
 
 def _turned(rotation, x, y, z) -> Float[np.ndarray, "T 3"]:
     """The vector (x, y, z), numbers or one a frame, turned."""
-    return sum(rotation[..., i] * np.asarray(v)[..., None] for i, v in enumerate((x, y, z)))
+    return np.asarray(
+        sum(rotation[..., i] * np.asarray(v)[..., None] for i, v in enumerate((x, y, z)))
+    )
 
 
 def _unit(v: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 3"]:

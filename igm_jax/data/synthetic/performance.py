@@ -149,7 +149,8 @@ def _under_way(poses, share, steps, turn, travel) -> list[Pose]:
 def _act(poses, times, rests, subject, habits, rng) -> Float[np.ndarray, "T 25 3"]:
     """Joints of one person over the poses."""
     size = subject.amplitude * rng.normal(1.0, 0.06)
-    keys = np.linspace(*rests, len(poses))  # the end pose differs a little from the start
+    first, last = rests
+    keys = np.linspace(first, last, len(poses))  # the end pose differs a little from the start
     for i, pose in enumerate(poses):
         if i and pose == poses[i - 1]:
             keys[i] = keys[i - 1]  # held

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import losses, metrics
-from igm_jax.models import pool
+from igm_jax.models import apply, pool
 
 
 @struct.dataclass
@@ -59,7 +59,7 @@ def clip_features(
     aux: Any = None,
 ) -> Float[Array, "B D"]:
     """Features of each clip: f, then the mean over visible tokens and over present bodies."""
-    tokens = model.apply({"params": params}, rows, keep, aux, method="encode")
+    tokens = apply(model, params, rows, keep, aux, method="encode")
     return pool(tokens, present)
 
 

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from igm_jax import losses, masking
-from igm_jax.models import Contrastive
+from igm_jax.models import Contrastive, apply
 from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import (
     ClipBatch,
@@ -37,7 +37,7 @@ def spectral_contrastive(
     """
     k_one, k_other = jax.random.split(key)
     z, one = _read(params, batch.rows, batch, k_one, model, config)
-    _, other = _read(params, fold_bodies(batch.other), batch, k_other, model, config)
+    other = _read(params, fold_bodies(batch.other), batch, k_other, model, config)[1]
     radius = config.spectral_mu**0.5
     loss = losses.spectral_contrastive_loss(radius * one, radius * other)
     return loss, _output(loss, z, one, other, references=one)
@@ -63,7 +63,7 @@ def momentum_contrast(
     """
     k_one, k_other = jax.random.split(key)
     z, query = _read(params, batch.rows, batch, k_one, model, config)
-    _, positive = _read(teacher, fold_bodies(batch.other), batch, k_other, model, config)
+    positive = _read(teacher, fold_bodies(batch.other), batch, k_other, model, config)[1]
     positive = jax.lax.stop_gradient(positive)
     loss = losses.info_nce_loss(query, positive, queue, temperature=config.temperature).mean()
     return loss, _output(loss, z, query, positive, references=positive)
@@ -83,7 +83,7 @@ def _read(
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
     noisy = rows + config.input_noise * jax.random.normal(k_noise, rows.shape, rows.dtype)
     z = clip_features(model, params, noisy, batch.present, keep)
-    return z, losses.normalize(model.apply({"params": params}, z, method="project"))
+    return z, losses.normalize(apply(model, params, z, method="project"))
 
 
 def _output(

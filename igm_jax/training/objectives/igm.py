@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from igm_jax import diffusion, losses, masking
-from igm_jax.models import IGM, AuxTokens, pool
+from igm_jax.models import IGM, AuxTokens, apply, pool
 from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import (
     ClipBatch,
@@ -59,11 +59,11 @@ def igm_objective(
     read = batch.rows if batch.other is None else fold_bodies(batch.other)
     order, keep = masking.random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
     noisy = read + config.input_noise * jax.random.normal(k_input, read.shape, read.dtype)
-    tokens = model.apply({"params": params}, noisy, keep, method="encode")
+    tokens = apply(model, params, noisy, keep, method="encode")
     z = pool(tokens, batch.present)
 
     # h turns it into a condition, and g predicts the noise in the whole clip.
-    condition = model.apply({"params": params}, tokens, order, method="condition")
+    condition = apply(model, params, tokens, order, method="condition")
     loss_gen, generated = _generate(
         params, batch, condition, k_generate, steps=config.diffusion_steps, **setting
     )
@@ -81,9 +81,12 @@ def igm_objective(
         p = _project(model, params, z_hat)
         loss_feat = losses.feature_idempotency_loss(target, p)
         loss_dist = losses.distribution_idempotency_loss(
-            target, p, queue,
-            target_temperature=config.target_temperature, temperature=config.temperature,
-        )  # fmt: skip
+            target,
+            p,
+            queue,
+            target_temperature=config.target_temperature,
+            temperature=config.temperature,
+        )
         values |= {
             "loss_feat": masked_mean(loss_feat, valid),
             "loss_dist": masked_mean(loss_dist, valid),
@@ -104,7 +107,7 @@ def igm_objective(
 
 
 def _project(model: IGM, params: Any, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
-    return model.apply({"params": params}, z, method="project")
+    return apply(model, params, z, method="project")
 
 
 def _target(
@@ -156,8 +159,8 @@ def _generate(
     noise = jax.random.normal(k_noise, batch.rows.shape, batch.rows.dtype)
     row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step
     x_t = diffusion.add_noise(alpha_bar, batch.rows, row_t, noise)
-    predicted = model.apply(
-        {"params": params}, x_t, condition, row_t, jnp.repeat(dropped, bodies), method="generate"
+    predicted = apply(
+        model, params, x_t, condition, row_t, jnp.repeat(dropped, bodies), method="generate"
     )
     loss = masked_mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
     clean = diffusion.predict_clean(alpha_bar, x_t, row_t, predicted)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from igm_jax import losses, masking, skeleton
-from igm_jax.models import MaskedAutoencoder, layers, pool
+from igm_jax.models import MaskedAutoencoder, apply, layers, pool
 from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean
 
@@ -79,8 +79,8 @@ def _predict_hidden(
     visible = masking.num_visible(order.shape[1], config.mask_ratio)
     noise = jax.random.normal(key, batch.rows.shape, batch.rows.dtype)
     noisy = batch.rows + config.input_noise * noise
-    tokens = model.apply({"params": params}, noisy, order[:, :visible], method="encode")
-    predicted = model.apply({"params": params}, tokens, order, method="decode")
+    tokens = apply(model, params, noisy, order[:, :visible], method="encode")
+    predicted = apply(model, params, tokens, order, method="decode")
     hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)
     error = jnp.square(predicted[:, visible:] - hidden).mean(axis=(1, 2))
     loss = masked_mean(error, batch.present.reshape(-1))

@@ -152,10 +152,13 @@ def test_clips_lie_at_any_depth_and_what_begins_with_a_dot_does_not_count(folder
 def test_layout(folder):
     joints = ["hip", "neck", "left hip", "right hip"]
     values = {
-        "name": "four", "joints": joints, "parents": ["neck", -1, "hip", 0],
-        "pairs": [["left hip", 3]], "axes": ["hip", "neck", "left hip", "right hip"],
+        "name": "four",
+        "joints": joints,
+        "parents": ["neck", -1, "hip", 0],
+        "pairs": [["left hip", 3]],
+        "axes": ["hip", "neck", "left hip", "right hip"],
         "units": "feet",
-    }  # fmt: skip
+    }
     np.save(folder / "a.npy", np.ones((1, 4, 3)))
     (folder / "layout.json").write_text(json.dumps(values))
     raw = custom.read(folder)
@@ -189,9 +192,7 @@ def test_columns_in_any_order(three):
         "test,2,run,c/d.npy,3,1",
         ",1,,./a,,",
     )
-    assert facts(three) == [
-        ("a", -1, 0, 1, 0, 1), ("b", 1, 2, 1, 0, 1), ("c/d", 0, 1, 2, 3, 2)
-    ]  # fmt: skip
+    assert facts(three) == [("a", -1, 0, 1, 0, 1), ("b", 1, 2, 1, 0, 1), ("c/d", 0, 1, 2, 3, 2)]
     assert custom.read(three).class_names == ("run", "walk")
 
 

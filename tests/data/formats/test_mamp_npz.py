@@ -173,7 +173,7 @@ HOSTILE = {
     "object labels": ({"y_test": np.array([[Evil()]] * 3)}, "y_test holds object"),
     "complex": ({"x_train": X.astype(complex)}, "holds complex128"),
     "fortran": ({"x_train": np.asfortranarray(X)}, "is in Fortran order: save a copy"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

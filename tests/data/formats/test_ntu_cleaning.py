@@ -87,9 +87,13 @@ def centred(tracks):
 
 
 ORACLE = {
-    "drop_short_bodies": short, "drop_furniture": furniture, "sort_by_motion": motion,
-    "merge_tracks": merge, "drop_empty_frames": empty, "centre": centred,
-}  # fmt: skip
+    "drop_short_bodies": short,
+    "drop_furniture": furniture,
+    "sort_by_motion": motion,
+    "merge_tracks": merge,
+    "drop_empty_frames": empty,
+    "centre": centred,
+}
 
 
 def person(rng, lying=False):

@@ -65,16 +65,21 @@ def test_both_archives_in_one_folder_in_the_order_of_names(tmp_path):
     pack(tmp_path / "1.zip", first)
     clips = list(ntu120.read(tmp_path))
     assert names(clips) == [
-        "S010C001P001R001A010", "S017C001P001R001A017", "S018C001P001R001A118",
+        "S010C001P001R001A010",
+        "S017C001P001R001A017",
+        "S018C001P001R001A118",
         "S020C001P001R001A120",
-    ]  # fmt: skip
+    ]
     assert [clip.label for clip in clips] == [9, 16, 117, 119]
     assert names(ntu60.read(tmp_path)) == names(clips)[:2]
 
 
 def test_what_belongs_to_which(tmp_path):
-    given = [f"S{s:03d}C001P001R001A{a:03d}" for s in (0, 1, 17, 18, 32, 33) for a in (0, 1, 60, 61,
-             120, 121)]  # fmt: skip
+    given = [
+        f"S{s:03d}C001P001R001A{a:03d}"
+        for s in (0, 1, 17, 18, 32, 33)
+        for a in (0, 1, 60, 61, 120, 121)
+    ]
     put(tmp_path, *given)
 
     def inside(setups, actions):
@@ -111,8 +116,11 @@ def test_an_archive_writes_nothing_anywhere(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     clips = list(ntu60.read(inside))
     assert names(clips) == [
-        "S001C001P001R001A001", "S001C001P001R001A002", "S001C001P001R001A003", NAME,
-    ]  # fmt: skip
+        "S001C001P001R001A001",
+        "S001C001P001R001A002",
+        "S001C001P001R001A003",
+        NAME,
+    ]
     assert clips[-1] == ntu_files.read_clip(NAME, text(1))
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -199,7 +207,13 @@ def test_the_data_sets_are_registered():
         assert len(set(module.CLASS_NAMES)) == count
         assert module.CLEANING == ntu_cleaning.DEFAULT_STEPS
     assert ntu120.CLASS_NAMES[:60] == ntu60.CLASS_NAMES
-    named = {1: "drink water", 43: "falling", 50: "punching/slapping other person", 60: "walking "
-             "apart from each other", 61: "put on headphone", 100: "butt kicks (kick backward)",
-             112: "high-five"}  # fmt: skip
+    named = {
+        1: "drink water",
+        43: "falling",
+        50: "punching/slapping other person",
+        60: "walking apart from each other",
+        61: "put on headphone",
+        100: "butt kicks (kick backward)",
+        112: "high-five",
+    }
     assert {n: ntu120.CLASS_NAMES[n - 1] for n in named} == named

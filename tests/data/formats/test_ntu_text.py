@@ -238,7 +238,7 @@ BAD = {  # line, what it is changed to, what is expected
     "state 3": (40, JOINT[:-1] + "3", "tracking state 0, 1 or 2"),
     "state word": (40, JOINT[:-1] + "12", "tracking state 0, 1 or 2"),
     "state minus": (40, JOINT[:-1] + "-1", "tracking state 0, 1 or 2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)

@@ -15,11 +15,15 @@ TRAIN, TEST = ("0002-L", "0002-M", "0002-R"), ("0003-L", "0003-M", "0003-R")
 FOLDERS = {
     "flat": ("Data/Skeleton", "Label", "Split", "cross-subject.txt", "cross-view.txt"),
     "renewed": (
-        "PKU_Skeleton_Renew", "Train_Label_PKU_final", ".", "cross_subject.txt", "cross_view.txt",
+        "PKU_Skeleton_Renew",
+        "Train_Label_PKU_final",
+        ".",
+        "cross_subject.txt",
+        "cross_view.txt",
     ),
     "second": ("v2/skeleton", "v2/label", "v2", "cross_subject_v2.txt", "cross_view_v2.txt"),
     "prefixed": ("s", "l", "x", "pkuv1_cross_subject.txt", "pkuv1_cross-view.txt"),
-}  # fmt: skip
+}
 
 
 def text(frames):
@@ -83,8 +87,9 @@ def test_names_of_the_second_phase(tmp_path):
     labels = dict.fromkeys(names, "1,0,60,1")
     raw = pku_mmd.read(put(tmp_path, videos, labels, "second", names[:1], names[1:]))
     assert [(c.name, c.camera, c.split) for c in raw] == [
-        ("A01N01-R_001", 3, 1), ("A26N13-L_001", 1, 2),
-    ]  # fmt: skip
+        ("A01N01-R_001", 3, 1),
+        ("A26N13-L_001", 1, 2),
+    ]
 
 
 def test_usual_cleaning_is_that_of_ntu(tmp_path):
@@ -192,9 +197,12 @@ def test_missing_joints_are_filled_before_all_other_steps(tmp_path):
 
 RANDOM = np.random.default_rng(0).bytes(5000)
 DAMAGED_FILES = {
-    "commas": RANDOM.replace(b"\n", b","), "no comma": RANDOM.replace(b",", b";"),
-    "empty": b"", "zeros": bytes(3000), "utf-16": "1 2 3\n".encode("utf-16") * 200,
-}  # fmt: skip
+    "commas": RANDOM.replace(b"\n", b","),
+    "no comma": RANDOM.replace(b",", b";"),
+    "empty": b"",
+    "zeros": bytes(3000),
+    "utf-16": "1 2 3\n".encode("utf-16") * 200,
+}
 
 
 @pytest.mark.parametrize("content", DAMAGED_FILES.values(), ids=DAMAGED_FILES)
@@ -286,8 +294,10 @@ def test_both_protocols_of_one_store_and_workers_change_no_byte(six, tmp_path):
     assert content(tmp_path / "1") == content(tmp_path / "2")
     store = SkeletonStore.open(tmp_path / "1")
     of = functools.partial(protocols.split, store)
-    videos = {part: {str(n)[:6] for n in store.clips["name"][of("xsub", part)]} for part in
-              ("train", "test")}  # fmt: skip
+    videos = {
+        part: {str(n)[:6] for n in store.clips["name"][of("xsub", part)]}
+        for part in ("train", "test")
+    }
     assert videos == {"train": set(TRAIN), "test": set(TEST)}
     assert set(store.clips["camera"][of("xview", "train")]) == set(pku_files.TRAIN_CAMERAS)
     assert set(store.clips["camera"][of("xview", "test")]) == {1}

@@ -205,7 +205,7 @@ def array_of(shape, content=b"\0" * 8, spec="f4"):
     return (
         b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n"
         b"(cnumpy\nndarray\nI0\n\x85C\x01btR" + state[2:-1] + b"b."
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

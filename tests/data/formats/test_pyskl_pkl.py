@@ -18,8 +18,11 @@ from igm_jax.skeleton import COCO17, NTU25
 
 NTU_NAMES = [
     f"S{s:03d}C{c:03d}P{p:03d}R001A{a:03d}"
-    for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3) for a in (1, 50)
-]  # fmt: skip
+    for s in (1, 2)
+    for c in (1, 2, 3)
+    for p in (1, 2, 3)
+    for a in (1, 50)
+]
 OTHER_NAMES = [f"brush_hair/video_{i}_np1" for i in range(12)]
 
 
@@ -80,8 +83,9 @@ def test_round_trip(joints, protocol, tmp_path):
         assert clip == Clip(name, frames, facts["label"], *numbers)
         assert clip.frames.dtype == np.float32
     assert (raw.layout, raw.units) == {
-        17: (COCO17, "pixels"), 25: (NTU25, "metres"),
-    }[joints[0]]  # fmt: skip
+        17: (COCO17, "pixels"),
+        25: (NTU25, "metres"),
+    }[joints[0]]
     assert raw.class_names == ntu60.CLASS_NAMES
     assert list(raw) == clips
 
