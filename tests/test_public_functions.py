@@ -74,6 +74,12 @@ def keyed(function, shape, *rest, keeps=True):
     return Row(given(function, 0, values=(KEY,)), (shape,), rest, keeps=keeps)
 
 
+def squared(function, shape, *rest, **options):
+    """`function` of what cannot be negative."""
+    call = functools.wraps(function)(lambda x, *rest, **options: function(x * x, *rest, **options))
+    return Row(call, (shape,), rest, options)
+
+
 def public_functions(module):
     return [
         function
@@ -86,6 +92,7 @@ def public_functions(module):
 
 PAIR, LABELS, TEMPERATURE = (FEATURES,) * 2, jnp.array([0, 1, 2, 1]), jnp.float32(0.5)
 VIEW = (tiny.LAYOUT, "body")
+PROBE = metrics.RidgeProbe(jnp.ones((5, 3)), jnp.ones(3), jnp.ones(()), jnp.ones(1))
 ROWS = [
     Row(losses.normalize, (FEATURES,), keeps=True),
     Row(losses.noise_prediction_loss, (CLIPS, CLIPS)),
@@ -116,6 +123,26 @@ ROWS = [
         given(metrics.knn_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
         {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
     ),
+    Row(metrics.fit_ridge, (FEATURES,), (LABELS,), {"num_classes": 3, "penalties": (0.1,)}),
+    Row(given(metrics.ridge_scores, 0, values=(PROBE,)), (FEATURES,)),
+    Row(
+        given(metrics.ridge_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
+        {"num_classes": 3, "penalties": (0.1,)},
+    ),
+    Row(given(metrics.retrieval, 1, values=(LABELS,)), PAIR, (LABELS,), {"ks": (1, 3)}),
+    Row(metrics.retrieval_within, (FEATURES,), (LABELS % 2,), {"ks": (1, 3)}),
+    Row(metrics.few_shot_accuracy, (FEATURES,), (jnp.array([[[0, 1], [2, 3]]]),), {"shots": 1}),
+    keyed(metrics.kmeans, FEATURES, 2, keeps=False),
+    Row(metrics.covariance_spectrum, (FEATURES,)),
+    squared(metrics.spectrum_rank, (4,)),
+    Row(metrics.coding_length_parts, (FEATURES,), (0.7,)),
+    Row(given(metrics.positive_pairs, 2, values=(LABELS,)), (FEATURES, (7, 5))),
+    squared(metrics.overlap_distribution, FEATURES),
+    squared(metrics.normalized_adjacency, (4, 4)),
+    Row(metrics.singular_values, ((4, 4),)),
+    Row(metrics.tail_sum, ((4,),), (2,)),
+    squared(metrics.cluster_impurity, (4, 4), LABELS),
+    squared(metrics.factorization_error, (4, 4), jnp.ones((4, 2)), rescale=True),
     Row(skeleton.view_transform, (FRAMES,), VIEW, keeps=True),
     Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
     Row(skeleton.apply_view, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
@@ -142,23 +169,30 @@ ROWS = [
     Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
     Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip
+# Choices have no error of rounding.
+CHOICES = {
+    "top_k_accuracy", "knn_predict", "knn_accuracy", "retrieval", "retrieval_within",
+    "few_shot_accuracy", "kmeans", "ridge_accuracy",
+    "positive_pairs",
+}  # fmt: skip
 by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__name__)
 
 # Functions of what is already predicted, in NumPy's float64.
 ON_THE_HOST = {
     function
-    for module in (metrics.classification, metrics.intervals)
+    for module in (metrics.classification, metrics.clustering, metrics.intervals)
     for function in public_functions(module)
-} - {metrics.top_k_accuracy}
+} - {metrics.top_k_accuracy, metrics.kmeans}
 # Public, and no functions of arrays of floats.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    layers.check_transformer, layers.flat, layers.in_micro_batches,
+    metrics.draw_episodes, metrics.pair_distribution, layers.check_transformer, layers.flat, layers.in_micro_batches,
     layers.scan_blocks,
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
-    skeleton, augment, masking, adapter, attention, encoder, layers,
+    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering, skeleton, augment,
+    masking, adapter, attention, encoder, layers,
 )  # fmt: skip
 
 
@@ -237,7 +271,7 @@ def test_dtypes(row):
 @by_name
 def test_half_precision_loses_no_more_than_its_digits(row):
     """Against float32 of the same rounded numbers; what is computed in between is not rounded."""
-    if row.function.__name__ in ("top_k_accuracy", "knn_predict", "knn_accuracy"):
+    if row.function.__name__ in CHOICES:
         pytest.skip("a choice: it has no error of rounding")
     arrays = draw(row, jnp.bfloat16)
     half, whole = jax.jit(

@@ -1,4 +1,6 @@
-"""What the metrics share: products of full precision, and checks of labels and counts."""
+"""Shared by the metrics: products and distances in full precision, checks of labels and counts."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,21 @@ def check_choice(name: str, value: int, limit: int, what: str) -> None:
         raise InputError(f"{name}={value} is outside 1..{limit}, the number of {what}")
 
 
+def over_distances(
+    reduce: Callable[[jax.Array], jax.Array], rows: Array, others: Array
+) -> jax.Array:
+    """Applies `reduce` to the [n] squared Euclidean distances of each row to n others.
+
+    They are sums of squared differences, not ‖a‖² + ‖b‖² − 2aᵀb: equal rows are exactly 0 apart.
+    """
+    rows, others = float32(rows), float32(others)
+
+    def one(row: jax.Array) -> jax.Array:
+        return reduce(jnp.square(others - row[None]).sum(axis=1))
+
+    return jax.lax.map(one, rows, batch_size=min(rows.shape[0], CHUNK // 16))
+
+
 def float64(x: Array) -> np.ndarray:
     """The array on the host, as float64."""
     return np.asarray(x, np.float64)
@@ -38,6 +55,13 @@ def check_count(name: str, array: Array, rows: int, what: str) -> None:
     """Raises `InputError` unless the array has one entry for each of `rows` `what`."""
     if array.shape[0] != rows:
         raise InputError(f"{rows} {what} but {array.shape[0]} {name}")
+
+
+def check_labelled(name: str, labels: Array) -> None:
+    """Raises `InputError` for a label of −1, that of a clip without one, where labels are known."""
+    known = concrete(labels)
+    if known is not None and known.size and known.min() < 0:
+        raise InputError(f"{name} has {known.min()}: leave out clips without a label")
 
 
 def check_labels(name: str, labels: Array, num_classes: int) -> None:
