@@ -143,6 +143,12 @@ ROWS = [
     Row(metrics.tail_sum, ((4,),), (2,)),
     squared(metrics.cluster_impurity, (4, 4), LABELS),
     squared(metrics.factorization_error, (4, 4), jnp.ones((4, 2)), rescale=True),
+    Row(metrics.manifold_precision_recall, PAIR, options={"k": 2}),
+    Row(metrics.diversity, (FEATURES,)),
+    Row(metrics.bone_lengths, (FRAMES,), (tiny.LAYOUT,)),
+    Row(metrics.bone_length_error, (CLIPS, CLIPS), (tiny.LAYOUT,)),
+    Row(metrics.bone_length_variation, (CLIPS,), (tiny.LAYOUT,)),
+    Row(metrics.mean_jerk, (CLIPS,), (30.0,)),
     Row(skeleton.view_transform, (FRAMES,), VIEW, keeps=True),
     Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
     Row(skeleton.apply_view, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
@@ -173,27 +179,39 @@ ROWS = [
 CHOICES = {
     "top_k_accuracy", "knn_predict", "knn_accuracy", "retrieval", "retrieval_within",
     "few_shot_accuracy", "kmeans", "ridge_accuracy",
-    "positive_pairs",
+    "positive_pairs", "manifold_precision_recall",
 }  # fmt: skip
 by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__name__)
 
-# Functions of what is already predicted, in NumPy's float64.
-ON_THE_HOST = {
-    function
-    for module in (metrics.classification, metrics.clustering, metrics.intervals)
-    for function in public_functions(module)
-} - {metrics.top_k_accuracy, metrics.kmeans}
-# Public, and no functions of arrays of floats.
+# Public, and no functions of arrays of floats, or of the host: `ON_THE_HOST` has a test of its own.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    metrics.draw_episodes, metrics.pair_distribution, layers.check_transformer, layers.flat, layers.in_micro_batches,
-    layers.scan_blocks,
+    metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
+    metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
+    metrics.normalized_mutual_information, layers.check_transformer, layers.flat,
+    layers.in_micro_batches, layers.scan_blocks,
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
-    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering, skeleton, augment,
-    masking, adapter, attention, encoder, layers,
+    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering,
+    metrics.generation, skeleton, augment, masking, adapter, attention, encoder, layers,
 )  # fmt: skip
+
+# Functions of arrays of floats that NumPy computes in float64.
+ON_THE_HOST = [
+    Row(metrics.calibrated_probabilities, (FEATURES,)),
+    Row(metrics.negative_log_likelihood, (FEATURES,), (LABELS,)),
+    Row(metrics.fit_temperature, (FEATURES,), (LABELS,)),
+    Row(
+        functools.wraps(metrics.expected_calibration_error)(
+            lambda x, y: metrics.expected_calibration_error(0 * x + 0.25, y)
+        ),
+        ((4, 4),), (LABELS,),
+    ),
+    Row(metrics.bootstrap_interval, ((9,),), options={"draws": 20}),
+    Row(metrics.mean_and_interval, ((9,),)),
+    Row(metrics.frechet_distance, (FEATURES, (7, 5))),
+]  # fmt: skip
 
 
 def draw(row, dtype=np.float32, lead=()):
@@ -216,7 +234,8 @@ def floats(tree):
 def test_the_table_holds_every_public_function():
     public = {f.__qualname__ for module in MODULES for f in public_functions(module)}
     tested = {row.function.__qualname__ for row in ROWS}
-    others = {f.__qualname__ for f in OTHERS | ON_THE_HOST}
+    tested |= {row.function.__qualname__ for row in ON_THE_HOST}
+    others = {f.__qualname__ for f in OTHERS}
     assert public - tested == others
 
 
@@ -280,6 +299,15 @@ def test_half_precision_loses_no_more_than_its_digits(row):
     for a, b in zip(half, whole, strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=0.03 * scale)
+
+
+@pytest.mark.parametrize("row", ON_THE_HOST, ids=lambda row: row.function.__name__)
+def test_functions_of_the_host_take_any_array(row):
+    """NumPy's and JAX's numbers give one result; half precision is widened before anything else."""
+    arrays = draw(row, jnp.bfloat16)
+    wanted = row(*(x.astype(np.float64) for x in arrays))
+    for other in (arrays, list(map(jnp.asarray, arrays)), [np.float32(x) for x in arrays]):
+        np.testing.assert_allclose(row(*other), wanted, rtol=1e-12, atol=1e-12)
 
 
 # What a row of the table cannot say.

@@ -9,6 +9,7 @@
 | `few_shot` | episodes of N classes with K labelled clips each | device, drawn on the host |
 | `clustering` | k-means, and its agreement with classes | device, agreement on the host |
 | `theory` | spectrum, coding length, augmentation graph and the bound's terms | device |
+| `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device |
 | `classification` | accuracies, confusion matrix, calibration | host, in float64 |
 | `intervals` | 95 % intervals over test clips and episodes | host, in float64 |
 
@@ -32,6 +33,15 @@ from igm_jax.metrics.clustering import (
     normalized_mutual_information,
 )
 from igm_jax.metrics.few_shot import draw_episodes, few_shot_accuracy
+from igm_jax.metrics.generation import (
+    bone_length_error,
+    bone_length_variation,
+    bone_lengths,
+    diversity,
+    frechet_distance,
+    manifold_precision_recall,
+    mean_jerk,
+)
 from igm_jax.metrics.intervals import bootstrap_interval, mean_and_interval
 from igm_jax.metrics.knn import knn_accuracy, knn_predict
 from igm_jax.metrics.retrieval import Retrieval, retrieval, retrieval_within
@@ -59,6 +69,9 @@ __all__ = [
     "adjusted_rand_index",
     "alignment",
     "balanced_accuracy",
+    "bone_length_error",
+    "bone_length_variation",
+    "bone_lengths",
     "bootstrap_interval",
     "calibrated_probabilities",
     "class_accuracy",
@@ -66,6 +79,7 @@ __all__ = [
     "coding_length_parts",
     "confusion_matrix",
     "covariance_spectrum",
+    "diversity",
     "draw_episodes",
     "effective_rank",
     "expected_calibration_error",
@@ -73,10 +87,13 @@ __all__ = [
     "few_shot_accuracy",
     "fit_ridge",
     "fit_temperature",
+    "frechet_distance",
     "kmeans",
     "knn_accuracy",
     "knn_predict",
+    "manifold_precision_recall",
     "mean_and_interval",
+    "mean_jerk",
     "mean_pairwise_cosine",
     "negative_log_likelihood",
     "normalized_adjacency",

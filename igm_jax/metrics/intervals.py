@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
@@ -24,7 +25,7 @@ def bootstrap_interval(
 
     Args:
       *clips: arrays with one entry for each clip, such as whether it is classified rightly. They
-        are drawn together.
+        are drawn together. Floats become float64.
       statistic: takes the drawn arrays.
       level: share of the draws within the interval, in (0, 1).
       draws: number of draws.
@@ -48,7 +49,8 @@ def bootstrap_interval(
         raise InputError(f"level={level}: must lie between 0 and 1")
     if draws < 1:
         raise InputError(f"draws={draws}: must be at least 1")
-    arrays = [np.asarray(x) for x in clips]
+    # Labels stay integers. A mean of half precision would be rounded.
+    arrays = [float64(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.asarray(x) for x in clips]
     if not arrays or len(arrays[0]) < 2:
         raise InputError("an interval needs at least 2 test clips")
     for x in arrays:

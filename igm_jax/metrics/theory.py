@@ -52,7 +52,7 @@ def covariance_spectrum(features: Float[Array, "B D"]) -> Float[jax.Array, "_"]:
       Jing et al., Understanding Dimensional Collapse in Contrastive Self-supervised Learning
       (ICLR 2022), which plots them on a logarithmic scale.
 
-    >>> covariance_spectrum(jnp.array([[1.0, 5.0], [-1.0, 5.0]])).tolist()
+    >>> covariance_spectrum(jnp.array([[1.0, 5.0], [-1.0, 5.0]])).round(4).tolist()
     [2.0, 0.0]
     """
     if features.shape[0] < 2:
@@ -212,7 +212,7 @@ def normalized_adjacency(joint: Float[Array, "n n"]) -> Float[jax.Array, "n n"]:
     References:
       HaoChen et al. (NeurIPS 2021), section 3; IGM (ECCV 2024), theoretical analysis.
 
-    >>> normalized_adjacency(jnp.array([[0.25, 0.25], [0.25, 0.25]])).tolist()
+    >>> normalized_adjacency(jnp.array([[0.25, 0.25], [0.25, 0.25]])).round(4).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
     joint = float32(joint)
@@ -333,5 +333,5 @@ def _check_nodes(name: str, positions: Array, count: int) -> None:
     known = concrete(positions)
     if known is not None and known.size and (known.min() < 0 or known.max() >= count):
         raise InputError(
-            f"{name} {known.min()}..{known.max()} are outside 0..{count - 1}, the clips of the graph"
+            f"{name} {known.min()}..{known.max()} are outside 0..{count - 1}, the clips"
         )
