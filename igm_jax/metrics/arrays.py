@@ -1,5 +1,6 @@
 """Shared by the metrics: products and distances in full precision, checks of labels and counts."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -31,12 +32,15 @@ def check_choice(name: str, value: int, limit: int, what: str) -> None:
         raise InputError(f"{name}={value} is outside 1..{limit}, the number of {what}")
 
 
+@functools.partial(jax.jit, static_argnames="reduce")
 def over_distances(
     reduce: Callable[[jax.Array], jax.Array], rows: Array, others: Array
 ) -> jax.Array:
     """Applies `reduce` to the [n] squared Euclidean distances of each row to n others.
 
-    They are sums of squared differences, not ‖a‖² + ‖b‖² − 2aᵀb: equal rows are exactly 0 apart.
+    Outside of `jax.jit`, each new `reduce` is compiled: give a function of a module, not a lambda.
+    The distances are sums of squared differences, not ‖a‖² + ‖b‖² − 2aᵀb, so that equal rows are
+    exactly 0 apart.
     """
     rows, others = float32(rows), float32(others)
 

@@ -17,8 +17,8 @@ def kmeans(
     features: Float[Array, "B D"],
     clusters: int,
     *,
-    restarts: int = 10,
-    iterations: int = 50,
+    restarts: int = 4,
+    iterations: int = 30,
 ) -> Int[jax.Array, " B"]:
     """Assigns features to clusters by Lloyd's algorithm, started by k-means++.
 

@@ -4,6 +4,8 @@ Judge against held-out real clips, and give the same figures for real clips agai
 share of every figure is due to the number of clips, or to the sensor.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,7 @@ def manifold_precision_recall(
     return _share_inside(generated, real, k), _share_inside(real, generated, k)
 
 
+@functools.partial(jax.jit, static_argnames="k")
 def _share_inside(rows: Array, manifold: Array, k: int) -> jax.Array:
     # The nearest of all is the feature itself, at a distance of zero.
     radius = over_distances(lambda d: -jax.lax.top_k(-d, k + 1)[0][k], manifold, manifold)
@@ -117,7 +120,7 @@ def diversity(features: Float[Array, "B D"]) -> Float[jax.Array, ""]:
     count = features.shape[0]
     if count < 2:
         raise InputError(f"{count} clip has no pairs: at least 2 are needed")
-    rows = over_distances(lambda d: _root(d).sum(), features, features)
+    rows = over_distances(_sum_of_roots, features, features)
     return rows.sum() / (float(count) * (count - 1))
 
 
@@ -253,6 +256,10 @@ def _root(square: jax.Array) -> jax.Array:
     """Square root with a gradient of zero at zero."""
     is_zero = square == 0
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
+
+
+def _sum_of_roots(square: jax.Array) -> jax.Array:
+    return _root(square).sum()
 
 
 def _check_sets(real: Array, generated: Array, least: int) -> None:

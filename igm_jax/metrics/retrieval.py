@@ -109,6 +109,7 @@ def _check(gallery: Array, labels: Array, ks: tuple[int, ...], most: int) -> Non
         check_choice("k", k, most, "clips to find")
 
 
+@functools.partial(jax.jit, static_argnames="ks")
 def _rank(
     queries: Array, query_labels: Array, own: Array, gallery: Array, labels: Array,
     ks: tuple[int, ...],
@@ -135,11 +136,12 @@ def _score_one(
     before = (wrong & (cosine >= nearest)).sum()
     recall = (before < jnp.array(ks)).astype(cosine.dtype)
 
-    ranked = jnp.where(is_own, -jnp.inf, cosine)
-    order = jnp.argsort(ranked, descending=True)
-    ranked, hits = ranked[order], right[order].astype(cosine.dtype)
+    unlike = jnp.where(is_own, jnp.inf, -cosine)
+    unlike, hits = jax.lax.sort((unlike, right.astype(cosine.dtype)), num_keys=1)
     # The precision of equal cosines is that behind the last of them.
-    end = jnp.searchsorted(-ranked, -ranked, side="right")
+    position = jnp.arange(1, unlike.shape[0] + 1)
+    is_last = jnp.append(unlike[1:] != unlike[:-1], True)
+    end = jax.lax.cummin(jnp.where(is_last, position, position[-1]), reverse=True)
     precision = jnp.cumsum(hits)[end - 1] / end.astype(cosine.dtype)
     average = (precision * hits).sum() / jnp.maximum(hits.sum(), 1)
     nothing = jnp.asarray(jnp.nan, cosine.dtype)
