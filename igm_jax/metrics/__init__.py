@@ -9,12 +9,12 @@
 | `few_shot` | episodes of N classes with K labelled clips each | device, drawn on the host |
 | `clustering` | k-means, and its agreement with classes | device, agreement on the host |
 | `theory` | spectrum, coding length, augmentation graph and the bound's terms | device |
-| `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device |
+| `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device, the first on the host |
 | `classification` | accuracies, confusion matrix, calibration | host, in float64 |
 | `intervals` | 95 % intervals over test clips and episodes | host, in float64 |
 
-Functions of the device are differentiable and can be compiled by `jax.jit`. Functions of the host
-take NumPy's or JAX's arrays and return NumPy's.
+Functions of the device can be compiled by `jax.jit`. Functions of the host take NumPy's or JAX's
+arrays and return NumPy's. Clips without a label (−1) are refused: leave them out.
 """
 
 from igm_jax.metrics.classification import (
