@@ -74,6 +74,12 @@ def keyed(function, shape, *rest, keeps=True):
     return Row(given(function, 0, values=(KEY,)), (shape,), rest, keeps=keeps)
 
 
+def squared(function, shape, *rest, **options):
+    """`function` of what cannot be negative."""
+    call = functools.wraps(function)(lambda x, *rest, **options: function(x * x, *rest, **options))
+    return Row(call, (shape,), rest, options)
+
+
 def public_functions(module):
     return [
         function
@@ -86,6 +92,7 @@ def public_functions(module):
 
 PAIR, LABELS, TEMPERATURE = (FEATURES,) * 2, jnp.array([0, 1, 2, 1]), jnp.float32(0.5)
 VIEW = (tiny.LAYOUT, "body")
+PROBE = metrics.RidgeProbe(jnp.ones((5, 3)), jnp.ones(3), jnp.ones(()), jnp.ones(1))
 ROWS = [
     Row(losses.normalize, (FEATURES,), keeps=True),
     Row(losses.noise_prediction_loss, (CLIPS, CLIPS)),
@@ -116,6 +123,32 @@ ROWS = [
         given(metrics.knn_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
         {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
     ),
+    Row(metrics.fit_ridge, (FEATURES,), (LABELS,), {"num_classes": 3, "penalties": (0.1,)}),
+    Row(given(metrics.ridge_scores, 0, values=(PROBE,)), (FEATURES,)),
+    Row(
+        given(metrics.ridge_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
+        {"num_classes": 3, "penalties": (0.1,)},
+    ),
+    Row(given(metrics.retrieval, 1, values=(LABELS,)), PAIR, (LABELS,), {"ks": (1, 3)}),
+    Row(metrics.retrieval_within, (FEATURES,), (LABELS % 2,), {"ks": (1, 3)}),
+    Row(metrics.few_shot_accuracy, (FEATURES,), (jnp.array([[[0, 1], [2, 3]]]),), {"shots": 1}),
+    keyed(metrics.kmeans, FEATURES, 2, keeps=False),
+    Row(metrics.covariance_spectrum, (FEATURES,)),
+    squared(metrics.spectrum_rank, (4,)),
+    Row(metrics.coding_length_parts, (FEATURES,), (0.7,)),
+    Row(given(metrics.positive_pairs, 2, values=(LABELS,)), (FEATURES, (7, 5))),
+    squared(metrics.overlap_distribution, FEATURES),
+    squared(metrics.normalized_adjacency, (4, 4)),
+    Row(metrics.singular_values, ((4, 4),)),
+    Row(metrics.tail_sum, ((4,),), (2,)),
+    squared(metrics.cluster_impurity, (4, 4), LABELS),
+    squared(metrics.factorization_error, (4, 4), jnp.ones((4, 2)), rescale=True),
+    Row(metrics.manifold_precision_recall, PAIR, options={"k": 2}),
+    Row(metrics.diversity, (FEATURES,)),
+    Row(metrics.bone_lengths, (FRAMES,), (tiny.LAYOUT,)),
+    Row(metrics.bone_length_error, (CLIPS, CLIPS), (tiny.LAYOUT,)),
+    Row(metrics.bone_length_variation, (CLIPS,), (tiny.LAYOUT,)),
+    Row(metrics.mean_jerk, (CLIPS,), (30.0,)),
     Row(skeleton.reference_frame, (FRAMES,), VIEW, keeps=True),
     Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
     Row(skeleton.in_reference_frame, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
@@ -142,17 +175,48 @@ ROWS = [
     Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
     Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip
+# Choices have no error of rounding.
+CHOICES = {
+    "top_k_accuracy", "knn_predict", "knn_accuracy", "retrieval", "retrieval_within",
+    "few_shot_accuracy", "kmeans", "ridge_accuracy",
+    "positive_pairs", "manifold_precision_recall",
+}  # fmt: skip
 by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__name__)
 
-# Public, and no functions of arrays of floats.
+# Public, and no functions of arrays of floats, or of the host: `ON_THE_HOST` has a test of its own.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
+<<<<<<< HEAD
     layers.apply, layers.check_transformer, layers.flat, layers.in_micro_batches,
     layers.scan_blocks,
+=======
+    metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
+    metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
+    metrics.normalized_mutual_information, layers.check_transformer, layers.flat,
+    layers.in_micro_batches, layers.scan_blocks,
+>>>>>>> metrics
 }  # fmt: skip
 MODULES = (
-    losses, diffusion, metrics, skeleton, augment, masking, adapter, attention, encoder, layers,
+    losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
+    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering,
+    metrics.generation, skeleton, augment, masking, adapter, attention, encoder, layers,
 )  # fmt: skip
+
+# Functions of arrays of floats that NumPy computes in float64.
+ON_THE_HOST = [
+    Row(metrics.calibrated_probabilities, (FEATURES,)),
+    Row(metrics.negative_log_likelihood, (FEATURES,), (LABELS,)),
+    Row(metrics.fit_temperature, (FEATURES,), (LABELS,)),
+    Row(
+        functools.wraps(metrics.expected_calibration_error)(
+            lambda x, y: metrics.expected_calibration_error(0 * x + 0.25, y)
+        ),
+        ((4, 4),), (LABELS,),
+    ),
+    Row(metrics.bootstrap_interval, ((9,),), options={"draws": 20}),
+    Row(metrics.mean_and_interval, ((9,),)),
+    Row(metrics.frechet_distance, (FEATURES, (7, 5))),
+]  # fmt: skip
 
 
 def draw(row, dtype=np.float32, lead=()):
@@ -175,6 +239,7 @@ def floats(tree):
 def test_the_table_holds_every_public_function():
     public = {f.__qualname__ for module in MODULES for f in public_functions(module)}
     tested = {row.function.__qualname__ for row in ROWS}
+    tested |= {row.function.__qualname__ for row in ON_THE_HOST}
     others = {f.__qualname__ for f in OTHERS}
     assert public - tested == others
 
@@ -230,7 +295,7 @@ def test_dtypes(row):
 @by_name
 def test_half_precision_loses_no_more_than_its_digits(row):
     """Against float32 of the same rounded numbers; what is computed in between is not rounded."""
-    if row.function.__name__ in ("top_k_accuracy", "knn_predict", "knn_accuracy"):
+    if row.function.__name__ in CHOICES:
         pytest.skip("a choice: it has no error of rounding")
     arrays = draw(row, jnp.bfloat16)
     half, whole = jax.jit(
@@ -239,6 +304,15 @@ def test_half_precision_loses_no_more_than_its_digits(row):
     for a, b in zip(half, whole, strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=0.03 * scale)
+
+
+@pytest.mark.parametrize("row", ON_THE_HOST, ids=lambda row: row.function.__name__)
+def test_functions_of_the_host_take_any_array(row):
+    """NumPy's and JAX's numbers give one result; half precision is widened before anything else."""
+    arrays = draw(row, jnp.bfloat16)
+    wanted = row(*(x.astype(np.float64) for x in arrays))
+    for other in (arrays, list(map(jnp.asarray, arrays)), [np.float32(x) for x in arrays]):
+        np.testing.assert_allclose(row(*other), wanted, rtol=1e-12, atol=1e-12)
 
 
 # What a row of the table cannot say.

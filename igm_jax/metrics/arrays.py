@@ -1,0 +1,83 @@
+"""Shared by the metrics: products and distances in full precision, checks of labels and counts."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igm_jax.arguments import concrete
+from igm_jax.errors import InputError
+from igm_jax.losses import Array
+
+CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
+
+
+def dot(matrix: jax.Array, other: jax.Array) -> jax.Array:
+    """Matrix product of full precision."""
+    # The default on GPU and TPU has 8 to 11 bits, too few to tell neighbours apart.
+    return jnp.matmul(matrix, other, precision=jax.lax.Precision.HIGHEST)
+
+
+def float32(x: Array) -> jax.Array:
+    """The array on the device, as float32 at least."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def check_choice(name: str, value: int, limit: int, what: str) -> None:
+    """Raises `InputError` unless 1 ≤ value ≤ limit, the number of `what`."""
+    if not 1 <= value <= limit:
+        raise InputError(f"{name}={value} is outside 1..{limit}, the number of {what}")
+
+
+@functools.partial(jax.jit, static_argnames="reduce")
+def over_distances(
+    reduce: Callable[[jax.Array], jax.Array], rows: Array, others: Array
+) -> jax.Array:
+    """Applies `reduce` to the [n] squared Euclidean distances of each row to n others.
+
+    Outside of `jax.jit`, each new `reduce` is compiled: give a function of a module, not a lambda.
+    The distances are sums of squared differences, not ‖a‖² + ‖b‖² − 2aᵀb, so that equal rows are
+    exactly 0 apart.
+    """
+    rows, others = float32(rows), float32(others)
+
+    def one(row: jax.Array) -> jax.Array:
+        return reduce(jnp.square(others - row[None]).sum(axis=1))
+
+    return jax.lax.map(one, rows, batch_size=min(rows.shape[0], CHUNK // 16))
+
+
+def float64(x: Array) -> np.ndarray:
+    """The array on the host, as float64."""
+    return np.asarray(x, np.float64)
+
+
+def check_count(name: str, array: Array, rows: int, what: str) -> None:
+    """Raises `InputError` unless the array has one entry for each of `rows` `what`."""
+    if array.shape[0] != rows:
+        raise InputError(f"{rows} {what} but {array.shape[0]} {name}")
+
+
+def check_labelled(name: str, labels: Array) -> None:
+    """Raises `InputError` for a label of −1, that of a clip without one, where labels are known."""
+    known = concrete(labels)
+    if known is not None and known.size and known.min() < 0:
+        raise InputError(f"{name} has {known.min()}: leave out clips without a label")
+
+
+def check_labels(name: str, labels: Array, num_classes: int) -> None:
+    """Raises `InputError` unless labels are in 0 … num_classes−1, where they are known.
+
+    A clip without a label has −1. It must be left out, since it would count as wrong.
+    """
+    known = concrete(labels)
+    if known is None or not known.size:
+        return
+    if known.min() < 0 or known.max() >= num_classes:
+        raise InputError(
+            f"{name} {known.min()}..{known.max()} are outside 0..{num_classes - 1}, the classes: "
+            "leave out clips without a label"
+        )
