@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from igm_jax.arguments import check_positive, concrete
 from igm_jax.errors import InputError
 from igm_jax.losses import Scalar, normalize
+from igm_jax.precision import EXACT
 
 Array = jax.Array | np.ndarray
 
@@ -222,7 +223,7 @@ def knn_accuracy(
 
 def _dot(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     # The default on GPU and TPU has 8 to 11 bits, too few to tell neighbours apart.
-    return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(matrix, vector, precision=EXACT)
 
 
 def _float32(x: Array) -> jax.Array:
