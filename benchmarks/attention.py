@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.models import attention
+from igm_jax.models import Hardware, attention
 
 _TOKENS = flags.DEFINE_list(
     "tokens", ["20", "75", "128", "192", "256", "384", "512", "750"], "Numbers of tokens N."
@@ -33,7 +33,7 @@ CANDIDATES: dict[str, Callable] = {
     "at once": attention.at_once,
     "by head": attention.by_head,
     "jax.nn": jax.nn.dot_product_attention,
-    "chosen": attention.attention,
+    "chosen": lambda *qkv: attention.attention(*qkv, Hardware.here()),
 }
 
 

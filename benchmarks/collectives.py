@@ -82,28 +82,85 @@ def _read(network: Mapping[str, Any], aux: bool) -> list[jax.ShapeDtypeStruct]:
 def compiled_collectives(hlo: str) -> dict[str, int]:
     """Bytes of the results of all collectives in a compiled program, by kind.
 
-    Loops and asynchronous pairs are not looked into: the program has to be one for CPU, which has
-    the latter not, and where the blocks are unrolled.
+    What a loop does counts as often as the loop runs. Of an asynchronous pair, the start counts.
 
     >>> compiled_collectives("%a = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce(%b, %c), channel_id=1")
     {'all-reduce': 32}
     """
     found: Counter[str] = Counter()
-    for line in hlo.splitlines():
-        match = re.search(rf"= (.*?) ({'|'.join(KINDS)})\(", line)
-        if match:
-            for dtype, shape in re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1]):
-                found[match[2]] += _BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
+    for (kind, _), size in collectives_by_dtype(hlo).items():
+        found[kind] += size
     return dict(found)
 
 
-def compile_step(config: ExperimentConfig, program: Program) -> str:
-    """The compiled program of the train step, as text; no array is made."""
+def collectives_by_dtype(hlo: str) -> dict[tuple[str, str], int]:
+    """`compiled_collectives`, by kind and dtype."""
+    computations, entry = _computations(hlo)
+    found: Counter[tuple[str, str]] = Counter()
+
+    def count(name: str, times: int) -> None:
+        for line in computations.get(name, ()):
+            match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
+            if match:
+                arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1])
+                if match[2] == "all-gather" and match[3]:
+                    arrays = arrays[len(arrays) // 2 :]  # the start also returns its operands
+                for dtype, shape in arrays:
+                    size = _BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
+                    found[match[2], dtype] += times * size
+            for called, more in _calls(line, computations):
+                count(called, times * more)
+
+    count(entry, 1)
+    return dict(found)
+
+
+def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
+    """The lines of each computation of a program, and the name of its entry."""
+    computations: dict[str, list[str]] = {"": []}
+    name = entry = ""
+    for line in hlo.splitlines():
+        head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+        if head:
+            name = head[2]
+            entry = name if head[1] else entry
+            computations[name] = []
+        elif "=" in line:
+            computations[name].append(line)
+    return computations, entry
+
+
+def _calls(line: str, computations: Mapping[str, list[str]]) -> list[tuple[str, int]]:
+    """Computations that an instruction calls, and how often."""
+    called = re.findall(r"(?:calls|to_apply|body|async_computation)=%?([\w.\-]+)", line)
+    called += re.findall(r"%?([\w.\-]+)", "".join(re.findall(r"computations=\{(.*?)\}", line)))
+    if " while(" not in line:
+        return [(name, 1) for name in called]
+    known = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+    if known:
+        return [(name, int(known[1])) for name in called]
+    # Otherwise the condition compares a counter, which starts at 0, with its one constant.
+    condition = re.search(r"condition=%?([\w.\-]+)", line)
+    lines = computations.get(condition[1], ()) if condition else ()
+    bounds = [int(n) for x in lines for n in re.findall(r"s32\[\].* constant\((\d+)\)", x)]
+    if len(bounds) != 1:
+        raise ValueError(f"a loop without a known number of rounds: {line.strip()[:120]}")
+    return [(name, bounds[0]) for name in called]
+
+
+def lower_step(config: ExperimentConfig, program: Program) -> jax.stages.Lowered:
+    """Lowers the train step for the devices of the program; no array is made."""
     e, rows = config.model.encoder, (config.train.batch_size, config.data.bodies)
     split = parallel.split_batch(program.mesh)
-    clip = jax.ShapeDtypeStruct((*rows, e.frames, e.joints, 3), jnp.float32, sharding=split)
+    channels = e.channels // len(config.data.streams)
+    clip = jax.ShapeDtypeStruct((*rows, e.frames, e.joints, channels), jnp.float32, sharding=split)
     raw = {"clip": clip, "present": jax.ShapeDtypeStruct(rows, bool, sharding=split)}
     if config.data.crops == 2:
         raw["other"] = clip
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return program.step.lower(program.restore_target, raw, key).compile().as_text()
+    return program.step.lower(program.restore_target, raw, key)
+
+
+def compile_step(config: ExperimentConfig, program: Program) -> str:
+    """The compiled program of the train step, as text."""
+    return lower_step(config, program).compile().as_text()

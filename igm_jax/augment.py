@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Key
 
 from igm_jax.arguments import check_floating
+from igm_jax.precision import EXACT
 
 Array = jax.Array | np.ndarray
 
@@ -133,4 +134,4 @@ def _turned(
     matrix: Float[Array, "B C C"], clip: Float[Array, "B M T V C"]
 ) -> Float[jax.Array, "B M T V C"]:
     # Metres: the default precision of GPU and TPU would add an error of the size of the noise.
-    return jnp.einsum("bij,bmtvj->bmtvi", matrix, clip, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("bij,bmtvj->bmtvi", matrix, clip, precision=EXACT)

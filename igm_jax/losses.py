@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from igm_jax.arguments import check_floating, check_positive
 from igm_jax.errors import InputError
+from igm_jax.precision import EXACT
 
 Array = jax.Array | np.ndarray
 Scalar = float | int | Float[Array, ""]
@@ -338,7 +339,7 @@ def _log_similarity(
 def _inner(a: Float[Array, "B D"], b: Float[Array, "Q D"]) -> Float[jax.Array, "B Q"]:
     # The default on GPU and TPU has 8 to 11 bits: a cosine error of 1e-3 that 1/temperature blows
     # up, and a Gram matrix that is not positive.
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(a, b.T, precision=EXACT)
 
 
 def _full_precision(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from igm_jax.arguments import check_floating
 from igm_jax.errors import InputError
+from igm_jax.precision import EXACT
 
 Array = jax.Array | np.ndarray
 OneKind = TypeVar("OneKind", bound=Array)  # the library of the argument is that of the result
@@ -218,7 +219,7 @@ def in_reference_frame(
     xp = clip.__array_namespace__()
     matmul = xp.matmul
     if isinstance(clip, jax.Array):  # the default precision of GPU and TPU is too low for metres
-        matmul = functools.partial(matmul, precision=jax.lax.Precision.HIGHEST)
+        matmul = functools.partial(matmul, precision=EXACT)
     *batch, frames, joints, channels = clip.shape
     # The origin once for each joint, by a product: NumPy is slow at broadcasting along three
     # numbers. All joints of all frames are then turned as one long frame, by one more product.

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import tiny
 
-from igm_jax import augment, diffusion, losses, masking, metrics, skeleton
+from igm_jax import augment, diffusion, losses, masking, metrics, precision, skeleton
 from igm_jax.errors import InputError
-from igm_jax.models import adapter, attention, encoder, layers
+from igm_jax.models import Hardware, adapter, attention, encoder, layers
 from igm_jax.reading import Reading
 from igm_jax.training.objectives import OBJECTIVES
 from igm_jax.training.program import build_program
@@ -78,6 +78,13 @@ def squared(function, shape, *rest, **options):
     """`function` of what cannot be negative."""
     call = functools.wraps(function)(lambda x, *rest, **options: function(x * x, *rest, **options))
     return Row(call, (shape,), rest, options)
+
+
+def reference_kernel(query, key, value, tokens):
+    """What `attention.padded` calls; JAX's own, which any device has."""
+    return jax.nn.dot_product_attention(
+        query, key, value, query_seq_lengths=tokens, key_value_seq_lengths=tokens
+    )
 
 
 def public_functions(module):
@@ -167,7 +174,11 @@ ROWS = [
     Row(given(masking.motion_aware_order, 0, values=(KEY,)), ((3, 6, 4),), (0.75,)),
     Row(adapter.mdff, ((3, *FEATURES),), (0.3,), keeps=True),
     Row(adapter.adapt, ((3, *FEATURES),), (adapter.AdapterConfig(over="batch"),), keeps=True),
-    Row(attention.attention, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(given(attention.attention, 3, values=(Hardware("tpu"),)), ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(
+        given(attention.padded, 0, 4, values=(reference_kernel, 4)), ((2, 5, 2, 4),) * 3,
+        keeps=True,
+    ),
     Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
@@ -186,20 +197,16 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__na
 # Public, and no functions of arrays of floats, or of the host: `ON_THE_HOST` has a test of its own.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-<<<<<<< HEAD
-    layers.apply, layers.check_transformer, layers.flat, layers.in_micro_batches,
-    layers.scan_blocks,
-=======
     metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
     metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
-    metrics.normalized_mutual_information, layers.check_transformer, layers.flat,
-    layers.in_micro_batches, layers.scan_blocks,
->>>>>>> metrics
+    metrics.normalized_mutual_information, attention.fused, layers.apply,
+    layers.check_transformer, layers.dense, layers.flat, layers.in_micro_batches,
+    layers.keep_products, layers.scan_blocks, precision.of,
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
     metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering,
-    metrics.generation, skeleton, augment, masking, adapter, attention, encoder, layers,
+    metrics.generation, skeleton, augment, masking, precision, adapter, attention, encoder, layers,
 )  # fmt: skip
 
 # Functions of arrays of floats that NumPy computes in float64.

@@ -9,7 +9,7 @@
 | `few_shot` | episodes of N classes with K labelled clips each | device, drawn on the host |
 | `clustering` | k-means, and its agreement with classes | device, agreement on the host |
 | `theory` | spectrum, coding length, augmentation graph and the bound's terms | device |
-| `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device, the first on the host |
+| `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device |
 | `classification` | accuracies, confusion matrix, calibration | host, in float64 |
 | `intervals` | 95 % intervals over test clips and episodes | host, in float64 |
 

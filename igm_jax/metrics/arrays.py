@@ -10,6 +10,7 @@ import numpy as np
 from igm_jax.arguments import concrete
 from igm_jax.errors import InputError
 from igm_jax.losses import Array
+from igm_jax.precision import EXACT
 
 CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
 
@@ -17,7 +18,7 @@ CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
 def dot(matrix: jax.Array, other: jax.Array) -> jax.Array:
     """Matrix product of full precision."""
     # The default on GPU and TPU has 8 to 11 bits, too few to tell neighbours apart.
-    return jnp.matmul(matrix, other, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(matrix, other, precision=EXACT)
 
 
 def float32(x: Array) -> jax.Array:

@@ -53,7 +53,8 @@ def frechet_distance(real: Float[Array, "n D"], generated: Float[Array, "m D"]) 
 
 
 def _root_of_covariance(x: np.ndarray) -> np.ndarray:
-    return np.linalg.qr((x - x.mean(axis=0)) / (len(x) - 1) ** 0.5, mode="r")
+    centred = (x - x.mean(axis=0)) / (len(x) - 1) ** 0.5
+    return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def manifold_precision_recall(

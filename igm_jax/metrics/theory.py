@@ -114,7 +114,7 @@ def coding_length_parts(features: Float[Array, "B D"], distortion: Scalar) -> Co
         first=first,
         second=second,
         residual=losses.coding_length_residual(features, distortion),
-        radius=d / (b * distortion**2) * jnp.square(largest),
+        radius=jnp.asarray(d / (b * distortion**2) * jnp.square(largest)),
     )
 
 

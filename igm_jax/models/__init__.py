@@ -4,6 +4,7 @@ from igm_jax.models.adapter import AdapterConfig, mdff
 from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
+from igm_jax.models.hardware import Hardware
 from igm_jax.models.igm import IGM, IGMConfig
 from igm_jax.models.layers import apply
 
@@ -17,6 +18,7 @@ __all__ = [
     "EncoderConfig",
     "Generator",
     "GeneratorConfig",
+    "Hardware",
     "IGMConfig",
     "MaskedAutoencoder",
     "apply",

@@ -1,11 +1,13 @@
 """The adapter h: a high-pass filter over features, before they condition the generator."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from igm_jax import losses
+from igm_jax import losses, precision
 from igm_jax.errors import InputError
 
 
@@ -54,9 +56,11 @@ def mdff(
     [1.0, 1.0, 1.0]
     """
     unit = losses.normalize(tokens)
-    similarity = jax.nn.softmax(unit @ unit.swapaxes(-1, -2) / temperature, axis=-1)
+    product = functools.partial(jnp.matmul, precision=precision.EXACT)
+    similarity = jax.nn.softmax(product(unit, unit.swapaxes(-1, -2)) / temperature, axis=-1)
     # NumPy's types do not say that JAX's operators come before its own.
-    return (1 + eta) * tokens - eta * similarity @ tokens  # pyright: ignore[reportReturnType]
+    mixed = (1 + eta) * tokens - product(eta * similarity, tokens)
+    return mixed  # pyright: ignore[reportReturnType]
 
 
 def adapt(

@@ -3,44 +3,98 @@
 import functools
 import logging
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float
+
+from igm_jax import precision
+from igm_jax.models.hardware import Hardware
 
 # On CPU, attention over at least so many tokens runs head by head; benchmarks/attention.py measures
 # both ways over the number of tokens.
 BY_HEAD_FROM = 192
 
+# cuDNN's fused kernel and its gradient take multiples of so many tokens.
+FUSED_TOKENS = 2
+
+MIXED = "attention.mixed"  # name of the mixed values, for the policies of jax.checkpoint
+
+# Three times [B, N, H, K], and the number of tokens of each row that count or None → [B, N, H, K]
+Kernel = Callable[[Array, Array, Array, Array | None], Array]
+
 _log = logging.getLogger(__name__)
 
 
 def attention(
-    query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
+    query: Float[Array, "B N H K"],
+    key: Float[Array, "B N H K"],
+    value: Float[Array, "B N H K"],
+    hardware: Hardware,
 ) -> Float[Array, "B N H K"]:
-    """Computes softmax(q kᵀ / √K) v in every head.
+    """Computes softmax(q kᵀ / √K) v in every head, in the fastest way for the hardware.
 
-    On CPU it uses `at_once`, or on one device `by_head` from `BY_HEAD_FROM` tokens on. Elsewhere
-    it uses cuDNN's fused kernel for bfloat16 if that compiles, otherwise XLA.
+    A GPU uses cuDNN's fused kernel for bfloat16 if it takes these sizes. A CPU that computes whole
+    rows goes `by_head` from `BY_HEAD_FROM` tokens on. All else is computed `at_once`.
     """
-    if jax.default_backend() == "cpu":
-        # With many devices, a loop over clips and heads would gather all clips on each device.
-        alone = jax.device_count() == 1
-        chosen = by_head if alone and query.shape[1] >= BY_HEAD_FROM else at_once
-        return chosen(query, key, value)
-    implementation = "cudnn" if _has_fused(query.shape, query.dtype) else None
-    return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+    shape, on_cpu = query.shape, hardware.platform == "cpu"
+    if on_cpu and hardware.whole and shape[1] >= BY_HEAD_FROM:
+        # Elsewhere a loop over clips and heads would gather all clips on each device.
+        return by_head(query, key, value)
+    if hardware.platform == "gpu" and _has_fused(shape[1:], query.dtype, hardware):
+        return padded(fused, query, key, value, FUSED_TOKENS)
+    mixed = at_once(query, key, value)
+    return mixed if on_cpu else checkpoint_name(mixed, MIXED)
+
+
+def fused(query: Array, key: Array, value: Array, tokens: Array | None) -> Array:
+    """CuDNN's fused kernel, as a `Kernel`; it keeps no weights for the backward pass."""
+    return jax.nn.dot_product_attention(
+        query, key, value,
+        query_seq_lengths=tokens, key_value_seq_lengths=tokens, implementation="cudnn",
+    )  # fmt: skip
+
+
+def padded(
+    kernel: Kernel,
+    query: Float[Array, "B N H K"],
+    key: Float[Array, "B N H K"],
+    value: Float[Array, "B N H K"],
+    multiple: int,
+) -> Float[Array, "B N H K"]:
+    """Calls a kernel that takes only multiples of some number of tokens.
+
+    Other lengths get zeros behind the last token, which the kernel is told to leave out.
+
+    Args:
+      kernel: see `Kernel`.
+      query: [B, N, H, K].
+      key: [B, N, H, K].
+      value: [B, N, H, K].
+      multiple: lengths that the kernel takes.
+    """
+    rows, length = query.shape[:2]
+    more = -length % multiple
+    if not more:
+        return kernel(query, key, value, None)
+    behind = ((0, 0), (0, more), (0, 0), (0, 0))
+    q, k, v = (jnp.pad(x, behind) for x in (query, key, value))
+    return kernel(q, k, v, jnp.full((rows,), length, jnp.int32))[:, :length]
 
 
 def at_once(
     query: Float[Array, "B N H K"], key: Float[Array, "B N H K"], value: Float[Array, "B N H K"]
 ) -> Float[Array, "B N H K"]:
     """Computes all heads together and keeps [B, H, N, N] weights for the backward pass."""
+    product = functools.partial(jnp.matmul, precision=precision.of(query.dtype))
     # Heads in front of the tokens: half the time of jax.nn.dot_product_attention on CPU.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    logits = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
-    weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(value.dtype)
-    return (weights @ value).swapaxes(1, 2)
+    logits = product(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(logits / math.sqrt(query.shape[-1]), axis=-1).astype(value.dtype)
+    return product(weights, value).swapaxes(1, 2)
 
 
 def by_head(
@@ -105,20 +159,30 @@ def _derivative(
 
 
 @functools.cache
-def _has_fused(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
-    """Whether cuDNN's fused attention and its gradient compile for [B, N, H, K] of this kind.
+def _has_fused(shape: tuple[int, int, int], dtype: jnp.dtype, hardware: Hardware) -> bool:
+    """Whether cuDNN's fused attention and its gradient take [N, H, K]; the choice is logged once.
 
-    Its limits on sizes, cards and versions change between releases, so we try to compile it.
+    Its limits on sizes, cards and versions change between releases, so we try to compile it for
+    the device, or only to lower it if there is none.
     """
     if dtype != jnp.bfloat16:
         return False
-    heads = jax.ShapeDtypeStruct((1, *shape[1:]), dtype)
-    fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-    gradient = jax.grad(lambda *qkv: fused(*qkv).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    place = None if hardware.device is None else SingleDeviceSharding(hardware.device)
+    heads = jax.ShapeDtypeStruct((1, *shape), dtype, sharding=place)
+
+    def total(q: Array, k: Array, v: Array) -> Array:
+        return padded(fused, q, k, v, FUSED_TOKENS).astype(jnp.float32).sum()
+
+    trial = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
     try:
-        jax.jit(gradient).lower(heads, heads, heads).compile()
+        if place is None:
+            trial.trace(heads, heads, heads).lower(lowering_platforms=("cuda",))
+        else:
+            trial.lower(heads, heads, heads).compile()
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        _log.warning("attention %s without cuDNN's fused kernel: %s", list(shape[1:]), reason)
+        _log.warning("attention %s without cuDNN's fused kernel: %s", list(shape), reason)
         return False
+    more = -shape[0] % FUSED_TOKENS
+    _log.info("attention %s by cuDNN's fused kernel, with %d tokens of padding", list(shape), more)
     return True

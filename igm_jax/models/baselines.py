@@ -1,11 +1,14 @@
 """The models of the baselines: masked prediction and contrast."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import layers
 from igm_jax.models.generator import GeneratorConfig
+from igm_jax.models.hardware import Hardware
 from igm_jax.models.igm import Backbone
 
 
@@ -21,6 +24,7 @@ class Decoder(nn.Module):
     config: GeneratorConfig
     grid: tuple[int, int]
     out: int
+    hardware: Hardware = dataclasses.field(default_factory=Hardware.here)
 
     @nn.compact
     def __call__(
@@ -36,17 +40,17 @@ class Decoder(nn.Module):
           [B, N, out] float32, in the order of `order`.
         """
         c = self.config
-        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        embed = layers.dense(c.width, c.dtype, "embed")
         mask = self.param("mask", layers.position_init, (c.width,))
         position = layers.PositionEmbedding(self.grid, c.width, name="position")()
         seen = layers.flat(embed, tokens)
         hidden = order.shape[1] - tokens.shape[1]
         rest = jnp.broadcast_to(mask.astype(seen.dtype), (len(seen), hidden, c.width))
         x = jnp.concatenate([seen, rest], axis=1) + position[order].astype(seen.dtype)
-        blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
-        x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
+        blocks = layers.scan_blocks(layers.Block, c.depth, self.hardware, remat=c.remat)
+        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x)
         x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)
-        out = nn.Dense(self.out, dtype=jnp.float32, kernel_init=layers.kernel_init, name="out")
+        out = layers.dense(self.out, "float32", "out")
         return layers.flat(out, x)
 
 
@@ -57,7 +61,7 @@ class MaskedAutoencoder(Backbone):
         """Creates the parts; linen calls it."""
         super().setup()
         e = self.config.encoder
-        self.decoder = Decoder(self.config.generator, e.grid, e.patch_numbers)
+        self.decoder = Decoder(self.config.generator, e.grid, e.patch_numbers, self.hardware)
 
     def decode(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]

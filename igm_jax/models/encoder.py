@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from igm_jax import diffusion
 from igm_jax.errors import InputError
 from igm_jax.models import layers
+from igm_jax.models.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class EncoderConfig:
       heads: attention heads H; must divide `width`.
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
-      remat: recompute blocks in the backward pass, to save memory.
+      remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
+        still recompute what is cheap (`layers.scan_blocks`).
       stretches: of the clip, whose mean tokens stand side by side in the features that are
         evaluated; the losses see one mean over all tokens.
     """
@@ -111,7 +113,7 @@ class AuxEmbedding(nn.Module):
         """Maps [B, D] and two [B] to [B, 2, D]."""
 
         def dense(name):
-            return nn.Dense(self.width, dtype=self.dtype, kernel_init=layers.kernel_init, name=name)
+            return layers.dense(self.width, self.dtype, name)
 
         feature = dense("feature")(aux.noisy_feature) + dense("feature_time")(
             diffusion.time_embedding(aux.feature_t, self.width)
@@ -132,6 +134,7 @@ class Encoder(nn.Module):
     """
 
     config: EncoderConfig
+    hardware: Hardware = dataclasses.field(default_factory=Hardware.here)
 
     @nn.compact
     def __call__(
@@ -164,12 +167,12 @@ class Encoder(nn.Module):
         if keep is not None:  # gather before embedding: hidden tokens cost nothing
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[0, keep]
-        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        embed = layers.dense(c.width, c.dtype, "embed")
         x = layers.flat(embed, patches) + positions.astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
-        blocks = layers.scan_blocks(layers.Block, c.depth, remat=c.remat)
-        x, _ = blocks(c.heads, c.mlp_width, c.dtype, name="blocks")(x)
+        blocks = layers.scan_blocks(layers.Block, c.depth, self.hardware, remat=c.remat)
+        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
 
 

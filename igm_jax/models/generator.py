@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
 from igm_jax.models import layers
+from igm_jax.models.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,8 @@ class GeneratorConfig:
       heads: attention heads; must divide `width`.
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
-      remat: recompute blocks in the backward pass, to save memory.
+      remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
+        still recompute what is cheap (`layers.scan_blocks`).
     """
 
     width: int = 256
@@ -80,12 +82,12 @@ class AdaLN(nn.Module):
 
         def scale_shift(name):
             # A zero kernel with a bias of (1 … 1, 0 … 0): the layer starts as a plain LayerNorm.
-            return nn.Dense(
+            return layers.dense(
                 2 * width,
-                dtype=self.dtype,
+                self.dtype,
+                name,
                 kernel_init=nn.initializers.zeros,
                 bias_init=lambda key, shape, dtype: jnp.repeat(jnp.array([1, 0], dtype), width),
-                name=name,
             )
 
         t_scale, t_shift = jnp.split(scale_shift("time")(time)[:, None], 2, axis=-1)
@@ -104,6 +106,7 @@ class Block(nn.Module):
     """A transformer block whose LayerNorms are AdaLNs."""
 
     config: GeneratorConfig
+    hardware: Hardware
 
     @nn.compact
     def __call__(
@@ -112,7 +115,7 @@ class Block(nn.Module):
         """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
         c = self.config
         h = AdaLN(c.dtype, name="norm1")(x, condition, time)
-        x = x + layers.SelfAttention(c.heads, c.dtype, name="attention")(h)
+        x = x + layers.SelfAttention(c.heads, c.dtype, self.hardware, name="attention")(h)
         h = AdaLN(c.dtype, name="norm2")(x, condition, time)
         return x + layers.Mlp(c.mlp_width, c.dtype, name="mlp")(h), None
 
@@ -122,6 +125,7 @@ class Generator(nn.Module):
 
     config: GeneratorConfig
     patch: layers.Patch = layers.Patch()
+    hardware: Hardware = dataclasses.field(default_factory=Hardware.here)
 
     @nn.compact
     def __call__(
@@ -153,23 +157,18 @@ class Generator(nn.Module):
         if dropped is not None:
             condition = condition.drop(dropped, null)
 
-        embed = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="embed")
+        embed = layers.dense(c.width, c.dtype, "embed")
         x = layers.flat(embed, patches) + position[None].astype(c.dtype)
         if condition.order is not None:
             x = jnp.take_along_axis(x, condition.order[..., None], axis=1)
         time = diffusion.time_embedding(t, c.width)
-        time = nn.Dense(c.width, dtype=c.dtype, kernel_init=layers.kernel_init, name="time")(time)
+        time = layers.dense(c.width, c.dtype, "time")(time)
         time = nn.silu(time)
 
-        blocks = layers.scan_blocks(Block, c.depth, broadcast=2, remat=c.remat)
-        x, _ = blocks(c, name="blocks")(x, condition, time)
+        blocks = layers.scan_blocks(Block, c.depth, self.hardware, broadcast=2, remat=c.remat)
+        x, _ = blocks(c, self.hardware, name="blocks")(x, condition, time)
         x = AdaLN(c.dtype, name="norm")(x, condition, time)
-        out = nn.Dense(
-            patches.shape[-1],
-            dtype=jnp.float32,
-            kernel_init=nn.initializers.zeros,
-            name="out",
-        )
+        out = layers.dense(patches.shape[-1], "float32", "out", kernel_init=nn.initializers.zeros)
         out = layers.flat(out, x)
         if condition.order is not None:
             back = jnp.argsort(condition.order, axis=1)

@@ -12,6 +12,7 @@ from igm_jax.models import layers
 from igm_jax.models.adapter import AdapterConfig, adapt
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
+from igm_jax.models.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Projector(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Maps [B, D] to [B, width]."""
-        h = nn.Dense(self.width, name="in")(z)
+        lecun = nn.initializers.lecun_normal()
+        h = layers.dense(self.width, "float32", "in", kernel_init=lecun)(z)
         # The variance, not its root, gets the small number: a collapsed batch stays finite.
         h = (h - h.mean(axis=0, keepdims=True)) * jax.lax.rsqrt(h.var(axis=0, keepdims=True) + 1e-5)
-        return nn.Dense(self.width, name="out")(nn.gelu(h))
+        return layers.dense(self.width, "float32", "out", kernel_init=lecun)(nn.gelu(h))
 
 
 class Backbone(nn.Module):
@@ -63,15 +65,17 @@ class Backbone(nn.Module):
       config: sizes.
       micro_batches: number of parts into which the networks split their rows; see
         `layers.in_micro_batches`.
+      hardware: the devices that the networks are compiled for.
     """
 
     config: IGMConfig
     micro_batches: int = 1
+    hardware: Hardware = dataclasses.field(default_factory=Hardware.here)
 
     def setup(self):
         """Creates the parts; linen calls it."""
         width = self.config.projector_width
-        self.encoder = Encoder(self.config.encoder)
+        self.encoder = Encoder(self.config.encoder, self.hardware)
         self.projector = Projector(width) if width else None
 
     def encode(
@@ -94,7 +98,7 @@ class IGM(Backbone):
     def setup(self):
         """Creates the parts; linen calls it."""
         super().setup()
-        self.generator = Generator(self.config.generator, self.config.encoder.patch)
+        self.generator = Generator(self.config.generator, self.config.encoder.patch, self.hardware)
 
     def condition(
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"] | None

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from igm_jax import precision
 from igm_jax.errors import InputError
-from igm_jax.models.attention import attention
+from igm_jax.models.attention import MIXED, attention
+from igm_jax.models.hardware import Hardware
 
 # Transformers without a class token are trained with Xavier-uniform matrices since MAE.
 kernel_init = nn.initializers.xavier_uniform()
@@ -116,20 +118,34 @@ def flat(layer: Callable[[Array], Array], x: Float[Array, "B N D"]) -> Float[Arr
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
+def dense(width: int, dtype: str, name: str, **settings: Any) -> nn.Dense:
+    """A dense layer with the product's precision that `igm_jax.precision` states for `dtype`.
+
+    Args:
+      width: numbers of the output.
+      dtype: compute precision; parameters are float32 always.
+      name: of the parameters.
+      **settings: of `nn.Dense`; the kernel is Xavier-uniform by default.
+    """
+    settings = {"kernel_init": kernel_init, **settings}
+    return nn.Dense(width, dtype=dtype, precision=precision.of(dtype), name=name, **settings)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with biases: 4 D² + 4 D parameters."""
 
     heads: int
     dtype: str
+    hardware: Hardware
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """[B, N, D] → [B, N, D]."""
         b, n, d = x.shape
-        qkv = flat(nn.Dense(3 * d, dtype=self.dtype, kernel_init=kernel_init, name="qkv"), x)
+        qkv = flat(dense(3 * d, self.dtype, "qkv"), x)
         query, key, value = jnp.unstack(qkv.reshape(b, n, 3, self.heads, d // self.heads), axis=2)
-        mixed = attention(query, key, value).reshape(b, n, d)
-        return flat(nn.Dense(d, dtype=self.dtype, kernel_init=kernel_init, name="out"), mixed)
+        mixed = attention(query, key, value, self.hardware).reshape(b, n, d)
+        return flat(dense(d, self.dtype, "out"), mixed)
 
 
 class Mlp(nn.Module):
@@ -142,8 +158,8 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """[B, N, D] → [B, N, D]."""
         width = x.shape[-1]
-        inner = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=kernel_init, name="in")
-        outer = nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name="out")
+        inner = dense(self.hidden, self.dtype, "in")
+        outer = dense(width, self.dtype, "out")
         return flat(lambda x: outer(nn.gelu(inner(x))), x)
 
 
@@ -201,17 +217,29 @@ def in_micro_batches(module: nn.Module, count: int, *rows: Any) -> Any:
     return jax.tree.map(join, parts(module, None, jax.tree.map(split, rows))[1])
 
 
-def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat: bool = False):
+def scan_blocks(
+    block: type[nn.Module],
+    depth: int,
+    hardware: Hardware,
+    *,
+    broadcast: int = 0,
+    remat: bool = False,
+):
     """`depth` blocks with stacked parameters [depth, …], compiled once.
 
     Args:
       block: a module whose call is `(x, *broadcast) -> (x, None)`.
       depth: number of blocks.
+      hardware: on CPU the loop is unrolled. Elsewhere the backward pass recomputes what is cheap,
+        such as GELU and norms, and keeps the products (`keep_products`).
       broadcast: how many arguments after x every block gets alike.
-      remat: recompute the block in the backward pass instead of keeping its activations.
+      remat: recompute the whole block in the backward pass, and keep only its input.
     """
+    on_cpu = hardware.platform == "cpu"
     if remat:
         block = nn.remat(block, prevent_cse=False)
+    elif not on_cpu:
+        block = nn.remat(block, prevent_cse=False, policy=keep_products)
     return nn.scan(
         block,
         variable_axes={"params": 0},
@@ -219,7 +247,21 @@ def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat
         in_axes=(nn.broadcast,) * broadcast,  # pyright: ignore[reportArgumentType]  # of each one
         length=depth,
         # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
-        unroll=depth if jax.default_backend() == "cpu" else 1,
+        unroll=depth if on_cpu else 1,
+    )
+
+
+def keep_products(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Policy of `jax.checkpoint`: keeps dense layers and attention, recomputes all between them.
+
+    Of attention it keeps the mixed values (`MIXED`), and of a fused kernel all that it returns,
+    but no weights. So no large product is computed twice where attention is fused.
+    """
+    policies = jax.checkpoint_policies
+    return (
+        policies.dots_with_no_batch_dims_saveable(primitive, *args, **params)
+        or policies.save_only_these_names(MIXED)(primitive, *args, **params)
+        or primitive.name.startswith("dot_product_attention_fwd")  # cuDNN's
     )
 
 
@@ -229,11 +271,12 @@ class Block(nn.Module):
     heads: int
     mlp_width: int
     dtype: str
+    hardware: Hardware
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
         """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs."""
         h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        x = x + SelfAttention(self.heads, self.dtype, name="attention")(h)
+        x = x + SelfAttention(self.heads, self.dtype, self.hardware, name="attention")(h)
         h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
         return x + Mlp(self.mlp_width, self.dtype, name="mlp")(h), None

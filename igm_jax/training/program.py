@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from igm_jax import diffusion, parallel
+from igm_jax.models import Hardware
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.objectives import build_model
@@ -59,6 +60,7 @@ def build_program(
     reading: Reading,
     num_clips: int,
     devices: list[parallel.Device] | None = None,
+    hardware: Hardware | None = None,
 ) -> Program:
     """Builds the compiled functions, without reading any data.
 
@@ -67,15 +69,18 @@ def build_program(
       reading: how f reads a clip.
       num_clips: clips in the pre-training split, for the length of an epoch.
       devices: devices to train on; all by default.
+      hardware: what the networks are compiled for, if not for these devices: the program can then
+        be lowered, but not run.
 
     Raises:
       InputError: `config.parallel` does not fit the devices, or the batch does not.
     """
     batch_size = config.train.batch_size
     mesh = parallel.make_mesh(config.parallel, batch_size, devices)
+    hardware = hardware or Hardware.of(mesh)
     steps_per_epoch = config.train.steps_per_epoch(num_clips)
     total_steps = config.train.epochs * steps_per_epoch
-    model = build_model(config.objective.name, config.model, config.parallel.accumulate)
+    model = build_model(config.objective.name, config.model, config.parallel.accumulate, hardware)
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)

@@ -24,7 +24,7 @@ def test_formula_is_what_was_compiled(fsdp, objective, monkeypatch):
         objective=dataclasses.replace(config.objective, **objective),
         parallel=dataclasses.replace(config.parallel, fsdp=fsdp),
     )
-    program = build_program(config, sizes.inputs(config), 64)
+    program = build_program(config, sizes.reading(config), 64)
     predicted = collectives.collectives(config, program.restore_target)
     compiled = collectives.compiled_collectives(collectives.compile_step(config, program))
     assert compiled.keys() == predicted.keys() == {"all-reduce", "all-gather"}
@@ -65,6 +65,6 @@ def test_what_has_no_formula(what):
         objective = dataclasses.replace(objective, entropy="coding_length", entropy_weight=1.0)
     data = dataclasses.replace(config.data, bodies=1)  # an adapter over the batch reads one
     config = dataclasses.replace(config, model=model, objective=objective, data=data)
-    program = build_program(config, sizes.inputs(config), 64)
+    program = build_program(config, sizes.reading(config), 64)
     with pytest.raises(ValueError, match=what):
         collectives.collectives(config, program.restore_target)

@@ -41,7 +41,7 @@ def test_a_config_file_is_a_size_and_keeps_its_precision():
 
 def test_a_config_that_leaves_its_joints_to_a_store_is_refused():
     with pytest.raises(InputError, match=r"model\.encoder\.joints=0 must be 20 or 25"):
-        sizes.inputs(sizes.size("configs/custom.py"))
+        sizes.reading(sizes.size("configs/custom.py"))
 
 
 @pytest.mark.parametrize("name", sizes.SIZES)
@@ -49,7 +49,7 @@ def test_every_size_can_be_built(name):
     for batch in (0, 3):
         config = sizes.size(name, batch=batch)
         assert batch in (0, config.train.batch_size)
-        layout = sizes.inputs(config).layout
+        layout = sizes.reading(config).layout
         assert layout.num_joints == config.model.encoder.joints
     expected = sizes.size(sizes.SIZES[name][0]).train.batch_size
     assert sizes.size(name, on_cpu=False).train.batch_size == expected

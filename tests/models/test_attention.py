@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from igm_jax.models import attention
+from igm_jax.models import Hardware, attention
 
 
 def qkv(tokens, dtype="float32", seed=0):
@@ -59,17 +59,22 @@ def loops(function, *inputs):
     return "scan[" in text or "while[" in text
 
 
+CPU, GPU = Hardware("cpu"), Hardware("gpu")
+
+
+def chosen(hardware):
+    return lambda *qkv: attention.attention(*qkv, hardware)
+
+
 def test_cpu_goes_head_by_head_from_the_threshold_on(monkeypatch):
     monkeypatch.setattr(attention, "BY_HEAD_FROM", 10)
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert not loops(attention.attention, *qkv(9))
-    assert loops(attention.attention, *qkv(10))
+    assert not loops(chosen(CPU), *qkv(9))
+    assert loops(chosen(CPU), *qkv(10))
 
 
-def test_no_loop_on_several_cpu_devices(monkeypatch):
+def test_no_loop_where_the_compiler_splits_rows_over_devices(monkeypatch):
     monkeypatch.setattr(attention, "BY_HEAD_FROM", 10)
-    assert jax.device_count() == 8
-    assert not loops(attention.attention, *qkv(10))
+    assert not loops(chosen(Hardware("cpu", whole=False)), *qkv(10))
 
 
 def test_by_head_keeps_no_weights_for_the_backward_pass():
@@ -83,34 +88,70 @@ def test_by_head_keeps_no_weights_for_the_backward_pass():
 
 
 class Fused:
-    """Stands for `jax.nn.dot_product_attention`; notes which implementation was asked for."""
+    """Stands for cuDNN's kernel: takes even lengths alone, and fills what is masked with NaN."""
 
     def __init__(self, monkeypatch):
-        self.asked = []
-        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        self.calls = []
         monkeypatch.setattr(jax.nn, "dot_product_attention", self)
+        attention._has_fused.cache_clear()
 
-    def __call__(self, query, key, value, implementation=None):
-        self.asked.append(implementation)
-        return attention.at_once(query, key, value)
+    def __call__(
+        self, query, key, value, query_seq_lengths=None, key_value_seq_lengths=None,
+        implementation=None,
+    ):  # fmt: skip
+        assert implementation == "cudnn" and query.shape[1] % 2 == 0
+        self.calls.append(query.shape[1])
+        if query_seq_lengths is None:
+            return attention.at_once(query, key, value)
+        counts = jnp.arange(query.shape[1])[None, :] < key_value_seq_lengths[:, None]
+        logits = jnp.einsum("bnhk,bmhk->bhnm", query, key) / query.shape[-1] ** 0.5
+        weights = jax.nn.softmax(jnp.where(counts[:, None, None], logits, -jnp.inf), axis=-1)
+        mixed = jnp.einsum("bhnm,bmhk->bnhk", weights.astype(value.dtype), value)
+        return jnp.where(counts[:, :, None, None], mixed, jnp.nan)
 
 
-def test_gpu_uses_the_fused_kernel_for_bfloat16_where_it_compiles(monkeypatch):
-    fused = Fused(monkeypatch)
+@pytest.fixture
+def stand_in(monkeypatch):
+    yield Fused(monkeypatch)
     attention._has_fused.cache_clear()
-    attention.attention(*qkv(6))
-    assert fused.asked == [None]  # float32: cuDNN has none, and it is not tried
-    attention.attention(*qkv(6, "bfloat16"))
-    assert fused.asked[1:] == ["cudnn", "cudnn"]  # once tried, and then used
-    attention.attention(*qkv(6, "bfloat16"))
-    assert fused.asked[3:] == ["cudnn"]  # the trial is remembered
-    attention._has_fused.cache_clear()
+
+
+def test_gpu_uses_the_fused_kernel_for_bfloat16_where_it_lowers(stand_in):
+    chosen(GPU)(*qkv(6))
+    assert not stand_in.calls  # float32: cuDNN has none, and it is not tried
+    chosen(GPU)(*qkv(6, "bfloat16"))
+    assert stand_in.calls == [6, 6]  # once tried, and then used
+    chosen(GPU)(*qkv(6, "bfloat16"))
+    assert stand_in.calls == [6, 6, 6]  # the trial is remembered
+    chosen(Hardware("tpu"))(*qkv(6, "bfloat16"))
+    assert len(stand_in.calls) == 3
+
+
+@pytest.mark.parametrize("tokens", [1, 6, 75])
+def test_padded_tokens_change_nothing(stand_in, tokens):
+    """Values and gradients, of the path that a GPU takes."""
+    inputs, cotangent = qkv(tokens), qkv(tokens, seed=1)[0]
+    mixed, pull = jax.vjp(lambda *x: attention.padded(attention.fused, *x, 2), *inputs)
+    expected, gradients = plain(*inputs, cotangent)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    for ours, theirs in zip(pull(cotangent), gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert stand_in.calls == [tokens + tokens % 2]
+
+
+def test_the_choice_is_logged_once(stand_in, caplog):
+    with caplog.at_level(logging.INFO, logger=attention.__name__):
+        for _ in range(2):
+            chosen(GPU)(*qkv(75, "bfloat16"))
+    (record,) = caplog.records
+    assert "[75, 3, 4]" in record.getMessage() and "1 tokens of padding" in record.getMessage()
 
 
 def test_without_the_fused_kernel_one_line_says_so(caplog):
-    """Here, on CPU, cuDNN is really asked for and really absent."""
+    """Here cuDNN is really asked for and really absent."""
     attention._has_fused.cache_clear()
     with caplog.at_level(logging.WARNING, logger=attention.__name__):
-        assert not any(attention._has_fused((2, 6, 3, 8), jnp.dtype("bfloat16")) for _ in range(2))
+        for _ in range(2):
+            assert not attention._has_fused((6, 3, 8), jnp.dtype("bfloat16"), Hardware.here())
     (record,) = caplog.records
     assert "\n" not in record.getMessage() and "[6, 3, 8]" in record.getMessage()

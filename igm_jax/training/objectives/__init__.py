@@ -11,7 +11,7 @@ import flax.linen as nn
 
 from igm_jax import masking
 from igm_jax.errors import InputError
-from igm_jax.models import IGM, Contrastive, IGMConfig, MaskedAutoencoder
+from igm_jax.models import IGM, Contrastive, Hardware, IGMConfig, MaskedAutoencoder
 from igm_jax.training.config_groups import DataConfig, ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
@@ -175,6 +175,16 @@ def check_read(name: str, keys: Iterable[str]) -> None:
         )
 
 
-def build_model(name: str, config: IGMConfig, micro_batches: int = 1) -> nn.Module:
-    """Builds the encoder with the generator, decoder or projector of the objective."""
-    return OBJECTIVES[name].model(config, micro_batches=micro_batches)
+def build_model(
+    name: str, config: IGMConfig, micro_batches: int = 1, hardware: Hardware | None = None
+) -> nn.Module:
+    """Builds the encoder with the generator, decoder or projector of the objective.
+
+    Args:
+      name: a key of `OBJECTIVES`.
+      config: sizes.
+      micro_batches: see `Backbone`.
+      hardware: the devices that the networks are compiled for; those of this process by default.
+    """
+    hardware = hardware or Hardware.here()
+    return OBJECTIVES[name].model(config, micro_batches=micro_batches, hardware=hardware)

@@ -1,0 +1,73 @@
+"""Compiling for devices that are not here: targets, and collectives in the text of a program."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import collectives
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+LOOPS = """
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %s = f32[] add(%x, %y)
+}
+
+%inner (p: f32[4]) -> f32[4] {
+  ROOT %a = f32[4]{0} all-reduce(%p), to_apply=%add
+}
+
+%below (p: (s32[], f32[4])) -> pred[] {
+  %n = s32[]{:T(128)} constant(3)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
+%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %f = f32[4]{0} fusion(%x), kind=kLoop, calls=%inner
+  %w = (s32[], f32[4]{0}) while(%t), condition=%other, body=%body.2, backend_config={"known_trip_count":{"n":"5"}}
+}
+
+%body.2 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %g = bf16[8]{0} reduce-scatter(%x), dimensions={0}, to_apply=%add
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %w = (s32[], f32[4]{0}) while(%t), condition=%below, body=%body.1
+  %s = (f32[2]{0}, f32[16]{0}) all-gather-start(%q), dimensions={0}
+  %d = f32[16]{0} all-gather-done(%s)
+}
+"""  # noqa: E501
+
+
+def test_loops_are_multiplied_out():
+    assert collectives.collectives_by_dtype(LOOPS) == {
+        ("all-reduce", "f32"): 3 * 16,
+        ("reduce-scatter", "bf16"): 3 * 5 * 16,
+        ("all-gather", "f32"): 64,
+    }
+
+
+def test_a_loop_of_unknown_length_is_refused():
+    with pytest.raises(ValueError, match="without a known number of rounds"):
+        collectives.collectives_by_dtype(LOOPS.replace("constant(3)", "parameter(1)"))
+
+
+def told(*options):
+    command = [sys.executable, "benchmarks/compile_for.py", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_an_unknown_target_lists_those_that_exist():
+    (line,) = told("--target=h200").splitlines()
+    assert "--target=h200 is unknown, did you mean h100?" in line or "h100 or h100x8" in line
+    assert "v5e:2x4" in line
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("libtpu")), reason="the extra is installed")
+def test_without_the_compiler_the_extra_is_named():
+    assert "pip install -e '.[tpu]'" in told("--target=v5e:2x4")
