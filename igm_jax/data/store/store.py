@@ -180,16 +180,14 @@ class SkeletonStore:
         """
         if not hasattr(mmap, "MADV_WILLNEED"):  # Windows
             return
-        assert isinstance(self.frames, np.memmap)  # `open` makes it
-        mapped = self.frames.base
-        assert isinstance(mapped, mmap.mmap)
-        row = self.frames.strides[0]
+        frames: Any = self.frames  # an `np.memmap`; its stub does not say that its base is an mmap
+        row = frames.strides[0]
         # NumPy maps a file from the beginning of the page in which the array begins.
-        start = self.frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row
+        start = frames.offset % mmap.ALLOCATIONGRANULARITY + clips["offset"] * row
         stop = start + clips["bodies"].astype(np.int64) * clips["length"] * row
         start -= start % mmap.PAGESIZE
         for first, size in zip(start.tolist(), (stop - start).tolist()):
-            mapped.madvise(mmap.MADV_WILLNEED, first, size)
+            frames.base.madvise(mmap.MADV_WILLNEED, first, size)
 
     def __reduce__(self):
         return SkeletonStore.open, (self.path,)
