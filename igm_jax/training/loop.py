@@ -69,6 +69,7 @@ def _pretrain(
     devices: list[jax.Device] | None,
 ) -> str:
     """`pretrain`, after this process has locked the run folder."""
+    config = config.spelled_out()  # so that a run stays what it was if a preset changes
     stated = to_mapping(config)  # with its zeros, so that the same command finds its run again
     most_bodies = int(store.clips["bodies"].max())
     config = config.fitted(
@@ -277,7 +278,7 @@ def _batches(
         indices,
         reading,
         batch_size=config.train.batch_size,
-        crop=config.data.crop,
+        crop=config.data.augmentation.crop,
         min_crop_frames=config.data.min_crop_frames,
         crops=config.data.crops,
         batches=config.data.batches,
