@@ -116,7 +116,9 @@ class DataConfig:
     @property
     def augmentation(self) -> Augmentation:
         """What `camera` decides, with the keys that are set."""
-        stated = {field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)}
+        stated = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)
+        }
         chosen = {name: value for name, value in stated.items() if value is not None}
         return dataclasses.replace(CAMERAS[self.camera], **chosen)
 

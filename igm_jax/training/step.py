@@ -35,7 +35,6 @@ def prepare_batch(
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
     """
-
     mirror, rotation = config.augmentation.mirror, config.augmentation.rotation
 
     def augmented(clip: Array, key: Key[Array, ""]) -> Array:
