@@ -48,7 +48,7 @@ def read(file: str, changes: Mapping[str, Any]) -> ExperimentConfig:
     except ValueError as error:
         raise InputError(str(error)) from error
     config.update_from_flattened_dict(dict(changes))
-    return from_mapping(ExperimentConfig, config.to_dict())
+    return from_mapping(ExperimentConfig, config.to_dict()).spelled_out()
 
 
 def size(

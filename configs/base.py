@@ -11,13 +11,17 @@ A data set's own file says what it changes. `paper_literal.py` puts the paper's 
 import dataclasses
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from igm_jax.training.config import ExperimentConfig
 
 
 def get_config() -> ConfigDict:
     """All keys with the defaults of the dataclasses; `pretrain.py --help` says what they mean."""
-    return ConfigDict(dataclasses.asdict(ExperimentConfig()))
+    c = ConfigDict(dataclasses.asdict(ExperimentConfig()))
+    # None so far: data.camera decides them. A placeholder lets flags set a value of its type.
+    c.data.update(crop=placeholder(tuple), mirror=placeholder(float), rotation=placeholder(tuple))
+    return c
 
 
 def small_networks(c: ConfigDict) -> None:
@@ -41,7 +45,9 @@ def smoke(c: ConfigDict) -> ConfigDict:
         mask_ratio=0.5, reencode_mask_ratio=0.5, queue_size=32, start_epoch=0, ramp_epochs=1
     )
     c.optimizer.warmup_epochs = 1.0
-    c.train.update(epochs=2, batch_size=16, log_every=2, knn_every=1, checkpoint_every=1)
+    c.train.update(
+        epochs=2, min_epoch_steps=1, batch_size=16, log_every=2, knn_every=1, checkpoint_every=1
+    )
     c.probe.epochs = 5
     return c
 

@@ -2,6 +2,7 @@
 
 It pre-trains and probes every row of a grid with every seed and prints a table. The table is
 also in OUT/table.md and OUT/table.json, updated after each run. The same command resumes.
+The last line names the best row on validation clips and its flags.
 Any `--config.KEY=VALUE` applies to all rows.
 """
 
@@ -93,6 +94,8 @@ def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     """Writes table.md and table.json of the finished runs; returns the Markdown."""
     entries = table.summarize(jobs, split)
     text = table.table_text(jobs, entries, split)
+    if split == "validation":  # nothing is chosen on test clips
+        text += table.best_text(entries)
     environments = [run_folder.read_json(job.folder / run_folder.ENVIRONMENT) or {} for job in jobs]
     content = {
         "command": shlex.join(["python", "experiments/ablate.py", *sys.argv[1:]]),

@@ -1,7 +1,8 @@
 """Inspects a store: `python experiments/inspect_data.py data/NAME`.
 
 It verifies the checksums, prints tables and draws clips: a contact sheet with one clip of each
-class. With `--clips=NAME,NAME` it draws these clips, and a GIF of each.
+class. With `--clips=NAME,NAME` it draws these clips, and a GIF of each. For own data it suggests
+flags of the config, with the facts that speak for them.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.data import Clip, SkeletonStore, summary
+from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
 from igm_jax.training.mapping import nearest
 
@@ -79,7 +81,12 @@ def main() -> None:
     for name, value in summary.overview(store).items():
         facts.add_row(name, value)
     console.print(facts)
-    for rows in (summary.left_out(store), summary.classes(store), summary.parts(store)):
+    suggestions = [
+        {"suggested flag": found.flag, "because": found.reason}
+        for found in (suggest(store) if store.dataset in OWN_DATA else ())
+    ]
+    described = (summary.left_out(store), summary.classes(store), summary.parts(store))
+    for rows in (*described, suggestions):
         if rows:
             table = rich.table.Table(*rows[0])
             for row in rows:

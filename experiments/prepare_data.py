@@ -6,7 +6,8 @@ python experiments/prepare_data.py --dataset=ntu60 --source=FOLDER_OR_ZIP
 python experiments/prepare_data.py --dataset=pyskl_pkl --source=FILE.pkl --split=train1
 python experiments/prepare_data.py --dataset=custom --source=FOLDER --out=data/mine
 
-The same command resumes an interrupted one. Damaged clips are left out and listed.
+The same command resumes an interrupted one. Damaged clips are left out and listed. For own data,
+the next command has flags that fit the clips, and the lines above it say why.
 """
 
 import os
@@ -22,6 +23,7 @@ from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.formats.raw import RawData
 from igm_jax.data.formats.sources import FORMATS
+from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
 
 _DATASET = flags.DEFINE_string("dataset", None, f"Prepare this data set: {', '.join(FORMATS)}.")
@@ -102,12 +104,19 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
     lines = [f"skipped {bad.name}: {bad.reason}" for bad in skipped[:_NAMED]]
     if len(skipped) > _NAMED:
         lines.append(f"… and {len(skipped) - _NAMED} more: {store.path / 'meta.json'} names them")
+    suggestions = suggest(store) if store.dataset in OWN_DATA else ()
     lines += [
         f"{store.path}: {facts['clips']} clips of {facts['classes']} classes, "
         f"{facts['subjects']} subjects, {facts['cameras']} cameras",
         f"{facts['max_bodies']} bodies at most, {shortest} to {longest} frames (median {median}), "
         f"{facts['bytes'] / 1e6:.1f} MB, {len(skipped)} skipped, {seconds:.1f} s",
-        f"next: python experiments/pretrain.py --config={config}",
+        *(f"suggested {found.flag}: {found.reason}" for found in suggestions),
+        " ".join(
+            [
+                f"next: python experiments/pretrain.py --config={config}",
+                *(found.flag for found in suggestions),
+            ]
+        ),
     ]
     return "\n".join(lines)
 

@@ -127,7 +127,10 @@ def test_own_data_from_the_first_line_to_the_tables(tmp_path):
     scripts = []
     for _, script, *flags in commands_of(OWN_DATA):
         flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
-        run([sys.executable, str(ROOT / script), *flags], tmp_path)
+        output = run([sys.executable, str(ROOT / script), *flags], tmp_path)
+        if script.endswith("prepare_data.py"):
+            promised = re.findall(r"^(?:suggested|next:) .*", OWN_DATA, flags=re.M)
+            assert output.splitlines()[-len(promised) :] == promised
         scripts.append(pathlib.Path(script).stem)
     assert scripts == ["prepare_data", "pretrain", "linear_probe", "knn"]
     made = {p.name for p in (tmp_path / "runs" / "custom-xsub-smoke").iterdir()}

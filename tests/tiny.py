@@ -36,6 +36,7 @@ _SETTINGS = {
         "coordinates": "body",
         "streams": ("joint",),
         "bodies": 2,
+        "crop": (0.5, 1.0),
         "min_crop_frames": 4,
         "crops": 1,
         "mirror": 0.0,

@@ -37,6 +37,12 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
         "distribution": {"objective.feature_weight": 0.0},
         "both": {},
     },
+    # Values of data.camera. The third is for many cameras and classes of left and right.
+    "augmentation": {
+        "fixed": {"data.camera": "fixed"},
+        "moving": {"data.camera": "moving"},
+        "moving, not mirrored": {"data.camera": "moving", "data.mirror": 0.0},
+    },
     "objectives": {
         "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
         "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
@@ -193,7 +199,7 @@ def plan(
         try:
             if "seed" in {**given, **overrides}:
                 raise InputError("config key 'seed' is set by --seeds")
-            mine = _replaced(config, {**overrides, "seed": seed})
+            mine = _replaced(config, {**overrides, "seed": seed}).spelled_out()
             mine.check_length()
             objectives.check_read(mine.objective.name, {**given, **overrides})
         except InputError as error:
@@ -203,7 +209,7 @@ def plan(
         flags = [f"--config.{k}={v}" for k, v in {**given, **typed, "seed": seed}.items()]
         folder = out / slug(name) / f"seed{seed}"
         for other in jobs:
-            if other.config == mine and other.seed == seed:
+            if other.seed == seed and _same(other.config, mine):
                 raise InputError(
                     f"rows {other.row!r} and {name!r} are the same config, for it says already "
                     f"what they set: change {', '.join(sorted({**other.overrides, **typed}))}"
@@ -211,6 +217,10 @@ def plan(
         jobs.append(Job(name, typed, seed, folder, mine, (f"--config={config_file}", *flags)))
         _check_folder(jobs[-1])
     return jobs
+
+
+def _same(a: ExperimentConfig, b: ExperimentConfig) -> bool:
+    return not differences(to_mapping(a), to_mapping(b), ignored={"data.camera"})
 
 
 def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:

@@ -99,6 +99,38 @@ def table_text(jobs: Sequence[Job], entries: Sequence[dict[str, Any]], split: st
     )
 
 
+def best_text(entries: Sequence[dict[str, Any]]) -> str:
+    """Names the best row by mean linear accuracy, its flags, and how sure its lead is.
+
+    Args:
+      entries: those of `summarize`, on validation clips.
+
+    Returns:
+      One line with an empty line before it, or "" while a run is missing or for a single row.
+    """
+    values = {entry["name"]: entry["columns"]["linear"]["values"] for entry in entries}
+    if len(entries) < 2 or any(
+        len(v) < len(e["commands"]) for v, e in zip(values.values(), entries)
+    ):
+        return ""
+    best, second = sorted(entries, key=lambda e: -e["columns"]["linear"]["mean"])[:2]
+    flags = [f"--config.{key}={value}" for key, value in best["overrides"].items()]
+    lead = paired_difference(values[best["name"]], values[second["name"]])
+    if lead["low"] is None:
+        sure = "One seed gives no interval, so run more before you rely on it"
+    elif lead["low"] > 0:
+        sure = "The interval is above zero"
+    else:
+        sure = "The interval contains zero, so the two are not told apart"
+    nearest = max(entries, key=lambda e: e["columns"]["KNN K=1"]["mean"])["name"]
+    other = "" if nearest == best["name"] else f" By KNN K=1, {nearest} is best."
+    return (
+        f"\nBest by mean linear accuracy: {best['name']}, with "
+        f"{shlex.join(flags) or 'no flag'}. Its lead over {second['name']} is "
+        f"{_difference_text(lead)}. {sure}.{other}\n"
+    )
+
+
 def _mean_text(column: Mapping[str, Any]) -> str:
     if column["mean"] is None:
         return "-"

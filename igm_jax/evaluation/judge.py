@@ -54,9 +54,9 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
                 store,
                 indices,
                 reading,
-                crop=data.crop,
+                crop=data.augmentation.crop,
                 min_crop_frames=data.min_crop_frames,
-                rotation=data.rotation,
+                rotation=data.augmentation.rotation,
                 seed=(config.seed, epoch),
             )
             return extract(batches)

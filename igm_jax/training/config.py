@@ -91,6 +91,10 @@ class ExperimentConfig:
                 f"--config.objective.queue_size={max(1, clips // 2)}"
             )
 
+    def spelled_out(self) -> "ExperimentConfig":
+        """The same experiment, with every key set that another one decides."""
+        return dataclasses.replace(self, data=self.data.spelled_out())
+
     def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":
         """Replaces zeros in model.encoder and data.bodies by the numbers of the data.
 
@@ -111,11 +115,12 @@ class ExperimentConfig:
 
 
 # Keys and groups that change numbers by rounding only. With other values it is the same run.
-# Checksums identify the data, not the path.
+# Checksums identify the data, not the path. data.camera only names values that are compared.
 BOOKKEEPING = frozenset(
     {
         "name",
         "data.path",
+        "data.camera",
         "model.encoder.remat",
         "model.generator.remat",
         "train.log_every",

@@ -26,8 +26,35 @@ def _at_least(group: str, config: Any, least: int, *names: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How clips are cropped and augmented, as far as it depends on the camera.
+
+    Attributes:
+      crop: see `DataConfig`.
+      mirror: see `DataConfig`.
+      rotation: see `DataConfig`.
+    """
+
+    crop: tuple[float, float]
+    mirror: float
+    rotation: tuple[float, float, float]
+
+
+# Values of data.camera. docs/experiments.md, 14 and 17, has the evidence for both.
+CAMERAS = {
+    # One camera, which people face alike: the side of the body and the direction have a meaning.
+    "fixed": Augmentation(crop=(0.7, 1.0), mirror=0.0, rotation=(0.3, 0.3, 0.3)),
+    # Many cameras, or people who face all ways, and either hand may act.
+    "moving": Augmentation(crop=(0.5, 1.0), mirror=0.5, rotation=(0.3, 1.2, 0.3)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which clips are read, and how they are cropped and augmented.
+
+    `crop`, `mirror` and `rotation` follow from `camera`, except those that are set. All that reads
+    clips uses the property `augmentation`.
 
     Attributes:
       dataset: name of the data set in `protocols` and in experiments/prepare_data.py.
@@ -38,14 +65,18 @@ class DataConfig:
         or posture (body, without the path that the person walks) [ours].
       streams: of joint, bone and motion: the channels that f reads and g generates [ours].
       bodies: M, bodies of a clip that are read; 0 = those of the store. Absent ones count nowhere.
-      crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP].
+      camera: fixed, if every clip is seen from the same side and left and right have a meaning;
+        moving, if there are many views. It decides crop, mirror and rotation, see `CAMERAS` [ours].
+      crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP]. None: by camera.
       min_crop_frames: least length of a crop, where the clip is as long [MAMP].
       crops: 2 gives the objective a second crop of each clip, augmented by itself [ours].
       batches: "mixed", or "session" for batches of few sessions (clips of one subject, camera and
         setup), so that person and place tell no clips apart. Ids are read, not labels [ours].
-      mirror: share of the clips that are mirrored, left and right exchanged [ours].
+      mirror: share of the clips that are mirrored, left and right exchanged [ours]. None: by
+        camera.
       shear: limit of the random shear of each clip [ours; AimCLR 0.5].
-      rotation: limits in radians of the rotation about x, y (up) and z [ours; MAMP 0.3].
+      rotation: limits in radians of the rotation about x, y (up) and z [ours; MAMP 0.3]. None: by
+        camera.
     """
 
     dataset: str = "synthetic"
@@ -55,29 +86,45 @@ class DataConfig:
     coordinates: str = "posture"
     streams: tuple[str, ...] = ("joint", "motion")
     bodies: int = 1
-    crop: tuple[float, float] = (0.5, 1.0)
+    camera: str = "moving"
+    crop: tuple[float, float] | None = None
     min_crop_frames: int = 64
     crops: int = 2
     batches: str = "mixed"
-    mirror: float = 0.5
+    mirror: float | None = None
     shear: float = 0.0
-    rotation: tuple[float, float, float] = (0.3, 1.2, 0.3)
+    rotation: tuple[float, float, float] | None = None
 
     def __post_init__(self):
         _choice("data.coordinates", self.coordinates, skeleton.COORDINATES)
         _choice("data.batches", self.batches, BATCHES)
+        _choice("data.camera", self.camera, tuple(CAMERAS))
         for stream in self.streams:
             _choice("data.streams", stream, skeleton.STREAMS)
         _at_least("data", self, 0, "bodies")
         _at_least("data", self, 1, "min_crop_frames")
-        if self.crops not in (1, 2) or not 0 <= self.mirror <= 1 or self.shear < 0:
+        crop, mirror = self.augmentation.crop, self.augmentation.mirror
+        if self.crops not in (1, 2) or not 0 <= mirror <= 1 or self.shear < 0:
             raise InputError(
-                f"data.crops={self.crops} must be 1 or 2, data.mirror={self.mirror} in [0, 1] and "
+                f"data.crops={self.crops} must be 1 or 2, data.mirror={mirror} in [0, 1] and "
                 f"data.shear={self.shear} at least 0"
             )
         _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise InputError(f"data.crop={self.crop}: needs 0 < low <= high <= 1")
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise InputError(f"data.crop={crop}: needs 0 < low <= high <= 1")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What `camera` decides, with the keys that are set."""
+        stated = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)
+        }
+        chosen = {name: value for name, value in stated.items() if value is not None}
+        return dataclasses.replace(CAMERAS[self.camera], **chosen)
+
+    def spelled_out(self) -> "DataConfig":
+        """The same clips, with every key of `augmentation` set."""
+        return dataclasses.replace(self, **dataclasses.asdict(self.augmentation))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +264,8 @@ class TrainConfig:
 
     Attributes:
       epochs: length of the run [MacDiff].
+      min_epoch_steps: least steps of an epoch. Of few clips, an epoch then passes over all of them
+        several times, and warm-up, ramp, KNN and checkpoints keep their share of the run [ours].
       batch_size: global, over all devices [MAMP].
       log_every: steps between two lines of the log.
       knn_every: epochs between two KNN evaluations on the validation clips.
@@ -227,6 +276,7 @@ class TrainConfig:
     """
 
     epochs: int = 500
+    min_epoch_steps: int = 1
     batch_size: int = 128
     log_every: int = 50
     knn_every: int = 25
@@ -241,6 +291,7 @@ class TrainConfig:
             self,
             1,
             "epochs",
+            "min_epoch_steps",
             "batch_size",
             "log_every",
             "knn_every",
@@ -250,8 +301,8 @@ class TrainConfig:
         )
 
     def steps_per_epoch(self, num_clips: int) -> int:
-        """Whole batches in so many clips; at least one."""
-        return max(1, num_clips // self.batch_size)
+        """Whole batches in so many clips; at least `min_epoch_steps`."""
+        return max(self.min_epoch_steps, num_clips // self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

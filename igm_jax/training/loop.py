@@ -67,6 +67,7 @@ def _pretrain(
     devices: list[parallel.Device] | None,
 ) -> str:
     """`pretrain`, after this process has locked the run folder."""
+    config = config.spelled_out()  # so that a run stays what it was if a preset changes
     stated = to_mapping(config)  # with its zeros, so that the same command finds its run again
     most_bodies = int(store.clips["bodies"].max())
     config = config.fitted(

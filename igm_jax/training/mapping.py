@@ -43,6 +43,8 @@ def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(kind, types.UnionType):  # float | None
+        return None if value is None else _convert(typing.get_args(kind)[0], value, name)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise InputError(f"config key {name!r} is a group of keys, not {value!r}")

@@ -36,7 +36,7 @@ def config_of_run(values: Mapping[str, Any]) -> ExperimentConfig:
                 f"the run was trained with {name}, which this version no longer has: read it with "
                 "the commit in its environment.json"
             )
-    return from_mapping(ExperimentConfig, values)
+    return from_mapping(ExperimentConfig, values).spelled_out()
 
 
 def reading_of_run(meta: Mapping[str, Any]) -> Reading:

@@ -58,7 +58,7 @@ def batches(
         indices,
         reading,
         batch_size=config.train.batch_size,
-        crop=config.data.crop,
+        crop=config.data.augmentation.crop,
         min_crop_frames=config.data.min_crop_frames,
         crops=config.data.crops,
         batches=config.data.batches,

@@ -32,17 +32,18 @@ def prepare_batch(
       raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], and `other` like
         `clip` where the objective compares two views.
       key: random key.
-      config: `mirror`, `shear` and `rotation` are read.
+      config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
     """
+    mirror, rotation = config.augmentation.mirror, config.augmentation.rotation
 
     def augmented(clip: Array, key: Key[Array, ""]) -> Array:
         k_mirror, k_shear, k_rotation = jax.random.split(key, 3)
-        if config.mirror > 0:
-            clip = augment.random_mirror(k_mirror, clip, reading.layout.pairs, config.mirror)
+        if mirror > 0:
+            clip = augment.random_mirror(k_mirror, clip, reading.layout.pairs, mirror)
         if config.shear > 0:
             clip = augment.random_shear(k_shear, clip, config.shear)
-        return reading(augment.random_rotation(k_rotation, clip, config.rotation))
+        return reading(augment.random_rotation(k_rotation, clip, rotation))
 
     k_clip, k_other = jax.random.split(key)
     other = augmented(raw["other"], k_other) if "other" in raw else None

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 from scipy import stats
 
+from configs import custom
 from igm_jax import locking
 from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table as comparison
@@ -124,7 +126,8 @@ def test_grid_that_is_none(text, told, tmp_path):
 
 @pytest.mark.parametrize("name", ablation.GRIDS)
 def test_named_grid_fits_the_config(name, tmp_path):
-    jobs = plan(tmp_path, ablation.parse_grid(name))
+    by_camera = {"data.crop": None, "data.mirror": None, "data.rotation": None}
+    jobs = plan(tmp_path, ablation.parse_grid(name), config=tiny.config(by_camera))
     assert len({job.config for job in jobs}) == len(jobs)
 
 
@@ -329,6 +332,48 @@ def test_table_while_runs_are_missing(tmp_path):
     assert (first["linear"], first["seeds"]) == ("50.00", "1 of 2")
     assert (second["linear"], second["seeds"]) == ("52.00 ± 1.41", "2 of 2")
     assert second["Δ linear"] == "+1.00"  # over the seed that both have
+
+
+def best(tmp_path, linear, seeds=(0, 1), rows=ROWS):
+    jobs = plan(tmp_path, rows, seeds)
+    for job, value in zip(jobs, linear):
+        finish(job, linear=value, nearest=100 - value)
+    return comparison.best_text(comparison.summarize(jobs, "validation"))
+
+
+def test_best_row_is_named_with_its_flags_and_how_sure_it_is(tmp_path):
+    text = best(tmp_path / "close", (50.0, 51.5, 52.0, 54.5))
+    assert text == (
+        "\nBest by mean linear accuracy: second row, with --config.objective.mask_ratio=0.25. Its "
+        "lead over first is +2.00 [-4.35, +8.35]. The interval contains zero, so the two are not "
+        "told apart. By KNN K=1, first is best.\n"
+    )
+    text = best(tmp_path / "clear", (60.0, 50.0, 61.0, 51.1))
+    assert "first, with no flag. Its lead over second row is +9.95 [" in text
+    assert "The interval is above zero." in text
+    assert "One seed gives no interval" in best(tmp_path / "one", (50.0, 51.0), seeds=(3,))
+
+
+def test_no_row_is_best_while_runs_are_missing(tmp_path):
+    assert best(tmp_path, (50.0, 51.5, 52.0)) == ""
+    assert best(tmp_path / "alone", (50.0, 51.5), rows={"first": {}}) == ""
+
+
+def test_presets_of_the_camera_are_rows_that_differ(tmp_path):
+    """Also if the config sets another preset, or flags set some of its keys."""
+    rows = ablation.parse_grid("augmentation")
+    config = from_mapping(ExperimentConfig, custom.get_config().to_dict())
+    jobs = plan(tmp_path, rows, (0,), config=config)
+    assert [job.config.data.mirror for job in jobs] == [0.0, 0.5, 0.0]
+    assert [job.config.data.crop[0] for job in jobs] == [0.7, 0.5, 0.5]
+    assert jobs[1].flags[1:] == ("--config.data.camera=moving", "--config.seed=0")
+    given = dataclasses.replace(config, data=dataclasses.replace(config.data, crop=(0.9, 1.0)))
+    jobs = plan(tmp_path, rows, (0,), config=given, given={"data.crop": (0.9, 1.0)})
+    assert {job.config.data.crop for job in jobs} == {(0.9, 1.0)}
+    both = {"data.mirror": 0.0, "data.rotation": (0.3, 0.3, 0.3), "data.crop": (0.9, 1.0)}
+    alike = {"a": {"data.camera": "fixed", **both}, "b": {"data.camera": "moving", **both}}
+    with pytest.raises(InputError, match="'a' and 'b' are the same config"):
+        plan(tmp_path, alike, (0,), config=config)
 
 
 def test_column_that_a_run_lacks_is_left_out(tmp_path):

@@ -55,7 +55,7 @@ def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
     for i in range(6):
         np.save(tmp_path / f"{i}.npy", np.ones((4, 3, 2)))
     made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=s").stdout
-    assert made.endswith("--config=configs/custom.py:split --config.data.path=s\n")
+    assert "--config=configs/custom.py:split --config.data.path=s --config.data" in made
 
 
 def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):

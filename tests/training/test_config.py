@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 import tiny
+from absl import flags
+from ml_collections import config_flags
 
 from configs import base
 from igm_jax.data.protocols import PROTOCOLS
@@ -16,7 +18,7 @@ from igm_jax.errors import InputError
 from igm_jax.reading import Reading
 from igm_jax.skeleton import KINECT20, NTU25
 from igm_jax.training.config import ExperimentConfig, differences
-from igm_jax.training.config_groups import DataConfig, ObjectiveConfig
+from igm_jax.training.config_groups import CAMERAS, Augmentation, DataConfig, ObjectiveConfig
 from igm_jax.training.mapping import documented, from_mapping, nearest, to_mapping
 from igm_jax.training.objectives import OBJECTIVES, check_read
 from igm_jax.training.older_runs import config_of_run
@@ -291,6 +293,75 @@ def test_phases_longer_than_the_run(changes, told):
     if "warmup" not in told:
         alone = {f"objective.{k}": v for k, v in none.items()}
         tiny.config({**changes, **alone}).check_length()
+
+
+def test_camera_decides_what_is_not_set():
+    by_camera = {"data.crop": None, "data.mirror": None, "data.rotation": None}
+    for camera, expected in CAMERAS.items():
+        data = tiny.config({**by_camera, "data.camera": camera}).data
+        assert data.augmentation == expected
+        assert data.mirror is None and data.spelled_out().augmentation == expected
+        assert data.spelled_out().crop == expected.crop
+    one = tiny.config({**by_camera, "data.camera": "moving", "data.mirror": 0.0}).data
+    assert one.augmentation == dataclasses.replace(CAMERAS["moving"], mirror=0.0)
+    with pytest.raises(
+        InputError, match=r"data\.camera='hand' is unknown: choose one of fixed, mov"
+    ):
+        tiny.config({"data.camera": "hand"})
+    with pytest.raises(InputError, match=r"'data\.mirror' needs float, not 'no'"):
+        tiny.config({"data.mirror": "no"})
+
+
+def test_camera_of_each_config():
+    """The values are those that the known data sets were tuned with."""
+    fixed = {"utd_mhad", "custom"}
+    for name in CONFIGS:
+        data = from_mapping(ExperimentConfig, load(name).to_dict()).data
+        assert data.camera == ("fixed" if name in fixed else "moving")
+        assert data.augmentation == CAMERAS[data.camera]
+    still = DataConfig(crop=(0.7, 1.0), mirror=0.0, rotation=(0.3, 0.3, 0.3))
+    turning = DataConfig(crop=(0.5, 1.0), mirror=0.5, rotation=(0.3, 1.2, 0.3))
+    assert still.augmentation == CAMERAS["fixed"] and turning.augmentation == CAMERAS["moving"]
+    literal = from_mapping(ExperimentConfig, load("paper_literal", "nw_ucla").to_dict()).data
+    assert literal.augmentation == Augmentation((0.5, 1.0), 0.0, (0.3, 0.3, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("flags_", "expected"),
+    [
+        ((), ((0.5, 1.0), 0.5, (0.3, 1.2, 0.3))),
+        (("--config.data.camera=fixed",), ((0.7, 1.0), 0.0, (0.3, 0.3, 0.3))),
+        (
+            ("--config.data.mirror=0.25", "--config.data.camera=fixed"),
+            ((0.7, 1.0), 0.25, (0.3, 0.3, 0.3)),
+        ),
+        (
+            ("--config.data.crop=(0.6, 1)", "--config.data.rotation=(0.1,0.2,0)"),
+            ((0.6, 1.0), 0.5, (0.1, 0.2, 0.0)),
+        ),
+    ],
+)
+def test_flags_of_the_camera_and_of_its_keys(flags_, expected):
+    """In any order, and on top of a config file."""
+    path = pathlib.Path(__file__).parents[2] / "configs" / "nw_ucla.py"
+    argv = ["pretrain.py", f"--config={path}", *flags_]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file(
+        "config", None, lock_config=True, flag_values=values, sys_argv=argv
+    )
+    values(argv)
+    data = from_mapping(ExperimentConfig, holder.value.to_dict()).data
+    assert dataclasses.astuple(data.augmentation) == expected
+
+
+def test_epoch_of_few_clips_has_its_least_steps():
+    train = from_mapping(ExperimentConfig, load("custom").to_dict()).train
+    assert train.steps_per_epoch(100) * train.epochs == 3000
+    assert train.steps_per_epoch(64 * 15) == 15 and train.steps_per_epoch(64 * 40) == 40
+    program = build_program(tiny.config({"train.min_epoch_steps": 7}), tiny.READING, num_clips=16)
+    assert (program.steps_per_epoch, program.total_steps) == (7, 14)
+    with pytest.raises(InputError, match=r"train\.min_epoch_steps=0: must be at least 1"):
+        tiny.config({"train.min_epoch_steps": 0})
 
 
 def test_configs_are_frozen_and_hashable():

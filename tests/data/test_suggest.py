@@ -1,0 +1,144 @@
+"""Suggested config keys, for stores whose cameras, classes and facing are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from configs import custom
+from igm_jax.data.store import Clip, SkeletonStore
+from igm_jax.data.suggest import direction_classes, facing_spread, suggest
+from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.config_groups import CAMERAS
+from igm_jax.training.mapping import from_mapping, to_mapping
+
+PLAIN = dataclasses.replace(tiny.LAYOUT, axes=None)
+
+
+def turned(degrees):
+    """The rotation about y that a person makes who turns by so many degrees."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    """Writes a store with a clip for each facing in degrees."""
+
+    def store_of(facings, *, cameras=(1,), classes=("a", "b"), layout=tiny.LAYOUT, bodies=(1,),
+                 axes=None, channels=3):  # fmt: skip
+        axes = np.eye(3) if axes is None else axes
+        body = np.array(
+            [[0, 0, 0], [0, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0], [0.4, 0.3, 0], [-0.4, 0.3, 0]]
+        )
+        clips = [
+            Clip(
+                f"clip{i}",
+                np.tile((body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
+                        (bodies[i % len(bodies)], 20, 1, 1)).astype(np.float32),
+                i % len(classes),
+                subject=1,
+                camera=cameras[i % len(cameras)],
+            )
+            for i, degrees in enumerate(facings)
+        ]  # fmt: skip
+        path = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
+        SkeletonStore.write(path, clips, layout=layout, class_names=classes, source="tests",
+                            dataset="custom")  # fmt: skip
+        return SkeletonStore.open(path)
+
+    return store_of
+
+
+def keys(store):
+    return {found.key: found.value for found in suggest(store)}
+
+
+ALIKE, MANY = (-5, 0, 3, 5), (-60, 10, 60, 0)
+
+
+def test_spread_against_circular_statistics_of_scipy(store_of):
+    from scipy import stats
+
+    for facings in (ALIKE, MANY, (170, -170, 175, 181)):
+        expected = stats.circstd(facings, high=180, low=-180)
+        assert facing_spread(store_of(facings)) == pytest.approx(expected, rel=1e-4)
+    z_up = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
+    flat = facing_spread(store_of(MANY, axes=z_up))
+    assert flat == pytest.approx(facing_spread(store_of(MANY)), rel=1e-4)
+    assert facing_spread(store_of((0, 180))) > 300
+
+
+def test_spread_is_unknown_without_axes(store_of):
+    assert facing_spread(store_of(MANY, layout=PLAIN)) is None
+    assert facing_spread(store_of(MANY, layout=PLAIN, channels=2)) is None
+
+
+@pytest.mark.parametrize(
+    ("facings", "options", "expected"),
+    [
+        (ALIKE, {}, "fixed"),
+        (MANY, {}, "moving"),
+        # The facing counts more than the table, where it is known.
+        (ALIKE, {"cameras": (1, 2)}, "fixed"),
+        (MANY, {"cameras": (0,)}, "moving"),
+        (MANY, {"layout": PLAIN}, "fixed"),
+        (MANY, {"layout": PLAIN, "cameras": (0,)}, "fixed"),
+        (MANY, {"layout": PLAIN, "cameras": (1, 2)}, "moving"),
+        (ALIKE, {"layout": PLAIN, "channels": 2, "cameras": (1, 2)}, "moving"),
+    ],
+)
+def test_camera(store_of, facings, options, expected):
+    assert keys(store_of(facings, **options))["data.camera"] == expected
+
+
+def test_reasons_name_the_facts(store_of):
+    reason = suggest(store_of(MANY, cameras=(1, 2)))[0].reason
+    assert reason == (
+        "people are seen from many sides (they face ± 44° in the first frames); 2 cameras"
+    )
+    reason = suggest(store_of(ALIKE, classes=("swipe left", "b"), cameras=(0,)))[0].reason
+    assert "one side" in reason and "± 4°" in reason
+    assert reason.endswith(
+        "the camera is not known; classes have a direction, such as 'swipe left'"
+    )
+
+
+def test_classes_of_left_and_right_are_not_mirrored(store_of):
+    sided = store_of(MANY, classes=("swipe left", "b"))
+    assert keys(sided) == {
+        "data.camera": "moving", "data.coordinates": "posture", "data.mirror": 0.0
+    }  # fmt: skip
+    assert "data.mirror" not in keys(store_of(MANY))
+    assert "data.mirror" not in keys(store_of(ALIKE, classes=("swipe left", "b")))
+    lone = dataclasses.replace(tiny.LAYOUT, pairs=())
+    assert keys(store_of(MANY, layout=lone))["data.mirror"] == 0.0
+
+
+def test_words_for_directions():
+    sided = ("draw circle (counter clockwise)", "turn-right", "left", "LeftSwipe", "R2 ccw")
+    assert direction_classes(("wave", *sided, "bright", "cleft", "7")) == list(sided)
+
+
+def test_coordinates_and_bodies(store_of):
+    assert keys(store_of(ALIKE))["data.coordinates"] == "posture"
+    assert keys(store_of(ALIKE, layout=PLAIN))["data.coordinates"] == "centred"
+    assert "data.bodies" not in keys(store_of(ALIKE))
+    assert "data.bodies" not in keys(store_of(ALIKE, bodies=(1, 2)))
+    rare = store_of((0,) * 30, bodies=(2, *(1,) * 29))
+    assert keys(rare)["data.bodies"] == 1
+
+
+def test_suggestions_are_keys_of_the_config(store_of):
+    plain = from_mapping(ExperimentConfig, custom.get_config().to_dict())
+    rare = store_of(MANY * 8, classes=("left", "right"), bodies=(2, *(1,) * 31))
+    found = suggest(rare)
+    assert len(found) == 4
+    values = to_mapping(plain)
+    for suggestion in found:
+        group, _, key = suggestion.key.partition(".")
+        values[group][key] = suggestion.value
+    data = from_mapping(ExperimentConfig, values).data
+    assert data.augmentation == dataclasses.replace(CAMERAS["moving"], mirror=0.0)
+    assert (data.coordinates, data.bodies) == ("posture", 1)
