@@ -30,7 +30,11 @@ def get_config(variant: str | None = None):
     c.data.update(
         coordinates="centred", streams=("joint",), crops=1, mirror=0.0, rotation=(0.3, 0.3, 0.3)
     )
-    c.model.encoder.update(channels=min(3, c.model.encoder.channels), patch_frames=4)  # 0 stays 0
+    c.data.batches = "mixed"
+    if c.model.encoder.patch_joints == 0:  # a small set: no more tokens than two cores can compute
+        c.model.encoder.update(frames=32, depth=2)
+    c.model.encoder.update(patch_frames=4, patch_joints=1, stretches=1)
+    c.model.encoder.channels = min(3, c.model.encoder.channels)  # 0 stays 0
     c.objective.update(
         mask_ratio=0.9,
         reencode_mask_ratio=0.9,

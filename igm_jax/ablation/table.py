@@ -116,6 +116,7 @@ def best_text(entries: Sequence[dict[str, Any]]) -> str:
     best, second = sorted(entries, key=lambda e: -e["columns"]["linear"]["mean"])[:2]
     flags = [f"--config.{key}={value}" for key, value in best["overrides"].items()]
     lead = paired_difference(values[best["name"]], values[second["name"]])
+    assert lead is not None  # all rows have all seeds
     if lead["low"] is None:
         sure = "One seed gives no interval, so run more before you rely on it"
     elif lead["low"] > 0:

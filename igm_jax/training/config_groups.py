@@ -168,7 +168,7 @@ class ObjectiveConfig:
     input_noise: float = 0.005
     condition_drop: float = 0.0
     feature_weight: float = 4.0
-    distribution_weight: float = 0.0
+    distribution_weight: float = 0.1
     entropy_weight: float = 8.0
     entropy: str = "second_order"
     distortion: float = 0.5

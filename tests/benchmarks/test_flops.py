@@ -38,7 +38,7 @@ def step(**objective):
 def test_the_step_is_the_sum_of_its_passes():
     e, g, h = PAPER.model.encoder, PAPER.model.generator, PAPER.model.adapter
     masked = flops.encoder(e, 75) + flops.adapter(h, 75, 256) + flops.generator(g, e, 76)
-    assert step(feature_weight=0.0) == 3 * masked
+    assert step(feature_weight=0.0, distribution_weight=0.0) == 3 * masked
     assert step() == 3 * (masked + flops.encoder(e, 75))
     assert step(aux_tokens=True) - step() == 3 * (
         flops.encoder(e, 75, aux=True) - flops.encoder(e, 75)

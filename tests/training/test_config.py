@@ -84,7 +84,7 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
     program = build_program(config, tiny.READING, num_clips=10_000)
     state = jax.eval_shape(program.init, jax.random.key(0))
     encoder = state.params["encoder"]["position"]["spatial"]
-    assert encoder.shape == (config.model.encoder.joints, config.model.encoder.width)
+    assert encoder.shape == (config.model.encoder.grid[1], config.model.encoder.width)
     assert state.queue.shape == (config.objective.queue_size, config.model.encoder.width)
     assert program.total_steps == config.train.epochs * (10_000 // config.train.batch_size)
 
