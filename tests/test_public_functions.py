@@ -205,7 +205,8 @@ OTHERS = {
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
-    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering,
+    metrics.spectrum, metrics.graph, metrics.ridge, metrics.retrieval, metrics.few_shot,
+    metrics.clustering,
     metrics.generation, skeleton, augment, masking, precision, adapter, attention, encoder, layers,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from igm_jax import augment
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.config_groups import DataConfig
+from igm_jax.training.config_data import DataConfig
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch
 from igm_jax.training.state import TrainState, enqueue, taught
 

@@ -12,7 +12,8 @@ import flax.linen as nn
 from igm_jax import masking
 from igm_jax.errors import InputError
 from igm_jax.models import IGM, Contrastive, Hardware, IGMConfig, MaskedAutoencoder
-from igm_jax.training.config_groups import DataConfig, ObjectiveConfig, TrainConfig
+from igm_jax.training.config_data import DataConfig
+from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import momentum_contrast, spectral_contrastive
