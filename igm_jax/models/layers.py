@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from igm_jax.errors import InputError
 from igm_jax.models.attention import attention
@@ -187,13 +187,21 @@ def in_micro_batches(module: nn.Module, count: int, *rows: Any) -> Any:
     return jax.tree.map(join, parts(module, None, jax.tree.map(split, rows))[1])
 
 
-def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat: bool = False):
+def scan_blocks(
+    block: type[nn.Module],
+    depth: int,
+    *,
+    broadcast: int = 0,
+    each: int = 0,
+    remat: bool = False,
+):
     """`depth` blocks with stacked parameters [depth, …], compiled once.
 
     Args:
-      block: a module whose call is `(x, *broadcast) -> (x, None)`.
+      block: a module whose call is `(x, *broadcast, *each) -> (x, None)`.
       depth: number of blocks.
       broadcast: how many arguments after x every block gets alike.
+      each: how many further arguments [depth, …] give every block its own entry.
       remat: recompute the block in the backward pass instead of keeping its activations.
     """
     if remat:
@@ -201,12 +209,30 @@ def scan_blocks(block: type[nn.Module], depth: int, *, broadcast: int = 0, remat
     return nn.scan(
         block,
         variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=(nn.broadcast,) * broadcast,
+        split_rngs={"params": True, "drop_path": True},
+        in_axes=(nn.broadcast,) * broadcast + (0,) * each,
         length=depth,
         # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
         unroll=depth if jax.default_backend() == "cpu" else 1,
     )
+
+
+def drop_path(
+    key: Key[Array, ""], branch: Float[Array, "B N D"], rate: float | Float[Array, ""]
+) -> Float[Array, "B N D"]:
+    """Drops a residual branch of some rows, and scales it in the others to the same mean.
+
+    Args:
+      key: random key.
+      branch: [B, N, D], the output of attention or MLP, before it is added.
+      rate: share of the rows that lose it, in [0, 1).
+
+    References:
+      Huang et al., Deep Networks with Stochastic Depth (ECCV 2016).
+    """
+    kept = 1 - jnp.asarray(rate, jnp.float32)
+    chosen = jax.random.bernoulli(key, kept, (branch.shape[0], 1, 1))
+    return branch * (chosen / kept).astype(branch.dtype)
 
 
 class Block(nn.Module):
@@ -217,9 +243,23 @@ class Block(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
-        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs."""
+    def __call__(
+        self, x: Float[Array, "B N D"], dropped: Float[Array, ""] | None = None
+    ) -> tuple[Float[Array, "B N D"], None]:
+        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs.
+
+        Args:
+          x: tokens.
+          dropped: rate of `drop_path` for both branches, with keys named "drop_path"; None for no
+            drop-path.
+        """
+
+        def added(x: Array, branch: Array) -> Array:
+            if dropped is not None:
+                branch = drop_path(self.make_rng("drop_path"), branch, dropped)
+            return x + branch
+
         h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        x = x + SelfAttention(self.heads, self.dtype, name="attention")(h)
+        x = added(x, SelfAttention(self.heads, self.dtype, name="attention")(h))
         h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        return x + Mlp(self.mlp_width, self.dtype, name="mlp")(h), None
+        return added(x, Mlp(self.mlp_width, self.dtype, name="mlp")(h)), None
