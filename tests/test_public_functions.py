@@ -19,6 +19,8 @@ import tiny
 
 from igm_jax import augment, diffusion, losses, masking, metrics, skeleton
 from igm_jax.errors import InputError
+from igm_jax.finetuning.model import joint_features
+from igm_jax.finetuning.step import smoothed_cross_entropy
 from igm_jax.models import adapter, attention, encoder, layers
 from igm_jax.reading import Reading
 from igm_jax.training.objectives import OBJECTIVES
@@ -137,8 +139,11 @@ ROWS = [
     Row(attention.attention, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(joint_features, ((6, 4, 5),), (2, jnp.array([[True, False]] * 3)), keeps=True),
+    Row(smoothed_cross_entropy, (FEATURES,), (LABELS, 0.1), keeps=True),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
     Row(encoder.stretch_means, ((3, 12, 5),), (4, 2), keeps=True),
+    keyed(layers.drop_path, (3, 4, 5), 0.3),
     Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
     Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip

@@ -50,7 +50,8 @@ def altered(store, part, path, *, labels=False, frames=False):
             rows = slice(clip["offset"], clip["offset"] + clip["length"] * clip["bodies"])
             moved[rows] += 7
         np.save(path / "frames.npy", moved)
-        return dataclasses.replace(store, clips=clips, frames=moved)
+        frames = np.load(path / "frames.npy", mmap_mode="r")
+        return dataclasses.replace(store, clips=clips, frames=frames)
     return dataclasses.replace(store, clips=clips)
 
 
