@@ -70,8 +70,9 @@ def smoothed_cross_entropy(
     logits: Float[Array, "B classes"], label: Int[Array, " B"], smoothing: float
 ) -> Float[Array, " B"]:
     """Cross-entropy to labels of which `smoothing` is spread evenly over all classes."""
-    target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, target)
+    one_hot = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
+    logits = logits.astype(jnp.float32)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(one_hot, smoothing))
 
 
 def finetune_step(

@@ -232,7 +232,7 @@ def drop_path(
     """
     kept = 1 - jnp.asarray(rate, jnp.float32)
     chosen = jax.random.bernoulli(key, kept, (branch.shape[0], 1, 1))
-    return branch * (chosen / kept).astype(branch.dtype)
+    return branch * (chosen.astype(jnp.float32) / kept).astype(branch.dtype)
 
 
 class Block(nn.Module):

@@ -20,6 +20,7 @@ from igm_jax.finetuning.program import build_program
 from igm_jax.finetuning.step import smoothed_cross_entropy
 from igm_jax.models import IGM
 from igm_jax.training.objectives import ClipBatch
+from igm_jax.training.step import prepare_batch
 
 KEY = jax.random.key(3)
 
@@ -172,15 +173,29 @@ def test_start_and_layers_that_learn(one, run, config, batch):
     np.testing.assert_array_equal(one.encoder["embed"]["kernel"], parent)
 
 
-def test_generated_clips_train_with_their_weight(one, run, config, batch, monkeypatch):
-    """They are other clips than the real ones, and the parent's networks stay as they are."""
-    model = IGM(run.config.model)
-    monkeypatch.setattr(programs, "_generator", lambda run: (model, tiny.random_params(model)))
-    changed = dataclasses.replace(config, generated=0.5, generated_weight=3.0)
+def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch):
+    """The loss is the weighted mean over real clips and those that g makes of them."""
+    model, objective = IGM(run.config.model), run.config.objective
+    params = tiny.random_params(model)
+    monkeypatch.setattr(programs, "_generator", lambda run: (model, params))
+    changes = {"generated": 0.5, "generated_weight": 3.0, "dropout": 0.0, "drop_path": 0.0}
+    changed = dataclasses.replace(config, **changes)
     program = build_program(changed, run, 3, devices=jax.devices()[:1])
-    state, metrics = stepped(program, batch)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
-    assert float(metrics["loss"]) != pytest.approx(float(stepped(one, batch)[1]["loss"]), rel=1e-3)
+    state = program.init(KEY, program.encoder)
+    variables = {"params": state.params, "batch_stats": state.statistics}
+    variables = jax.tree.map(np.array, variables)  # the step donates its input
+    k_augment, k_generate = jax.random.split(jax.random.fold_in(KEY, 0), 4)[:2]
+    real = prepare_batch(batch, k_augment, config=run.config.data, reading=run.reading)
+    made = one_step_denoised(params, real, k_generate, model=model, config=objective, share=0.5)
+    assert np.abs(made - real.clip).max() > 0.1
+    classifier = Classifier(run.config.model.encoder, config.hidden, 3, 0.0, 0.0)
+    logits, _ = classifier.apply(
+        variables, jnp.concatenate([real.clip, made]), jnp.tile(batch["present"], (2, 1)),
+        train=True, mutable=["batch_stats"],
+    )  # fmt: skip
+    loss = smoothed_cross_entropy(logits, jnp.tile(batch["label"], 2), 0.1)
+    expected = (loss[:8].mean() + 3 * loss[8:].mean()) / 4
+    assert float(stepped(program, batch)[1]["loss"]) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize(
