@@ -16,6 +16,7 @@ from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
+_settings: list[str] = []  # keys of `define_settings`; only those that are set become flags
 
 
 def run(main: Callable[[], None], argument: str | None = None) -> None:
@@ -188,10 +189,17 @@ def define_settings(config: Any) -> Callable[[], Any]:
 
     from igm_jax.training.mapping import documented, from_mapping
 
-    lines = [f"--config.{key}={value}: {meaning}" for key, value, meaning in documented(config)]
-    text = "\n".join(["Each key below is a flag, shown with its default.", *lines])
+    keys = {f"config.{key}": (value, meaning) for key, value, meaning in documented(config)}
+    _settings.extend(keys)
+    lines = [f"--{key}={value}: {meaning}" for key, (value, meaning) in keys.items()]
+    # An unknown key would end the program here, before `run` can turn the error into one line.
+    setting = re.compile(r"--?config\.")
+    known = [x for x in sys.argv if not setting.match(x) or x.lstrip("-").partition("=")[0] in keys]
     flag = config_flags.DEFINE_config_dict(
-        "config", ConfigDict(dataclasses.asdict(config)), text, lock_config=True
+        "config",
+        ConfigDict(dataclasses.asdict(config)),
+        "\n".join(["Each key below is a flag, shown with its default.", *lines]),
+        sys_argv=known,
     )
     return lambda: from_mapping(type(config), flag.value.to_dict())
 
@@ -204,7 +212,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
+        near = difflib.get_close_matches(error.flagname, [*flags.FLAGS, *_settings], n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise InputError(f"unknown flag --{error.flagname}: {hint}") from error
     except (KeyError, AttributeError) as error:  # how ml_collections says "unknown key"

@@ -25,8 +25,8 @@ class FinetuneConfig:
       learning_rates: peaks; validation clips choose one [ours; MAMP 3e-4].
       final_learning_rate: end of the cosine [MAMP].
       warmup_epochs: epochs of linear growth [MAMP].
-      weight_decay: biases, norms and embeddings are exempt [MAMP].
-      betas: decay of the two moments [MAMP].
+      weight_decay: biases, norms and embeddings are exempt [ours].
+      betas: decay of the two moments [ours].
       clip_norm: limit of the global gradient norm [ours].
       layer_decay: factor on the rate of each block from the head downwards; from scratch all learn
         at one rate [MAMP].

@@ -135,7 +135,7 @@ def test_finetuning_writes_a_run_that_names_its_parent(folder):
     assert [row["subset"] for row in saved["rows"]] == [3, 4]
     assert result.stdout.splitlines()[-1].split("|")[1].strip() == "mean ± std"
     refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
-    refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden", "did you mean 'hidden'")
+    refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?")
 
 
 # Interrupted

@@ -183,9 +183,10 @@ def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch
     program = build_program(changed, run, 3, devices=jax.devices()[:1])
     state = program.init(KEY, program.encoder)
     variables = {"params": state.params, "batch_stats": state.statistics}
-    variables = jax.tree.map(np.array, variables)  # the step donates its input
+    variables = jax.tree.map(jnp.array, variables)  # the step donates its input
     k_augment, k_generate = jax.random.split(jax.random.fold_in(KEY, 0), 4)[:2]
-    real = prepare_batch(batch, k_augment, config=run.config.data, reading=run.reading)
+    raw = {name: jnp.asarray(x) for name, x in batch.items()}
+    real = prepare_batch(raw, k_augment, config=run.config.data, reading=run.reading)
     made = one_step_denoised(params, real, k_generate, model=model, config=objective, share=0.5)
     assert np.abs(made - real.clip).max() > 0.1
     classifier = Classifier(run.config.model.encoder, config.hidden, 3, 0.0, 0.0)
