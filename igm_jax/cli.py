@@ -16,6 +16,7 @@ from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
+_settings: list[str] = []  # keys of `define_settings`; only those that are set become flags
 
 
 def run(main: Callable[[], None], argument: str | None = None) -> None:
@@ -136,17 +137,27 @@ def define_run_flags() -> Callable[[], Any]:
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
+    selected = define_pretrained_flags("run")
+    baselines = flags.DEFINE_bool(
+        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
+    )
+    return lambda: (selected(), baselines.value)
+
+
+def define_pretrained_flags(name: str) -> Callable[[], Any]:
+    """Defines `--data`, `--checkpoint` and the flag `name`, which says the pre-training run.
+
+    Returns:
+      A function that gives the run once the flags are parsed.
+    """
     run_flag = flags.DEFINE_string(
-        "run", None, "Use this run folder. Default: the newest one in runs/."
+        name, None, "Use this run folder. Default: the newest one in runs/."
     )
     data = flags.DEFINE_string(
         "data", None, "Read the store of the run from this folder, if it has moved."
     )
     checkpoint = flags.DEFINE_string(
         "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
-    )
-    baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
     )
 
     def selected() -> Any:
@@ -159,10 +170,39 @@ def define_run_flags() -> Callable[[], Any]:
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        run = load_run(folder, int(which) if which.isdigit() else which, data.value)
-        return run, baselines.value
+        return load_run(folder, int(which) if which.isdigit() else which, data.value)
 
     return selected
+
+
+def define_settings(config: Any) -> Callable[[], Any]:
+    """Defines `--config.KEY=VALUE` for every key of a config that no file describes.
+
+    Args:
+      config: a frozen dataclass with the defaults.
+
+    Returns:
+      A function that gives the dataclass once the flags are parsed.
+    """
+    import dataclasses
+
+    from ml_collections import ConfigDict, config_flags
+
+    from igm_jax.training.mapping import documented, from_mapping
+
+    keys = {f"config.{key}": (value, meaning) for key, value, meaning in documented(config)}
+    _settings.extend(keys)
+    lines = [f"--{key}={value}: {meaning}" for key, (value, meaning) in keys.items()]
+    # An unknown key would end the program here, before `run` can turn the error into one line.
+    setting = re.compile(r"--?config\.")
+    known = [x for x in sys.argv if not setting.match(x) or x.lstrip("-").partition("=")[0] in keys]
+    flag = config_flags.DEFINE_config_dict(
+        "config",
+        ConfigDict(dataclasses.asdict(config)),
+        "\n".join(["Each key below is a flag, shown with its default.", *lines]),
+        sys_argv=known,
+    )
+    return lambda: from_mapping(type(config), flag.value.to_dict())
 
 
 def _parse(argv: list[str], argument: str | None = None) -> None:
@@ -173,7 +213,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
+        near = difflib.get_close_matches(error.flagname, [*flags.FLAGS, *_settings], n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise InputError(f"unknown flag --{error.flagname}: {hint}") from error
     except (KeyError, AttributeError) as error:  # how ml_collections says "unknown key"
@@ -184,9 +224,7 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
             ) from error
         found = re.search(r"\w+", str(error))
         name = found[0] if found else ""
-        raise InputError(
-            f"config has no key {name!r}: experiments/pretrain.py --help lists them all"
-        ) from error
+        raise InputError(f"config has no key {name!r}: --help lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]

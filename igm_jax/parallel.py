@@ -101,6 +101,20 @@ def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     return PartitionSpec(*[None] * largest, "fsdp")
 
 
+def split_arrays(mesh: Mesh, tree: Any) -> Any:
+    """Applies `split_rule` to every array of a tree.
+
+    Args:
+      mesh: the devices.
+      tree: of `jax.ShapeDtypeStruct`.
+
+    Returns:
+      The tree of `NamedSharding`.
+    """
+    parts = mesh.shape["fsdp"]
+    return jax.tree.map(lambda x: NamedSharding(mesh, split_rule(x.shape, parts)), tree)
+
+
 def state_shardings(mesh: Mesh, state: Any) -> Any:
     """Applies `split_rule` to parameters, teacher and optimiser state; the rest is replicated.
 
@@ -113,17 +127,12 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
     Returns:
       `TrainState` of `NamedSharding`.
     """
-
-    def split(tree: Any) -> Any:
-        parts = mesh.shape["fsdp"]
-        return jax.tree.map(lambda x: NamedSharding(mesh, split_rule(x.shape, parts)), tree)
-
     return state.replace(
         step=replicated(mesh),
         queue=replicated(mesh),
-        params=split(state.params),
-        teacher=split(state.teacher),
-        opt_state=split(state.opt_state),
+        params=split_arrays(mesh, state.params),
+        teacher=split_arrays(mesh, state.teacher),
+        opt_state=split_arrays(mesh, state.opt_state),
     )
 
 

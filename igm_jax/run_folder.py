@@ -17,16 +17,34 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 KNN = "knn.json"
+# Of fine-tuning: of one subset of the labels, and of all.
+RESULT = "result.json"
+SCORES = "scores.npz"
+RESULTS = "results.json"
 
 
-def linear_probe(labels: str = "all", augmented: bool = False) -> str:
+def linear_probe(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
     """Name of the results of a linear probe.
 
     >>> linear_probe("10%", augmented=True)
     'linear_probe-10pct-augmented.json'
+    >>> linear_probe("10%", subset=3)
+    'linear_probe-10pct-subset3.json'
     """
     share = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
-    return f"linear_probe{share}{'-augmented' if augmented else ''}.json"
+    which = "" if subset is None else f"-subset{subset}"
+    return f"linear_probe{share}{which}{'-augmented' if augmented else ''}.json"
+
+
+def finetuning(labels: str = "100%", scratch: bool = False, generated: float = 0.0) -> str:
+    """Name of the folder, within that of the pre-training run, that fine-tuning writes.
+
+    >>> finetuning("10%", generated=0.5)
+    'finetune-10pct-generated0.5'
+    """
+    start = "-scratch" if scratch else ""
+    clips = f"-generated{generated:g}" if generated else ""
+    return f"finetune-{labels.replace('%', 'pct')}{start}{clips}"
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

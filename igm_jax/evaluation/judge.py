@@ -113,6 +113,7 @@ def evaluate_linear(
     store: SkeletonStore,
     labels: str = "all",
     augmented: bool = False,
+    subset: int | None = None,
 ) -> dict[str, Any]:
     """Linear probe: chooses the learning rate on validation clips, then trains on all clips.
 
@@ -121,9 +122,10 @@ def evaluate_linear(
       run: whose config says the protocol and how to probe.
       store: what the features were made of.
       labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
-        drawn by the run's seed. All validation clips have their say in the rate even then.
+        drawn by `subset`. All validation clips have their say in the rate even then.
       augmented: train on new crops and rotations in each epoch, not on the whole clips. They are
         drawn as in pre-training; nothing is mirrored or sheared.
+      subset: seed of the subset of the labels; None for the run's seed.
 
     Returns:
       A table row: the rate, its validation accuracy, and on the test split the accuracy after the
@@ -144,7 +146,7 @@ def evaluate_linear(
     }
 
     def probe(part: str, judged: str, rates: jax.Array) -> np.ndarray:
-        known = _part(features, run, store, part, labels)
+        known = _part(features, run, store, part, labels, subset)
         asked = _part(features, run, store, judged)
         asked = (asked.features, asked.labels, rates)
         if new_crops is None:
@@ -195,11 +197,16 @@ class _Part(NamedTuple):
 
 
 def _part(
-    features: FeatureSet, run: Run, store: SkeletonStore, name: str, labels: str = "all"
+    features: FeatureSet,
+    run: Run,
+    store: SkeletonStore,
+    name: str,
+    labels: str = "all",
+    subset: int | None = None,
 ) -> _Part:
     chosen = protocols.split(store, run.config.data.protocol, name)
     if labels != "all":
-        chosen = few_labels(store, chosen, labels, run.config.seed)
+        chosen = few_labels(store, chosen, labels, run.config.seed if subset is None else subset)
     label = store.clips["label"][chosen].astype(np.int32)
     chosen, label = chosen[label >= 0], label[label >= 0]
     if not len(chosen):
@@ -219,9 +226,12 @@ def heading(name: str) -> str:
 
     >>> [heading(name) for name in ("learning_rate", "test_linear", "test_knn_20")]
     ['learning rate', 'test %', 'test K=20 %']
+    >>> heading("test_finetune")
+    'test %'
     """
     name = re.sub(r"_knn_(\d+)$", r" K=\1 %", name)
-    name = re.sub(r"_linear$", " %", re.sub(r"_linear_best_epoch$", " %, best epoch", name))
+    name = re.sub(r"_linear_best_epoch$", " %, best epoch", name)
+    name = re.sub(r"_(linear|finetune)$", " %", name)
     return name.replace("_", " ")
 
 

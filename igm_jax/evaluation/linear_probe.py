@@ -3,7 +3,7 @@
 Classifier, optimiser and epochs are those that MAMP published. MAMP draws new crops and rotations
 in each epoch and reports the best epoch on the test clips. `linear_probe` computes the features of
 the whole clips once, and its result is the last epoch. `augmented_linear_probe` takes new features
-in each epoch; it too reports the last. The learning rate is ours too: `protocol.evaluate_linear`
+in each epoch; it too reports the last. The learning rate is ours too: `judge.evaluate_linear`
 chooses it on validation clips.
 """
 

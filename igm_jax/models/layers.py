@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from igm_jax import precision
 from igm_jax.errors import InputError
@@ -223,16 +223,18 @@ def scan_blocks(
     hardware: Hardware,
     *,
     broadcast: int = 0,
+    each: int = 0,
     remat: bool = False,
 ):
     """`depth` blocks with stacked parameters [depth, …], compiled once.
 
     Args:
-      block: a module whose call is `(x, *broadcast) -> (x, None)`.
+      block: a module whose call is `(x, *broadcast, *each) -> (x, None)`.
       depth: number of blocks.
       hardware: on CPU the loop is unrolled. Elsewhere the backward pass recomputes what is cheap,
         such as GELU and norms, and keeps the products (`keep_products`).
       broadcast: how many arguments after x every block gets alike.
+      each: how many further arguments [depth, …] give every block its own entry.
       remat: recompute the whole block in the backward pass, and keep only its input.
     """
     on_cpu = hardware.platform == "cpu"
@@ -243,8 +245,8 @@ def scan_blocks(
     return nn.scan(
         block,
         variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=(nn.broadcast,) * broadcast,  # pyright: ignore[reportArgumentType]  # of each one
+        split_rngs={"params": True, "drop_path": True},
+        in_axes=(nn.broadcast,) * broadcast + (0,) * each,  # pyright: ignore[reportArgumentType]
         length=depth,
         # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
         unroll=depth if on_cpu else 1,
@@ -265,6 +267,24 @@ def keep_products(primitive: Any, *args: Any, **params: Any) -> bool:
     )
 
 
+def drop_path(
+    key: Key[Array, ""], branch: Float[Array, "B N D"], rate: float | Float[Array, ""]
+) -> Float[Array, "B N D"]:
+    """Drops a residual branch of some rows, and scales it in the others to the same mean.
+
+    Args:
+      key: random key.
+      branch: [B, N, D], the output of attention or MLP, before it is added.
+      rate: share of the rows that lose it, in [0, 1).
+
+    References:
+      Huang et al., Deep Networks with Stochastic Depth (ECCV 2016).
+    """
+    kept = 1 - jnp.asarray(rate, jnp.float32)
+    chosen = jax.random.bernoulli(key, kept, (branch.shape[0], 1, 1))
+    return branch * (chosen.astype(jnp.float32) / kept).astype(branch.dtype)
+
+
 class Block(nn.Module):
     """A transformer block: x + attention(LN x), then x + MLP(LN x)."""
 
@@ -274,9 +294,23 @@ class Block(nn.Module):
     hardware: Hardware
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], None]:
-        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs."""
+    def __call__(
+        self, x: Float[Array, "B N D"], dropped: Float[Array, ""] | None = None
+    ) -> tuple[Float[Array, "B N D"], None]:
+        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs.
+
+        Args:
+          x: tokens.
+          dropped: rate of `drop_path` for both branches, with keys named "drop_path"; None for no
+            drop-path.
+        """
+
+        def added(x: Array, branch: Array) -> Array:
+            if dropped is not None:
+                branch = drop_path(self.make_rng("drop_path"), branch, dropped)
+            return x + branch
+
         h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        x = x + SelfAttention(self.heads, self.dtype, self.hardware, name="attention")(h)
+        x = added(x, SelfAttention(self.heads, self.dtype, self.hardware, name="attention")(h))
         h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        return x + Mlp(self.mlp_width, self.dtype, name="mlp")(h), None
+        return added(x, Mlp(self.mlp_width, self.dtype, name="mlp")(h)), None

@@ -259,3 +259,19 @@ def test_few_labels_train_the_probe_and_all_validation_clips_choose(telling, run
     values[unused] = 7
     assert evaluate_linear(FeatureSet("telling", values), run, store, labels="10%") == row
     assert evaluate_linear(FeatureSet("telling", values), run, store) != row
+
+
+def test_the_subset_has_a_seed_of_its_own(telling, run, store):
+    """Without one it is the run's; features outside the subset of another seed change nothing."""
+    few = {"labels": "10%"}
+    row = evaluate_linear(telling, run, store, **few, subset=run.config.seed)
+    assert row == evaluate_linear(telling, run, store, **few)
+    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "fit", "val")}
+    used = [few_labels(store, parts[p], "10%", 7) for p in ("train", "fit")]
+    unused = np.setdiff1d(parts["train"], np.concatenate([*used, parts["val"]]))
+    values = telling.values.copy()
+    values[unused] = 7
+    noisy = FeatureSet("telling", values)
+    assert evaluate_linear(noisy, run, store, **few, subset=7) == evaluate_linear(
+        telling, run, store, **few, subset=7
+    )

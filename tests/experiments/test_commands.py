@@ -122,6 +122,22 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
     assert table == [header, *([str(value) for value in row.values()] for row in saved["rows"])]
 
 
+def test_finetuning_writes_a_run_that_names_its_parent(folder):
+    flags = ("--labels=10%", "--subsets=2", "--subset=3", "--generated=0.5", "--config.epochs=2",
+             "--config.warmup_epochs=0.5", "--config.min_steps=2", "--config.judgements=2",
+             "--config.hidden=16", "--config.learning_rates=(1e-3,)")  # fmt: skip
+    result = run(folder, "finetune.py", *flags)
+    assert result.returncode == 0, result.stderr
+    parent = folder / "runs" / "synthetic-xsub-smoke"
+    own = parent / "finetune-10pct-generated0.5"
+    saved = json.loads((own / "results.json").read_text())
+    assert saved["parent"]["folder"] == str(parent.absolute())
+    assert [row["subset"] for row in saved["rows"]] == [3, 4]
+    assert result.stdout.splitlines()[-1].split("|")[1].strip() == "mean ± std"
+    refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
+    refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?")
+
+
 # Interrupted
 
 
