@@ -158,7 +158,7 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__na
 # Public, and no functions of arrays of floats.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    attention.fused, layers.check_transformer, layers.dense, layers.flat, layers.in_micro_batches,
+    attention.fused, layers.check_transformer, layers.dense, layers.flat, layers.by_rows,
     layers.keep_products, layers.scan_blocks, precision.of,
 }  # fmt: skip
 MODULES = (

@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
-from igm_jax import augment
+from igm_jax import augment, parallel
 from igm_jax.inputs import Inputs
+from igm_jax.models.igm import BY_ROWS
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_groups import DataConfig
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch
@@ -61,7 +62,7 @@ def train_step(
     alpha_bar: Float[Array, " K"],
     inputs: Inputs,
     steps_per_epoch: int,
-    whole: NamedSharding | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Makes one optimiser step: state, batch and key → next state and metrics.
 
@@ -76,7 +77,7 @@ def train_step(
       alpha_bar: [K] noise schedule.
       inputs: streams and statistics.
       steps_per_epoch: turns the ramp's epochs into steps.
-      whole: sharding of gathered parameters for the networks; None if they are not split.
+      mesh: the devices of the model if there are several, else None.
 
     Returns:
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
@@ -86,8 +87,8 @@ def train_step(
     objective = config.objective
 
     def gathered(params: Any) -> Any:
-        # Otherwise the compiler splits activations like the parameters, not like the clips.
-        return params if whole is None else jax.lax.with_sharding_constraint(params, whole)
+        # Here, before any network reads them, so that their gradient is summed over devices once.
+        return params if mesh is None else parallel.gather(params, mesh, copied=BY_ROWS)
 
     def loss_fn(params: Any):
         return OBJECTIVES[objective.name].loss(
