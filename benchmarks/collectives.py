@@ -17,17 +17,19 @@ from igm_jax.training.program import Program
 from igm_jax.training.state import TrainState
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# Groups of one device each, in both ways to write them: nothing travels.
+_ALONE = r"replica_groups=(\{\{\d+\}(,\{\d+\})*\}|\[\d+,1\]<=)"
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
 
 def collectives(config: ExperimentConfig, state: TrainState) -> dict[str, int]:
     """Bytes of the results of the collectives of an IGM step, on each device, by kind.
 
-    Parameters and teacher that are cut at rest are gathered once a step. The gradient is summed over
-    devices once a step, in float32, however many passes and micro-batches it is the sum of: that of
-    a cut array is scattered over the devices that cut it, and summed over the others. Of the clips
-    only pooled features travel: to the log, to the queue, and where the objective compares those of
-    a batch. Scalars are left out.
+    Parameters and teacher that are cut at rest are gathered once a step. The gradient is summed
+    over devices once a step, in float32, after all passes and micro-batches. That of a cut array
+    is scattered over the devices that cut it, and summed over the others. Of the clips only pooled
+    features travel: to the log, to the queue, and where the objective compares those of a batch.
+    Scalars are left out.
 
     Args:
       config: the experiment.
@@ -89,9 +91,9 @@ def collectives_by_dtype(hlo: str) -> dict[tuple[str, str], int]:
     def count(name: str, times: int) -> None:
         for line in computations.get(name, ()):
             match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
-            if match:
+            if match and not re.search(_ALONE, line):
                 arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1])
-                if match[2] == "all-gather" and match[3]:
+                if match[3] and match[2] in ("all-gather", "reduce-scatter"):
                     arrays = arrays[len(arrays) // 2 :]  # the start also returns its operands
                 for dtype, shape in arrays:
                     size = _BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
