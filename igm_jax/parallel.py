@@ -136,6 +136,50 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
     )
 
 
+def gather(params: Any, mesh: Mesh, copied: tuple[str, ...]) -> Any:
+    """Puts the parameters on every device, for the networks.
+
+    Args:
+      params: name of a network → its parameters, split by `split_rule`.
+      mesh: the devices.
+      copied: networks of which each device gets a copy of its own (`spread`); of the others all
+        devices together have one.
+    """
+    return {
+        name: spread(tree, mesh)
+        if name in copied
+        else jax.lax.with_sharding_constraint(tree, replicated(mesh))
+        for name, tree in params.items()
+    }
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Makes a copy of a tree for each device: arrays [devices, …], split over their first axis.
+
+    The gradient of a copy stays on its device, whatever adds to it: micro-batches, and each pass
+    of a network. Backwards this function sums the copies, once and in the dtype of the tree: by a
+    reduce-scatter where the tree is cut, by an all-reduce over the rest.
+
+    Args:
+      tree: arrays split by `split_rule`.
+      mesh: the devices.
+    """
+    specs = jax.tree.map(lambda x: split_rule(x.shape, mesh.shape["fsdp"]), tree)
+
+    def one(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" in spec:
+            x = jax.lax.all_gather(x, "fsdp", axis=spec.index("fsdp"), tiled=True)
+        return x[None]
+
+    return jax.shard_map(
+        lambda tree: jax.tree.map(one, tree, specs),
+        mesh=mesh,
+        in_specs=(specs,),
+        out_specs=PartitionSpec(mesh.axis_names),
+        check_vma=False,
+    )(tree)
+
+
 def describe(target: Any) -> str:
     """Describes in one line how the state is split.
 

@@ -205,7 +205,7 @@ OTHERS = {
     metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
     metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
     metrics.normalized_mutual_information, attention.fused, layers.apply,
-    layers.check_transformer, layers.dense, layers.flat, layers.in_micro_batches,
+    layers.check_transformer, layers.dense, layers.flat, layers.by_rows,
     layers.keep_products, layers.scan_blocks, precision.of,
 }  # fmt: skip
 MODULES = (

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from igm_jax import precision
@@ -183,38 +184,54 @@ class PositionEmbedding(nn.Module):
         return (temporal[:, None] + spatial[None]).reshape(-1, self.width)
 
 
-def in_micro_batches(module: nn.Module, count: int, *rows: Any) -> Any:
-    """Computes `module(*rows)` in `count` equal parts, one after the other.
+def by_rows(module: nn.Module, mesh: Mesh | None, micro_batches: int, *rows: Any) -> Any:
+    """Computes `module(*rows)`: each device its own rows, and those in equal parts one by one.
 
     The backward pass recomputes each part, so only one part's activations are in memory.
     The result is that of all rows at once, so a loss that compares clips compares all of them.
 
     Args:
       module: a network whose every output row depends on the same row of its inputs alone.
-      count: number of parts.
-      *rows: trees of arrays [R, …] with R a multiple of `count`, or None.
+      mesh: devices that the rows are split over, each of which has its own copy of the parameters
+        (`parallel.spread`). None: the parameters have no axis of devices.
+      micro_batches: number of parts.
+      *rows: trees of arrays [R, …] with R a multiple of parts times devices, or None.
 
     Returns:
       What the module returns, [R, …].
     """
-    if count == 1 or module.is_initializing():
+    if module.is_initializing() or (mesh is None and micro_batches == 1):
         return module(*rows)
+    network, variables = module.unbind()
 
-    # Part i is rows i, i + count, …: of a batch that is split over devices, each device computes
-    # its own rows of every part, and none travels.
+    def on_one_device(params: Any, rows: Any) -> Any:
+        if mesh is not None:
+            params = jax.tree.map(lambda x: x[0], params)
+        return _in_parts(lambda rows: network.apply({"params": params}, *rows), micro_batches, rows)
+
+    if mesh is None:
+        return on_one_device(variables["params"], rows)
+    split = PartitionSpec(mesh.axis_names)
+    # Nothing crosses the devices in here, so there is nothing to be checked.
+    everywhere = jax.shard_map(
+        on_one_device, mesh=mesh, in_specs=(split, split), out_specs=split, check_vma=False
+    )
+    return everywhere(variables["params"], rows)
+
+
+def _in_parts(function: Callable[[Any], Any], count: int, rows: Any) -> Any:
+    """`function(rows)` in `count` parts, each recomputed in the backward pass."""
+    if count == 1:
+        return function(rows)
+
     def split(x: Array) -> Array:
         return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
 
     def join(x: Array) -> Array:
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
-    parts = nn.scan(
-        nn.remat(lambda module, _, part: (None, module(*part)), prevent_cse=False),
-        variable_broadcast="params",
-        split_rngs={"params": False},
-        length=count,
-    )
-    return jax.tree.map(join, parts(module, None, jax.tree.map(split, rows))[1])
+    parts = jax.lax.map(jax.checkpoint(function, prevent_cse=False), jax.tree.map(split, rows))
+    return jax.tree.map(join, parts)
 
 
 def scan_blocks(
