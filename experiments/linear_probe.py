@@ -28,7 +28,7 @@ def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     labels, augmented = _LABELS.value, _AUGMENTED.value
-    judged = functools.partial(judge.evaluate_linear, labels=labels, augmented=augmented)
+    judged = functools.partial(judge.evaluate_linear, labels=labels, augmented=augmented, save=True)
     rows = judge.evaluate(run, judged, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
     crops = ", new crops and rotations in each epoch" if augmented else ""
@@ -43,4 +43,4 @@ flags.adopt_module_key_flags(cli)  # for --help
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, argument="run")
