@@ -33,7 +33,7 @@ def main() -> None:
     run, baselines = selected()
     settings = {
         "ways": _WAYS.value,
-        "shots": tuple(int(k) for k in _SHOTS.value),
+        "shots": [int(k) for k in _SHOTS.value],
         "queries": _QUERIES.value,
         "episodes": _EPISODES.value,
     }

@@ -4,6 +4,7 @@ Each returns a table row, as `judge.evaluate_knn` does. Numbers are percent.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -59,7 +60,7 @@ def evaluate_retrieval(
     """Retrieves clips of the class of each test clip, by cosine.
 
     Returns:
-      A table row: mAP with its 95 % interval and recall among the k nearest (or all clips if fewer),
+      A table row: mAP with its 95 % interval, and recall among the k nearest (or all if fewer),
       from the test clips to the training clips (`test_…`) and to the other test clips
       (`within_…`). `details` holds how many test clips have no clip of their class to find; they
       are left out.
@@ -90,7 +91,7 @@ def evaluate_few_shot(
     run: Run,
     store: SkeletonStore,
     ways: int = 5,
-    shots: tuple[int, ...] = (1, 5),
+    shots: Sequence[int] = (1, 5),
     queries: int | None = None,
     episodes: int = 600,
 ) -> dict[str, Any]:
