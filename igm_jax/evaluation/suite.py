@@ -119,12 +119,18 @@ def run_suite(
     store = open_store(run)
     # Nothing is computed if all is done.
     sets = functools.cache(lambda: judge.feature_sets(run, store, baselines=baselines))
+    before = run_folder.read_json(run.folder / run_folder.EVALUATION) or {}
+    # Nor if the rest was not possible: the data of a run does not change.
+    refused = before.get("not_possible", {}) if before.get("step") == run.step else {}
     results, not_possible = {}, {}
     for name in SUITES[suite]:
         protocol = PROTOCOLS[name]
         rows = done_rows(run, protocol, 3 if baselines else 1)
         if rows is not None:
             report(f"{name}: done at step {run.step}")
+        elif name in refused:
+            not_possible[name] = refused[name]
+            continue
         else:
             try:
                 rows = judge.judged_rows(protocol.judge, sets(), run, store)
