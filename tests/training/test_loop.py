@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
+from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import load_run
@@ -537,13 +538,15 @@ def test_ridge_probe_in_training_sees_no_test_clip(store, monkeypatch):
         evaluate.features, "extract_features", lambda config, params, reading, i, mesh: values[i]
     )
 
+    mesh = parallel.make_mesh(CONFIG.parallel, 8, ONE)
+
     def measured(part=None):
         clips = np.array(store.clips)
         if part:
             chosen = protocols.split(store, "xsub", part)
             clips["label"][chosen] = (clips["label"][chosen] + 1) % 3
         other = dataclasses.replace(store, clips=clips)
-        return evaluate.evaluate({}, config=CONFIG, store=other, reading=tiny.READING, mesh=None)
+        return evaluate.evaluate({}, config=CONFIG, store=other, reading=tiny.READING, mesh=mesh)
 
     base = measured()
     assert base["val_ridge"] > 0.5 and measured("test") == base
