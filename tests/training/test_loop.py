@@ -532,7 +532,7 @@ def test_labels_are_not_needed_and_sizes_are_those_of_the_data(store, tmp_path, 
 def test_ridge_probe_in_training_sees_no_test_clip(store, monkeypatch):
     """Other labels of test clips and of unlabelled ones change nothing; those of `val` do."""
     values = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
-    values += np.eye(3, 4, dtype=np.float32)[store.clips["label"]]
+    values += 4 * np.eye(3, 4, dtype=np.float32)[store.clips["label"]]
     monkeypatch.setattr(evaluate.features, "clip_batches", lambda store, chosen, _: chosen)
     monkeypatch.setattr(
         evaluate.features, "extract_features", lambda config, params, reading, i, mesh: values[i]
