@@ -35,7 +35,7 @@ def main() -> None:
     if subset is not None and labels == "all":
         raise InputError(f"--subset={subset} draws no clips of all labels: give --labels as well")
     judged = functools.partial(
-        judge.evaluate_linear, labels=labels, augmented=augmented, subset=subset
+        judge.evaluate_linear, labels=labels, augmented=augmented, subset=subset, save=True
     )
     rows = judge.evaluate(run, judged, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
@@ -52,4 +52,4 @@ flags.adopt_module_key_flags(cli)  # for --help
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, argument="run")

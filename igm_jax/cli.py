@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import itertools
 import logging as python_logging
 import pathlib
 import re
@@ -22,7 +23,8 @@ _settings: list[str] = []  # keys of `define_settings`; only those that are set 
 def run(main: Callable[[], None], argument: str | None = None) -> None:
     """Parses the flags and calls `main`; bad input gives one line and exit code 1.
 
-    The value of the flag `argument` may also be given without the name of the flag.
+    The value of the flag `argument` may also be given without the name of the flag, before all
+    others; several values if the flag may be repeated.
 
     All other errors are faults of the program and keep their traceback.
     """
@@ -206,8 +208,11 @@ def define_settings(config: Any) -> Callable[[], Any]:
 
 
 def _parse(argv: list[str], argument: str | None = None) -> None:
-    if argument and len(argv) > 1 and not argv[1].startswith("-"):
-        argv[1] = f"--{argument}={argv[1]}"
+    if argument:
+        most = len(argv) if flags.FLAGS[argument].flag_type().startswith("multi") else 2
+        for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
+            if i < most:
+                argv[i] = f"--{argument}={argv[i]}"
     if _default_config:
         _check_config_file(argv, _default_config)
     try:

@@ -1,13 +1,18 @@
 """The folder of a run: the names of its files, and how they are written and read.
 
-All files are JSON or JSON lines, except the checkpoints (`igm_jax.training.checkpoint`).
+All files are JSON or JSON lines, except the checkpoints (`igm_jax.training.checkpoint`) and the
+scores of linear probes, which are NumPy archives without pickle.
 """
 
 import contextlib
 import json
 import os
 import pathlib
-from typing import Any
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
 
 from igm_jax.errors import InputError
 
@@ -17,6 +22,11 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 KNN = "knn.json"
+RIDGE = "ridge.json"
+RETRIEVAL = "retrieval.json"
+FEW_SHOT = "few_shot.json"
+KMEANS = "kmeans.json"
+EVALUATION = "evaluation.json"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"
@@ -47,15 +57,58 @@ def finetuning(labels: str = "100%", scratch: bool = False, generated: float = 0
     return f"finetune-{labels.replace('%', 'pct')}{start}{clips}"
 
 
+def probe_scores(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
+    """Name of the head and the test scores of a linear probe, beside its results.
+
+    >>> probe_scores("10%")
+    'linear_probe-10pct.npz'
+    """
+    return linear_probe(labels, augmented, subset).removesuffix(".json") + ".npz"
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file at once: a reader finds the old text or the new one, never a part.
 
     Raises:
       OSError: it cannot be written; it names `path`, and the old file is kept.
     """
+    _write(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    """Writes named arrays of numbers or text as a NumPy archive (.npz), at once.
+
+    Raises:
+      OSError: it cannot be written; it names `path`, and the old file is kept.
+      ValueError: an array of Python objects, which would need pickle.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects")
+    _write(path, lambda file: np.savez(file, **arrays))
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote. It never unpickles.
+
+    Raises:
+      InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: remove it and make it again") from error
+
+
+def _write(path: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes beside `path`, then replaces it."""
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "wb") as file:
+            write(file)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)
