@@ -18,17 +18,18 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
 
 
-def run(main: Callable[[], None], argument: str | None = None) -> None:
+def run(main: Callable[[], None], argument: str | None = None, files: str | None = None) -> None:
     """Parses the flags and calls `main`; bad input gives one line and exit code 1.
 
-    The value of the flag `argument` may also be given without the name of the flag.
+    The value of the flag `argument` may also be given without the name of the flag. All arguments
+    behind it that are no flags become values of the list flag `files`, if there is one.
 
     All other errors are faults of the program and keep their traceback.
     """
     app.define_help_flags()
     _print_any_text()
     try:
-        _parse(sys.argv, argument)
+        _parse(sys.argv, argument, files)
         _quiet_libraries()
         main()
     except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
@@ -130,11 +131,12 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
+def define_run_folder() -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
+    """Defines `--run`, `--data` and `--checkpoint`.
 
     Returns:
-      A function that gives `(run, baselines)` once the flags are parsed.
+      A function that gives `(folder, checkpoint, data)`, the arguments of `load_run`, once the
+      flags are parsed.
     """
     run_flag = flags.DEFINE_string(
         "run", None, "Use this run folder. Default: the newest one in runs/."
@@ -145,12 +147,8 @@ def define_run_flags() -> Callable[[], Any]:
     checkpoint = flags.DEFINE_string(
         "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
     )
-    baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
-    )
 
-    def selected() -> Any:
-        from igm_jax.evaluation.run import load_run
+    def selected() -> tuple[pathlib.Path, str | int, str | None]:
         from igm_jax.run_folder import newest_run
 
         which = checkpoint.value
@@ -159,13 +157,31 @@ def define_run_flags() -> Callable[[], Any]:
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        run = load_run(folder, int(which) if which.isdigit() else which, data.value)
-        return run, baselines.value
+        return folder, int(which) if which.isdigit() else which, data.value
 
     return selected
 
 
-def _parse(argv: list[str], argument: str | None = None) -> None:
+def define_run_flags() -> Callable[[], Any]:
+    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
+
+    Returns:
+      A function that gives `(run, baselines)` once the flags are parsed.
+    """
+    place = define_run_folder()
+    baselines = flags.DEFINE_bool(
+        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
+    )
+
+    def selected() -> Any:
+        from igm_jax.evaluation.run import load_run
+
+        return load_run(*place()), baselines.value
+
+    return selected
+
+
+def _parse(argv: list[str], argument: str | None = None, files: str | None = None) -> None:
     if argument and len(argv) > 1 and not argv[1].startswith("-"):
         argv[1] = f"--{argument}={argv[1]}"
     if _default_config:
@@ -192,7 +208,9 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
         last = str(error).strip().splitlines()[-1]
         last = re.sub(r"\('Non-boolean argument.*", "give true or false", last)
         raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
-    if len(rest) > 1:
+    if files is not None:
+        flags.FLAGS[files].value = [*(flags.FLAGS[files].value or []), *rest[1:]]
+    elif len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
 
 
