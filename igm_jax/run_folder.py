@@ -30,14 +30,19 @@ def linear_probe(labels: str = "all", augmented: bool = False) -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file at once: a reader finds the old text or the new one, never a part.
+    """`write_bytes` of a text in UTF-8, with the line ends of the system."""
+    write_bytes(path, text.replace("\n", os.linesep).encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file at once: a reader finds the old content or the new one, never a part.
 
     Raises:
       OSError: it cannot be written; it names `path`, and the old file is kept.
     """
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)
