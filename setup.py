@@ -38,6 +38,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
+        "export": ["flatbuffers>=24", "safetensors>=0.4"],  # experiments/export.py, and StableHLO
         "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
             "pytest",
@@ -48,6 +49,8 @@ setup(
             "tensorboardX",
             "matplotlib",
             "pillow",
+            "flatbuffers",
+            "safetensors",
             "ruff==0.17.*",
             "pyright[nodejs]==1.1.414",  # with its own Node.js; other versions find other errors
             "setuptools>=77",  # a test builds the wheel

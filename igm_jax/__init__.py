@@ -1,8 +1,9 @@
 """IGM: idempotent generative models for skeleton representation learning, in functional JAX.
 
 `losses`, `diffusion`, `metrics`, `augment`, `masking` and `skeleton` are pure functions that know
-nothing of models, data or training. `load_encoder` loads the encoder of a run. A module is imported
-when it is first used, so a loss costs no import of Orbax or grain.
+nothing of models, data or training. `load_encoder` loads the encoder of a run, and `load_generator`
+its generator. A module is imported when it is first used, so a loss costs no import of Orbax or
+grain.
 """
 
 import importlib
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not call `__geta
         models,
         skeleton,
     )
+    from igm_jax.evaluation.generate import LoadedGenerator, load_generator
     from igm_jax.evaluation.run import LoadedEncoder, load_encoder
 
 __version__ = "0.1.0"
@@ -29,10 +31,12 @@ __all__ = [
     "DivergedError",
     "InputError",
     "LoadedEncoder",
+    "LoadedGenerator",
     "augment",
     "data",
     "diffusion",
     "load_encoder",
+    "load_generator",
     "losses",
     "masking",
     "metrics",
@@ -44,7 +48,12 @@ _MODULES = (
     "ablation", "augment", "data", "diffusion", "drawing", "errors", "evaluation", "features",
     "losses", "masking", "metrics", "models", "parallel", "reading", "skeleton", "training",
 )  # fmt: skip
-_NAMES = {"LoadedEncoder": "igm_jax.evaluation.run", "load_encoder": "igm_jax.evaluation.run"}
+_NAMES = {
+    "LoadedEncoder": "igm_jax.evaluation.run",
+    "LoadedGenerator": "igm_jax.evaluation.generate",
+    "load_encoder": "igm_jax.evaluation.run",
+    "load_generator": "igm_jax.evaluation.generate",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,18 +20,19 @@ _default_config: str | None = None
 _settings: list[str] = []  # keys of `define_settings`; only those that are set become flags
 
 
-def run(main: Callable[[], None], argument: str | None = None) -> None:
+def run(main: Callable[[], None], argument: str | None = None, files: str | None = None) -> None:
     """Parses the flags and calls `main`; bad input gives one line and exit code 1.
 
     The value of the flag `argument` may also be given without the name of the flag, before all
-    others; several values if the flag may be repeated.
+    others; several values if the flag may be repeated. All arguments behind it that are no flags
+    become values of the list flag `files`, if there is one.
 
     All other errors are faults of the program and keep their traceback.
     """
     app.define_help_flags()
     _print_any_text()
     try:
-        _parse(sys.argv, argument)
+        _parse(sys.argv, argument, files)
         _quiet_libraries()
         main()
     except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
@@ -133,24 +134,14 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
-
-    Returns:
-      A function that gives `(run, baselines)` once the flags are parsed.
-    """
-    selected = define_pretrained_flags("run")
-    baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
-    )
-    return lambda: (selected(), baselines.value)
-
-
-def define_pretrained_flags(name: str) -> Callable[[], Any]:
+def define_run_folder(
+    name: str = "run",
+) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
     """Defines `--data`, `--checkpoint` and the flag `name`, which says the pre-training run.
 
     Returns:
-      A function that gives the run once the flags are parsed.
+      A function that gives `(folder, checkpoint, data)`, the arguments of `load_run`, once the
+      flags are parsed.
     """
     run_flag = flags.DEFINE_string(
         name, None, "Use this run folder. Default: the newest one in runs/."
@@ -162,8 +153,7 @@ def define_pretrained_flags(name: str) -> Callable[[], Any]:
         "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
     )
 
-    def selected() -> Any:
-        from igm_jax.evaluation.run import load_run
+    def selected() -> tuple[pathlib.Path, str | int, str | None]:
         from igm_jax.run_folder import newest_run
 
         which = checkpoint.value
@@ -172,9 +162,34 @@ def define_pretrained_flags(name: str) -> Callable[[], Any]:
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return load_run(folder, int(which) if which.isdigit() else which, data.value)
+        return folder, int(which) if which.isdigit() else which, data.value
 
     return selected
+
+
+def define_pretrained_flags(name: str) -> Callable[[], Any]:
+    """`define_run_folder` whose function loads the run."""
+    place = define_run_folder(name)
+
+    def selected() -> Any:
+        from igm_jax.evaluation.run import load_run
+
+        return load_run(*place())
+
+    return selected
+
+
+def define_run_flags() -> Callable[[], Any]:
+    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
+
+    Returns:
+      A function that gives `(run, baselines)` once the flags are parsed.
+    """
+    selected = define_pretrained_flags("run")
+    baselines = flags.DEFINE_bool(
+        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
+    )
+    return lambda: (selected(), baselines.value)
 
 
 def define_settings(config: Any) -> Callable[[], Any]:
@@ -207,7 +222,7 @@ def define_settings(config: Any) -> Callable[[], Any]:
     return lambda: from_mapping(type(config), flag.value.to_dict())
 
 
-def _parse(argv: list[str], argument: str | None = None) -> None:
+def _parse(argv: list[str], argument: str | None = None, files: str | None = None) -> None:
     if argument:
         most = len(argv) if flags.FLAGS[argument].flag_type().startswith("multi") else 2
         for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
@@ -235,7 +250,9 @@ def _parse(argv: list[str], argument: str | None = None) -> None:
         last = str(error).strip().splitlines()[-1]
         last = re.sub(r"\('Non-boolean argument.*", "give true or false", last)
         raise InputError(re.sub(r"^\w*Error: ", "", last)) from error
-    if len(rest) > 1:
+    if files is not None:
+        flags.FLAGS[files].value = [*(flags.FLAGS[files].value or []), *rest[1:]]
+    elif len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from igm_jax import augment, parallel
 from igm_jax.data import SkeletonStore, pipeline, resize
-from igm_jax.models import Encoder, EncoderConfig, apply, pool, stretch_means
+from igm_jax.models import Encoder, EncoderConfig, Hardware, apply, pool, stretch_means
 from igm_jax.reading import Reading
 
 BATCH_SIZE = 128  # clips in one call of the encoder
@@ -27,6 +27,7 @@ def pooled_features(
     *,
     config: EncoderConfig,
     reading: Reading,
+    hardware: Hardware | None = None,
 ) -> Float[Array, "B D"]:
     """Encodes standardised streams with nothing hidden; mean over tokens and present bodies.
 
@@ -38,9 +39,10 @@ def pooled_features(
       present: [B, M].
       config: the encoder's.
       reading: how it reads a clip.
+      hardware: the devices that it is compiled for; by default those of this process.
     """
     rows = reading(clip.reshape(-1, *clip.shape[2:]))
-    tokens = apply(Encoder(config), params, rows)
+    tokens = apply(Encoder(config, hardware or Hardware.here()), params, rows)
     return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 

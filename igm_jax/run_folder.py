@@ -67,12 +67,17 @@ def probe_scores(labels: str = "all", augmented: bool = False, subset: int | Non
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file at once: a reader finds the old text or the new one, never a part.
+    """`write_bytes` of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file at once: a reader finds the old content or the new one, never a part.
 
     Raises:
       OSError: it cannot be written; it names `path`, and the old file is kept.
     """
-    _write(path, lambda file: file.write(text.encode("utf-8")))
+    _write(path, lambda file: file.write(content))
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:

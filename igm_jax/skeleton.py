@@ -229,6 +229,20 @@ def in_reference_frame(
     return matmul(moved, xp.swapaxes(rotation, -1, -2)).reshape(clip.shape)
 
 
+def from_reference_frame(
+    clip: Float[OneKind, "*batch T V C"],
+    origin: Float[OneKind, "*#batch #T C"],
+    rotation: Float[OneKind, "*#batch C C"],
+) -> Float[OneKind, "*batch T V C"]:
+    """Inverse of `in_reference_frame`: turns clips back into the coordinates of the camera."""
+    xp = clip.__array_namespace__()
+    matmul = xp.matmul
+    if isinstance(clip, jax.Array):
+        matmul = functools.partial(matmul, precision=EXACT)
+    turned = matmul(clip, rotation[..., None, :, :])
+    return turned + origin[..., None, :]
+
+
 def _unit(xp: Any, v: Array) -> tuple[Array, Array]:
     """v/‖v‖ and ‖v‖; a zero vector stays zero and has a gradient of zero."""
     square = (v * v).sum(-1, keepdims=True)

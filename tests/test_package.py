@@ -24,6 +24,7 @@ MODULES = {
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "chex": None,  # a package the project is built on; only the tests call it
+    "flatbuffers": None,  # JAX writes and reads exported programs with it
     "pillow": None,  # Matplotlib writes GIFs with it
     "pytest-xdist": None,
     "ruff": None,
@@ -131,9 +132,10 @@ def test_requirements_are_what_the_code_imports(wheel):
     product = imported("igm_jax", "experiments", "configs")
     product -= {"igm_jax", "configs", "_clone"} | {p.stem for p in (ROOT / "configs").glob("*.py")}
     allowed = {"jaxlib"}  # comes with jax
-    assert product - allowed == (required[None] | required["viz"]) - {None}
+    extras = required["viz"] | required["export"]
+    assert product - allowed == (required[None] | extras) - {None}
     assert "torch" in required["bench"] and "torch" in imported("benchmarks", "tests")
-    assert not (required["bench"] | required["viz"]) & required[None] - {None}
+    assert not (required["bench"] | extras) & required[None] - {None}
     used = product | imported("tests") | {"beartype"}  # which conftest.py names to jaxtyping
     assert required["test"] - {None} <= used
 

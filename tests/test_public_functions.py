@@ -161,6 +161,7 @@ ROWS = [
     Row(skeleton.reference_frame, (FRAMES,), VIEW, keeps=True),
     Row(skeleton.moving_origin, ((2, 1, 3), (2, 8, 6, 3)), (tiny.LAYOUT, "posture"), keeps=True),
     Row(skeleton.in_reference_frame, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
+    Row(skeleton.from_reference_frame, ((2, 8, 6, 3), (2, 1, 3), (2, 3, 3)), keeps=True),
     Row(skeleton.bone_stream, (FRAMES,), (tiny.LAYOUT,), keeps=True),
     Row(skeleton.motion_stream, (CLIPS,), keeps=True),
     Row(skeleton.select_stream, (CLIPS,), (tiny.LAYOUT, "bone"), keeps=True),

@@ -165,8 +165,8 @@ def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> Loade
         clips: Array | np.ndarray | Sequence[Any],
         present: Array | np.ndarray | Sequence[Any] | None = None,
     ) -> Array:
-        clips = _checked(clips, reading.layout, channels)
-        batches = features.raw_batches(clips, _bodies_there(clips, present), reading)
+        clips = checked_clips(clips, reading.layout, channels)
+        batches = features.raw_batches(clips, present_bodies(clips, present), reading)
         return jnp.asarray(features.extract_features(c, run.params, reading, batches))
 
     info = {
@@ -183,7 +183,7 @@ def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> Loade
     return LoadedEncoder(encode, info)
 
 
-def _checked(
+def checked_clips(
     clips: Any, layout: skeleton.Layout, channels: int
 ) -> Float32[np.ndarray, "B M T V C"]:
     """Checks the clips given to `encode`; returns one array."""
@@ -221,7 +221,9 @@ def _checked(
     return clips
 
 
-def _bodies_there(clips: Float32[np.ndarray, "B M T V C"], present: Any) -> Bool[np.ndarray, "B M"]:
+def present_bodies(
+    clips: Float32[np.ndarray, "B M T V C"], present: Any
+) -> Bool[np.ndarray, "B M"]:
     """Mask of the bodies that `encode` reads."""
     if present is None:
         present = (clips != 0).any(axis=(2, 3, 4))

@@ -94,6 +94,24 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
     )
 
 
+def read_path(path: pathlib.Path, layout: Layout) -> Clip | BadClip:
+    """Reads one clip of these joints, without a table of labels.
+
+    A layout.json beside the file, if there is one, may name other joints, which is refused, and the
+    value of missing coordinates.
+    """
+    rules, beside = gaps.DEFAULT, path.parent / LAYOUT_FILE
+    if beside.is_file():
+        own, _, missing = custom_layout.read_layout(beside)
+        if own.joints != layout.joints:
+            return BadClip(
+                path.stem,
+                f"has the {own.num_joints} joints of {own.name!r}, as {LAYOUT_FILE} beside it says",
+            )
+        rules = gaps.Rules(value=missing)
+    return _read_file(layout, rules, _File(path, path.stem, custom_table.Row()))
+
+
 def _clip_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     """Pairs of relative name and path, one for every clip."""
     for path in folder.rglob("*"):

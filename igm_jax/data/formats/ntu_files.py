@@ -122,6 +122,21 @@ def read_clip(
     return Clip(name, frames, action - 1, performer, camera, setup)
 
 
+def read_path(path: pathlib.Path) -> Clip | BadClip:
+    """Reads one file of any name; label and people are unknown unless the name says them."""
+    file = File(path.stem, path)
+    try:
+        text = file.read()
+    except _UNREADABLE as error:
+        return BadClip(file.name, f"cannot be read ({error})")
+    if _NAME.fullmatch(file.name):
+        return read_clip(file.name, text)
+    try:
+        return Clip(file.name, ntu_cleaning.clean(ntu_text.parse(text)))
+    except InputError as error:
+        return BadClip(file.name, str(error))
+
+
 def _numbers(name: str) -> tuple[int, ...]:
     """Setup, camera, performer, replication and action."""
     return tuple(int(number) for number in re.findall(r"\d+", name))

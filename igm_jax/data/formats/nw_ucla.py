@@ -55,11 +55,12 @@ def read(source: str | pathlib.Path) -> RawData:
     files = sorted(file for file in folder.glob("*.json") if file.is_file())
     if not files:
         raise InputError(f"{folder}: no .json file in it: {HOW_TO_GET}")
-    read_file = functools.partial(one_clip, _read_file)
-    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
+    read_part = functools.partial(one_clip, read_path)
+    return RawData(files, read_part, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
 
 
-def _read_file(file: pathlib.Path) -> Clip | BadClip:
+def read_path(file: pathlib.Path) -> Clip | BadClip:
+    """Reads one file of the data set."""
     name = _NAME.fullmatch(file.stem)
     if name is None:
         return BadClip(file.name, "the file name is not aAA_sSS_eEE_vVV.json")

@@ -69,8 +69,8 @@ def read(source: str | pathlib.Path) -> RawData:
     files = sorted((file for file in folder.glob("*.mat") if file.is_file()), key=_numbers)
     if not files:
         raise InputError(f"{folder}: no .mat file in it: {HOW_TO_GET}")
-    read_file = functools.partial(one_clip, _read_file)
-    return RawData(files, read_file, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
+    read_part = functools.partial(one_clip, read_path)
+    return RawData(files, read_part, DATASET, LAYOUT, CLASS_NAMES, gaps.DEFAULT.cleaning)
 
 
 def _numbers(file: pathlib.Path) -> tuple[list[int], str]:
@@ -78,7 +78,8 @@ def _numbers(file: pathlib.Path) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d+", file.stem)], file.stem
 
 
-def _read_file(file: pathlib.Path) -> Clip | BadClip:
+def read_path(file: pathlib.Path) -> Clip | BadClip:
+    """Reads one file of the data set."""
     name = _NAME.fullmatch(file.stem)
     if name is None:
         return BadClip(file.name, "the file name is not aA_sS_tT_skeleton.mat")

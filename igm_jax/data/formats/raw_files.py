@@ -1,0 +1,98 @@
+"""Reads raw files of several formats one by one, without preparing a store."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from igm_jax.data.formats import custom, ntu_files, nw_ucla, utd_mhad
+from igm_jax.data.store import BadClip, Clip, SkeletonStore
+from igm_jax.data.store.files import META
+from igm_jax.errors import InputError
+from igm_jax.skeleton import KINECT20, MHAD20, NTU25, Layout
+
+# Formats that define their joints: suffix → layout and reader of a file.
+_OF_DATA_SETS = {
+    ".skeleton": (NTU25, ntu_files.read_path),
+    ".json": (KINECT20, nw_ucla.read_path),
+    ".mat": (MHAD20, utd_mhad.read_path),
+}
+_OWN = (".npy", ".npz", ".csv")  # of any joints
+SUFFIXES = (*_OF_DATA_SETS, *_OWN)
+_NO_CLIPS = (custom.LAYOUT_FILE, custom.TABLE_FILE)
+
+
+def read_paths(
+    paths: Iterable[str | os.PathLike], layout: Layout
+) -> Iterator[tuple[str, Clip | BadClip]]:
+    """Yields every clip with its path, in the order of the paths.
+
+    Args:
+      paths: files, stores, or folders that are searched for files at any depth.
+      layout: the joints that the clips should have. Arrays and tables are taken to have them.
+
+    Yields:
+      `(path, clip)`, or the path and why it holds no clip of these joints. The name of a clip is
+      its path, and in a store its name there.
+
+    Raises:
+      InputError: no such file, an unknown format, a folder without clips, or a damaged store.
+    """
+    for path in map(pathlib.Path, paths):
+        path = path.expanduser()
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if (path / META).is_file():
+            yield from _of_store(path, layout)
+            continue
+        for file in _files(path):
+            yield file.as_posix(), _read(file, layout)
+
+
+def _of_store(path: pathlib.Path, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
+    store = SkeletonStore.open(path)
+    for i in range(len(store)):
+        clip = store[i]
+        wrong = _other_joints(store.layout, layout)
+        yield f"{path}/{clip.name}", BadClip(clip.name, wrong) if wrong else clip
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    known = ", ".join(SUFFIXES)
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"{path}: is no {known} and no store: convert it with prepare_data.py first"
+            )
+        return [path]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.name not in _NO_CLIPS
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if not found:
+        raise InputError(f"{path}: is no store, and no {known} is in it")
+    return found
+
+
+def _read(file: pathlib.Path, layout: Layout) -> Clip | BadClip:
+    suffix = file.suffix.lower()
+    own, read = _OF_DATA_SETS.get(
+        suffix, (layout, functools.partial(custom.read_path, layout=layout))
+    )
+    wrong = _other_joints(own, layout)
+    clip = BadClip(file.stem, wrong) if wrong else read(file)
+    return dataclasses.replace(clip, name=file.as_posix())
+
+
+def _other_joints(found: Layout, wanted: Layout) -> str:
+    """Why joints do not fit; "" if they do."""
+    if found.joints == wanted.joints:
+        return ""
+    return (
+        f"has the {found.num_joints} joints of {found.name}, not the {wanted.num_joints} of "
+        f"{wanted.name}"
+    )

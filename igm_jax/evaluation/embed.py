@@ -1,0 +1,113 @@
+"""Features of raw clips of any length, many in one call of the encoder."""
+
+import csv
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from igm_jax import features
+from igm_jax.data import Clip, resize
+from igm_jax.errors import InputError
+from igm_jax.evaluation.run import Run, checked_clips, present_bodies
+
+SUFFIXES = (".npz", ".csv")
+
+
+class Embedded(NamedTuple):
+    """Features of clips.
+
+    Attributes:
+      names: of the n clips.
+      labels: counted from 0; -1 is unknown.
+      features: [n, D].
+    """
+
+    names: list[str]
+    labels: Int32[np.ndarray, " n"]
+    features: Float32[np.ndarray, "n D"]
+
+
+def embed(run: Run, clips: Iterable[Clip]) -> Embedded:
+    """Encodes clips as `encode` of `load_encoder` does, in batches of clips of any length.
+
+    Args:
+      run: the run.
+      clips: joints [M, T, V, C] in the units of its training data; read once, in order.
+
+    Raises:
+      InputError: a clip that the encoder cannot read; names it.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+
+    def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for clip in clips:
+            names.append(clip.name)
+            labels.append(clip.label)
+            yield _read(run, clip)
+
+    values = features.extract_features(
+        run.config.model.encoder, run.params, run.reading, _batches(read())
+    )
+    return Embedded(names, np.array(labels, np.int32), values)
+
+
+def _read(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    channels = run.config.model.encoder.channels // len(run.reading.streams)
+    try:
+        frames = checked_clips(clip.frames[None], run.reading.layout, channels)
+        return resize.resize_clips(frames, present_bodies(frames, None), run.reading)
+    except InputError as error:
+        raise InputError(f"{clip.name}: {error}") from error
+
+
+def _batches(
+    read: Iterator[tuple[np.ndarray, np.ndarray]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    while part := list(itertools.islice(read, features.BATCH_SIZE)):
+        clips, present = zip(*part)
+        yield np.concatenate(clips), np.concatenate(present)
+
+
+def save(path: pathlib.Path, embedded: Embedded) -> None:
+    """Writes features at once as .npz (`names`, `labels`, `features`) or as a table .csv.
+
+    `np.load` reads the .npz without pickle. The table has the columns name, label, f0, f1, ….
+
+    Raises:
+      InputError: another suffix.
+      OSError: it cannot be written; an older file is kept.
+    """
+    check_suffix(path)
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        if path.suffix == ".npz":
+            with open(temporary, "wb") as file:
+                np.savez(
+                    file,
+                    names=np.array(embedded.names, np.str_),
+                    labels=embedded.labels,
+                    features=embedded.features,
+                )
+        else:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                width = embedded.features.shape[1]
+                table.writerow(["name", "label", *(f"f{i}" for i in range(width))])
+                for name, label, row in zip(*embedded):
+                    table.writerow([name, label, *map(str, row)])
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def check_suffix(path: pathlib.Path) -> None:
+    """Raises `InputError` unless `save` can write this kind of file."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"--out={path}: choose a name that ends in {' or '.join(SUFFIXES)}")

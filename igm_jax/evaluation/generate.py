@@ -1,0 +1,365 @@
+"""Loads the generator of a run, and generates clips with it."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
+
+from igm_jax import diffusion, masking, skeleton
+from igm_jax.data import SkeletonStore, pipeline, resize
+from igm_jax.errors import InputError
+from igm_jax.evaluation.run import Run, checked_clips, load_run, present_bodies
+from igm_jax.models import IGM, Condition, IGMConfig, apply
+from igm_jax.reading import Reading
+from igm_jax.training import checkpoint
+from igm_jax.training.config import ObjectiveConfig
+
+BATCH_SIZE = 64  # clips in one call of the networks
+
+
+class Given(NamedTuple):
+    """Real clips as a run reads them, and where they were.
+
+    Attributes:
+      clip: [B, M, T, V, C] in the coordinates of the run; absent bodies are zero.
+      present: [B, M].
+      path: [B, T, C], or [B, 1, C] if it does not move: the origin of those coordinates in the
+        camera's.
+      rotation: [B, C, C] of those coordinates.
+    """
+
+    clip: np.ndarray
+    present: np.ndarray
+    path: np.ndarray
+    rotation: np.ndarray
+
+    def placed_back(
+        self, clip: Float32[np.ndarray, "B M T V C"]
+    ) -> Float32[np.ndarray, "B M T V C"]:
+        """Generated clips in the camera's coordinates, where the real clips were."""
+        placed = skeleton.from_reference_frame(clip, self.path[:, None], self.rotation[:, None])
+        return np.where(self.present[..., None, None, None], placed, 0).astype(np.float32)
+
+    def take(self, rows: Any) -> "Given":
+        """The clips at these positions."""
+        return Given(*(x[rows] for x in self))
+
+
+def given_of_store(store: SkeletonStore, indices: Int[np.ndarray, " B"], reading: Reading) -> Given:
+    """Whole clips of a store, as the run reads them."""
+    clip, present = pipeline.full_clips(store, indices, reading)
+    camera, _ = pipeline.full_clips(store, indices, _in_camera(reading))
+    first = np.asarray(store.frames[store.clips["offset"][indices]])
+    return _given(clip, present, first, camera[:, 0], reading)
+
+
+def _in_camera(reading: Reading) -> Reading:
+    return dataclasses.replace(reading, coordinates="camera")
+
+
+def _given(
+    clip: np.ndarray, present: np.ndarray, first: np.ndarray, track: np.ndarray, reading: Reading
+) -> Given:
+    """Adds the frame of reference, which the first raw frame and the path of a body define."""
+    layout, coordinates = reading.layout, reading.coordinates
+    origin, rotation = skeleton.reference_frame(first, layout, coordinates)
+    path = skeleton.moving_origin(origin, track, layout, coordinates)
+    return Given(clip, present, np.asarray(path), np.asarray(rotation))
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedGenerator:
+    """The generator of a run with its encoder; `load_generator` makes it.
+
+    Clips go in and come out as float32 [B, M, T, V, C] in metres (or the units of the training
+    data), in the coordinates of the run and resized to its T frames. `read` makes such clips from
+    raw ones, and `Given.placed_back` undoes the coordinates. A seed and the position of a clip
+    decide its noise, so the size of a batch does not.
+
+    Attributes:
+      run: the run.
+      params: parameters of f and g, `{"encoder": …, "generator": …}`.
+    """
+
+    run: Run
+    params: Any
+
+    @property
+    def has_unconditional(self) -> bool:
+        """Whether the run trained generation without a condition."""
+        return self.run.config.objective.condition_drop > 0
+
+    @property
+    def steps(self) -> int:
+        """K, steps of the noise schedule."""
+        return self.run.config.objective.diffusion_steps
+
+    def read(self, clips: Any, present: Any = None) -> Given:
+        """Reads raw clips; takes the same arguments as `encode` of `load_encoder`."""
+        reading = self.run.reading
+        channels = self.run.config.model.encoder.channels // len(reading.streams)
+        clips = checked_clips(clips, reading.layout, channels)
+        present = present_bodies(clips, present)
+        body = present.argmax(axis=1)  # the first one there
+        first = clips[np.arange(len(clips)), body, 0]
+        clip, there = resize.resize_clips(clips, present, reading)
+        camera, _ = resize.resize_clips(clips, present, _in_camera(reading))
+        return _given(clip, there, first, camera[:, 0], reading)
+
+    def one_step(
+        self, given: Given, t: int, *, mask_ratio: float | None = None, seed: int = 0
+    ) -> Float32[np.ndarray, "B M T V C"]:
+        """Noises clips to step t and predicts them in one step, x̂0, from their own features.
+
+        Args:
+          given: real clips.
+          t: step in 0 … K−1; more noise for a larger one.
+          mask_ratio: None conditions g on one pooled feature of each body. A share in [0, 1] hides
+            as many tokens from f, as in training: visible tokens condition g one by one if
+            `model.condition` says so.
+          seed: of noise and masks.
+
+        Raises:
+          InputError: t or mask_ratio is out of range.
+        """
+        if not 0 <= t < self.steps:
+            raise InputError(f"t={t} is outside 0..{self.steps - 1}, the steps of the run")
+        setting = self._setting(mask_ratio)
+        step = jnp.int32(t)
+        return self._batches(
+            given.clip,
+            given.present,
+            lambda clip, index: _one_step(self.params, clip, index, seed, step, setting=setting),
+        )
+
+    def sample(
+        self,
+        given: Given,
+        num_steps: int,
+        *,
+        mask_ratio: float | None = None,
+        seed: int = 0,
+    ) -> Float32[np.ndarray, "B M T V C"]:
+        """Samples clips from noise by DDIM, conditioned on the features of real ones.
+
+        Args:
+          given: real clips.
+          num_steps: evaluations of g, in 1 … K.
+          mask_ratio: see `one_step`.
+          seed: of noise and masks.
+
+        Raises:
+          InputError: an argument is out of range.
+        """
+        setting = self._setting(mask_ratio, num_steps)
+        return self._batches(
+            given.clip,
+            given.present,
+            lambda clip, index: _sample(self.params, clip, index, seed, setting=setting),
+        )
+
+    def unconditional(
+        self, count: int, num_steps: int, *, seed: int = 0
+    ) -> Float32[np.ndarray, "B 1 T V C"]:
+        """Samples clips of one body from noise alone.
+
+        Args:
+          count: B.
+          num_steps: evaluations of g, in 1 … K.
+          seed: of the noise.
+
+        Raises:
+          InputError: the run did not train it, or an argument is out of range.
+        """
+        if not self.has_unconditional:
+            raise InputError(
+                f"{self.run.folder} was trained with objective.condition_drop=0, so it cannot "
+                "generate without a condition: give clips, or train with "
+                "--config.objective.condition_drop=0.1"
+            )
+        if count < 1:
+            raise InputError(f"count={count}: generate at least one clip")
+        c, setting = self.run.config.model.encoder, self._setting(None, num_steps, False)
+        channels = c.channels // len(self.run.reading.streams)
+        return self._batches(
+            np.zeros((count, 1, c.frames, c.joints, channels), np.float32),
+            np.ones((count, 1), bool),
+            lambda clip, index: _sample(self.params, clip, index, seed, setting=setting),
+        )
+
+    def _setting(
+        self, mask_ratio: float | None, num_steps: int = 1, conditioned: bool = True
+    ) -> "_Setting":
+        if mask_ratio is not None and not 0 <= mask_ratio <= 1:
+            raise InputError(f"mask_ratio={mask_ratio} is outside 0..1")
+        if not 1 <= num_steps <= self.steps:
+            raise InputError(f"{num_steps} DDIM steps are outside 1..{self.steps}")
+        c = self.run.config
+        reading = self.run.reading
+        return _Setting(c.model, c.objective, reading, mask_ratio, num_steps, conditioned)
+
+    def _batches(
+        self, clips: np.ndarray, present: np.ndarray, make: Callable[[np.ndarray, np.ndarray], Any]
+    ) -> Float32[np.ndarray, "B M T V C"]:
+        """Calls `make(clips, positions)` on batches of one size, and joins the results."""
+        count, parts = len(clips), []
+        size = min(BATCH_SIZE, count)
+        for start in range(0, count, size):
+            index = np.arange(start, start + size)
+            rows = np.minimum(index, count - 1)  # fills the last batch with its last clip
+            parts.append(np.asarray(make(clips[rows], index))[: count - start])
+        clip = np.concatenate(parts)
+        return np.where(present[..., None, None, None], clip, np.float32(0))
+
+
+def load_generator(folder: str | pathlib.Path, which: str | int = "last") -> LoadedGenerator:
+    """Loads the generator of a run, and the encoder whose features it reads.
+
+    Args:
+      folder: of a pre-training run with objective igm.
+      which: "last", "best" by validation KNN, or a step.
+
+    Raises:
+      InputError: no such run, an objective without a generator, or a run that reads no joint
+        positions.
+
+    References:
+      Song et al., DDIM (ICLR 2021), for `LoadedGenerator.sample`.
+    """
+    return generator_of(load_run(folder, which))
+
+
+def generator_of(run: Run) -> LoadedGenerator:
+    """Like `load_generator`, for a run whose encoder is loaded."""
+    objective, streams = run.config.objective.name, run.reading.streams
+    if objective != "igm":
+        raise InputError(
+            f"{run.folder} was trained by {objective}, which has no generator: choose a run with "
+            "objective.name=igm"
+        )
+    if "joint" not in streams:
+        raise InputError(
+            f"{run.folder} reads the streams {', '.join(streams)}, from which joint positions do "
+            "not follow: choose a run with joint in data.streams"
+        )
+    c = run.config.model.encoder
+    clip = jax.ShapeDtypeStruct((1, c.frames, c.joints, c.channels), jnp.float32)
+    shapes = jax.eval_shape(IGM(run.config.model).init, jax.random.key(0), clip)["params"]
+    wanted = {"generator": shapes["generator"]}
+    params = checkpoint.restore_params(run.folder, run.step, wanted)
+    return LoadedGenerator(run, {"encoder": run.params, **params})
+
+
+# The programs
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """Everything that a compiled program depends on."""
+
+    model: IGMConfig
+    objective: ObjectiveConfig
+    reading: Reading
+    mask_ratio: float | None
+    num_steps: int
+    conditioned: bool
+
+    @property
+    def alpha_bar(self) -> Float[jax.Array, " K"]:
+        return diffusion.alpha_bar(self.objective.schedule, self.objective.diffusion_steps)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def _one_step(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    t: Int[Array, ""],
+    *,
+    setting: _Setting,
+) -> Float[Array, "B M T V C"]:
+    """The clean clips that g predicts from noised ones."""
+    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
+    k_order, k_noise = _keys(seed, index)
+    noise = _noise(k_noise, (clip.shape[1], *rows.shape[1:]))
+    step = jnp.full(rows.shape[:1], t)
+    x_t = diffusion.add_noise(setting.alpha_bar, rows, step, noise)
+    predicted = _denoiser(params, rows, k_order, clip.shape[1], setting)(x_t, step)
+    clean = diffusion.predict_clean(setting.alpha_bar, x_t, step, predicted)
+    limit = setting.objective.clean_clip
+    return _positions(jnp.clip(clean, -limit, limit), setting.reading).reshape(clip.shape)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def _sample(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    *,
+    setting: _Setting,
+) -> Float[Array, "B M T V C"]:
+    """Clips by DDIM; of `clip` only the features are read, if the setting is conditioned."""
+    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
+    k_order, k_noise = _keys(seed, index)
+    clean = diffusion.ddim_sample(
+        _denoiser(params, rows, k_order, clip.shape[1], setting),
+        setting.alpha_bar,
+        _noise(k_noise, (clip.shape[1], *rows.shape[1:])),
+        num_steps=setting.num_steps,
+        clip=setting.objective.clean_clip,
+    )
+    return _positions(clean, setting.reading).reshape(clip.shape)
+
+
+def _keys(seed: Any, index: Int[Array, " B"]) -> tuple[jax.Array, jax.Array]:
+    """Two random keys for each clip: of its mask and of its noise."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
+    of_purpose = jax.vmap(jax.random.fold_in, (0, None))
+    return of_purpose(keys, 0), of_purpose(keys, 1)
+
+
+def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Noise of this shape for each key, its first axis joined with that of the keys."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+    return noise.reshape(-1, *shape[1:])
+
+
+def _denoiser(
+    params: Any, rows: jax.Array, keys: jax.Array, bodies: int, setting: _Setting
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`(x_t, t) → ε` under the features of these rows, or under none."""
+    model = IGM(setting.model)
+    dropped = None
+    if not setting.conditioned:
+        width = setting.model.encoder.width
+        condition = Condition(jnp.zeros((len(rows), width), jnp.float32))
+        dropped = jnp.ones(len(rows), bool)
+    else:
+        order = keep = None
+        if setting.mask_ratio:
+            num = setting.model.encoder.num_tokens
+            order = jax.vmap(lambda key: masking.random_order(key, bodies, num))(keys)
+            order = order.reshape(-1, num)
+            keep = order[:, : masking.num_visible(num, setting.mask_ratio)]
+        tokens = apply(model, params, rows, keep, method="encode")
+        condition = apply(model, params, tokens, order, method="condition")
+    return lambda x_t, t: apply(model, params, x_t, condition, t, dropped, method="generate")
+
+
+def _positions(rows: Float[Array, "R T V CS"], reading: Reading) -> Float[Array, "R T V C"]:
+    """Joint positions of standardised streams, in the units of the data."""
+    channels = rows.shape[-1] // len(reading.streams)
+    start = reading.streams.index("joint") * channels
+    part = slice(start, start + channels)
+    mean, std = (
+        jnp.asarray(x[part], jnp.float32).reshape(1, 1, 1, -1) for x in (reading.mean, reading.std)
+    )
+    return rows[..., part] * std + mean

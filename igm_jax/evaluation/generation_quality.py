@@ -1,0 +1,146 @@
+"""Quality of what a run generates, against held-out real clips, as a table over t and steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from igm_jax import features, metrics
+from igm_jax.data import SkeletonStore, protocols, resize
+from igm_jax.errors import InputError
+from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
+
+RAW_FRAMES = 8  # moments of the raw descriptor
+NEIGHBOURS = 3  # k of precision and recall
+
+
+def held_out(
+    store: SkeletonStore, protocol: str, count: int, seed: int = 0
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Two disjoint random sets of at most `count` test clips each, of equal size.
+
+    Generated clips get their features from the first set, and both are compared with the second.
+
+    Raises:
+      InputError: the test split has too few clips.
+    """
+    indices = protocols.split(store, protocol, "test")
+    size = min(count, len(indices) // 2)
+    if size <= NEIGHBOURS:
+        raise InputError(
+            f"{store.path} has {len(indices)} test clips: quality needs two sets of more than "
+            f"{NEIGHBOURS} clips"
+        )
+    drawn = np.random.default_rng(seed).permutation(indices)[: 2 * size]
+    return np.sort(drawn[:size]), np.sort(drawn[size:])
+
+
+def quality_table(
+    generator: LoadedGenerator,
+    store: SkeletonStore,
+    *,
+    count: int = 256,
+    ts: Sequence[int] = (10, 50, 100, 200, 400, 800),
+    steps: Sequence[int] = (1, 5, 20, 50),
+    mask_ratio: float | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Measures generated clips; the first row is that of real clips, measured alike.
+
+    Args:
+      generator: of the run.
+      store: with the data of the run.
+      count: clips in each set, fewer if the test split is small.
+      ts: steps of one-step predictions.
+      steps: numbers of DDIM steps, conditioned and, if the run trained it, unconditional.
+      mask_ratio: see `LoadedGenerator.one_step`.
+      seed: of the choice of clips, and of the noise.
+
+    Returns:
+      Rows with the keys `clips`, `frechet_features`, `frechet_raw`, `precision_%`, `recall_%`,
+      `diversity`, `bone_error_%`, `bone_variation_%` and `jerk`; see `judged`.
+
+    Raises:
+      InputError: too few test clips, or a step out of range.
+    """
+    protocol, reading = generator.run.config.data.protocol, generator.run.reading
+    chosen, others = held_out(store, protocol, count, seed)
+    given, real = (given_of_store(store, part, reading) for part in (chosen, others))
+    rows = [judged("real clips", generator, real, given.clip, given)]
+    for t in ts:
+        clip = generator.one_step(given, t, mask_ratio=mask_ratio, seed=seed)
+        rows.append(judged(f"one step, t={t}", generator, real, clip, given))
+    for number in steps:
+        clip = generator.sample(given, number, mask_ratio=mask_ratio, seed=seed)
+        rows.append(judged(f"DDIM, {number} steps", generator, real, clip, given))
+    for number in steps if generator.has_unconditional else ():
+        clip = generator.unconditional(len(chosen), number, seed=seed)
+        rows.append(judged(f"DDIM, {number} steps, unconditional", generator, real, clip))
+    return rows
+
+
+def judged(
+    name: str,
+    generator: LoadedGenerator,
+    real: Given,
+    clip: Float[np.ndarray, "n M T V C"],
+    source: Given | None = None,
+) -> dict[str, Any]:
+    """One row of the table.
+
+    Fréchet distance, precision, recall and diversity compare features of f. `frechet_raw` compares
+    joint positions at `RAW_FRAMES` moments. Clips are read again first, as from a store.
+
+    Args:
+      name: of the row.
+      generator: whose f makes the features.
+      real: as many held-out clips.
+      clip: clips to judge.
+      source: the real clip that each was generated from; None leaves the bone error out.
+    """
+    layout = generator.run.reading.layout
+    present = np.ones(clip.shape[:2], bool) if source is None else source.present
+    bodies = clip[present]
+    ours, theirs = (
+        _features(generator, clip, present),
+        _features(generator, real.clip, real.present),
+    )
+    raw, raw_real = (
+        _descriptor(generator, clip, present),
+        _descriptor(generator, real.clip, real.present),
+    )
+    precision, recall = metrics.manifold_precision_recall(theirs, ours, k=NEIGHBOURS)
+    row = {
+        "clips": name,
+        "frechet_features": metrics.frechet_distance(theirs, ours),
+        "frechet_raw": metrics.frechet_distance(raw_real, raw),
+        "precision_%": 100 * float(precision),
+        "recall_%": 100 * float(recall),
+        "diversity": float(metrics.diversity(ours)),
+    }
+    if layout.bones:
+        error = None
+        if source is not None:
+            found = metrics.bone_length_error(bodies, source.clip[source.present], layout)
+            error = float(np.nanmean(np.asarray(found)))
+        varied = np.asarray(metrics.bone_length_variation(bodies, layout))
+        row |= {"bone_error_%": error, "bone_variation_%": float(np.nanmean(varied))}
+    row["jerk"] = float(np.asarray(metrics.mean_jerk(bodies)).mean()) if clip.shape[2] > 3 else None
+    return {key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}
+
+
+def _features(generator: LoadedGenerator, clip: np.ndarray, present: np.ndarray) -> np.ndarray:
+    run = generator.run
+    batches = features.raw_batches(clip.astype(np.float32), present, run.reading)
+    return features.extract_features(
+        run.config.model.encoder, generator.params["encoder"], run.reading, batches
+    )
+
+
+def _descriptor(generator: LoadedGenerator, clip: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Joint positions of the first body at a few moments, in the coordinates of the run."""
+    read, _ = resize.resize_clips(clip.astype(np.float32), present, generator.run.reading)
+    body = read[:, 0]
+    at = np.linspace(0, body.shape[1] - 1, RAW_FRAMES).round().astype(int)
+    return body[:, at].reshape(len(body), -1)

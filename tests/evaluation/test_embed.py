@@ -1,0 +1,56 @@
+"""Features of many raw clips are those of `encode`, and the files hold them without pickle."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+
+import igm_jax
+from igm_jax import features
+from igm_jax.errors import InputError
+from igm_jax.evaluation.embed import embed, save
+from igm_jax.evaluation.run import load_run
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return load_run(finished.folder)
+
+
+def test_clips_of_all_lengths_in_batches(monkeypatch, finished, run):
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)
+    clips = [finished.store[i] for i in range(6)]
+    embedded = embed(run, iter(clips))
+    encode, _ = igm_jax.load_encoder(finished.folder)
+    for clip, ours in zip(clips, embedded.features, strict=True):
+        np.testing.assert_allclose(ours, encode(clip.frames[None])[0], atol=1e-5)
+    assert embedded.names == [clip.name for clip in clips]
+    assert embedded.labels.tolist() == [clip.label for clip in clips]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_files_hold_names_and_features(finished, run, tmp_path, suffix):
+    clips = [dataclasses.replace(finished.store[i], name=f"clip, {i} ü") for i in range(3)]
+    embedded, path = embed(run, clips), tmp_path / f"features{suffix}"
+    save(path, embedded)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            assert file["names"].tolist() == embedded.names
+            np.testing.assert_array_equal(file["features"], embedded.features)
+    else:
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        assert head[:3] == ["name", "label", "f0"] and [r[0] for r in rows] == embedded.names
+        values = np.array([row[2:] for row in rows], np.float32)
+        np.testing.assert_array_equal(values, embedded.features)
+
+
+def test_what_is_refused(finished, run, tmp_path):
+    clip = finished.store[0]
+    flat = dataclasses.replace(clip, frames=clip.frames[..., :2])
+    with pytest.raises(InputError, match=r"clip000: clips have shape"):
+        embed(run, [flat])
+    with pytest.raises(InputError, match=r"ends in \.npz or \.csv"):
+        save(tmp_path / "features.pkl", embed(run, [clip]))

@@ -1,0 +1,94 @@
+"""Exported encoders give the features of the run, without this library."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import igm_jax
+from igm_jax.errors import InputError
+from igm_jax.evaluation import export
+from igm_jax.evaluation.export import export_safetensors, export_stablehlo, mamp_tensors
+from igm_jax.evaluation.run import load_run
+from igm_jax.skeleton import COORDINATES
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return load_run(finished.folder)
+
+
+ALONE = """
+import sys
+import jax, jax.export, numpy as np
+call = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call
+clips = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([call(clips[:2]), call(clips[2:])]))
+assert not [name for name in sys.modules if name.split(".")[0] in ("igm_jax", "flax")]
+"""
+
+
+def test_stablehlo_needs_jax_alone(finished, run, tmp_path):
+    """A process that cannot see this library reads clips of another batch and length."""
+    pytest.importorskip("flatbuffers")
+    assert export_stablehlo(run, tmp_path / "encoder.stablehlo") < 1e-4
+    clips = np.random.default_rng(1).normal(size=(5, 2, 13, 6, 3)).astype(np.float32)
+    clips[1, 1], clips[2, 0] = 0, 0  # one person; one in the second place
+    np.save(tmp_path / "clips.npy", clips)
+    files = ("encoder.stablehlo", "clips.npy", "features.npy")
+    # -P: the folder of the tests is not on the path.
+    subprocess.run([sys.executable, "-P", "-c", ALONE, *files], cwd=tmp_path, check=True)
+    encode, _ = igm_jax.load_encoder(finished.folder)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), encode(clips), atol=1e-5)
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_reading_inside_is_that_of_the_host(run, coordinates):
+    """In every frame of reference, for short and long clips, before anything is lowered."""
+    reading = dataclasses.replace(run.reading, coordinates=coordinates)
+    other = dataclasses.replace(run, reading=reading)
+    encode = jax.jit(lambda clips: export.features_of_raw(run.params, clips, run=other))
+    assert export._difference(other, lambda clips: np.asarray(encode(clips))) < 1e-4
+
+
+def test_a_wrong_export_is_not_written(run, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    tensors = mamp_tensors(run)
+    tensors["blocks.0.attn.qkv.weight"] = tensors["blocks.0.attn.qkv.weight"][::-1].copy()
+    monkeypatch.setattr(export, "mamp_tensors", lambda run: tensors)
+    with pytest.raises(InputError, match="exported features differ by"):
+        export_safetensors(run, tmp_path / "encoder.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def test_safetensors_has_the_names_of_mamp(run, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "encoder.safetensors"
+    assert export_safetensors(run, path) < 1e-4
+    tensors = numpy.load_file(path)
+    assert {name: x.shape for name, x in tensors.items() if not name.startswith("blocks")} == {
+        "input_mean": (3,), "input_std": (3,), "joints_embed.proj.weight": (16, 3, 4, 1),
+        "joints_embed.proj.bias": (16,), "temp_embed": (1, 2, 1, 16), "pos_embed": (1, 1, 6, 16),
+        "norm.weight": (16,), "norm.bias": (16,),
+    }  # fmt: skip
+    assert {name.removeprefix("blocks.0.") for name in tensors if name.startswith("blocks")} == {
+        f"{part}.{kind}"
+        for part in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+        for kind in ("weight", "bias")
+    }
+    assert tensors["blocks.0.attn.qkv.weight"].shape == (48, 16)
+    header = path.read_bytes()
+    size = int.from_bytes(header[:8], "little")
+    facts = json.loads(json.loads(header[8 : 8 + size])["__metadata__"]["igm_jax"])
+    assert facts["encoder"]["heads"] == 2 and facts["reading"]["layout"]["name"] == "tiny6"
+
+
+@pytest.mark.parametrize("module", ["safetensors", "safetensors.numpy"])
+def test_a_missing_library_is_named(run, tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=r"safetensors is not installed.*igm_jax\[export\]"):
+        export_safetensors(run, tmp_path / "x")

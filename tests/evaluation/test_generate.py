@@ -1,0 +1,117 @@
+"""Generated clips: the noise, the condition and the coordinates are what they should be."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import igm_jax
+from igm_jax import diffusion
+from igm_jax.errors import InputError
+from igm_jax.evaluation import generate, generation_quality
+from igm_jax.evaluation.generate import generator_of, given_of_store
+from igm_jax.models import IGM, apply
+from igm_jax.skeleton import COORDINATES
+
+
+@pytest.fixture(scope="module")
+def generator(finished):
+    return igm_jax.load_generator(finished.folder)
+
+
+@pytest.fixture(scope="module")
+def given(finished, generator):
+    return given_of_store(finished.store, np.arange(6), generator.run.reading)
+
+
+def test_one_step_is_the_prediction_of_the_generator(generator, given):
+    """Against the formulas, for one clip, written out with the model itself."""
+    run, t = generator.run, 40
+    ours = generator.one_step(given, t, seed=3)
+    model, reading, objective = IGM(run.config.model), run.reading, run.config.objective
+    alpha = diffusion.alpha_bar(objective.schedule, objective.diffusion_steps)[t]
+    for i in (0, 4):
+        rows = reading(jnp.asarray(given.clip[i]))
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), i), 1)
+        noise = jax.random.normal(key, rows.shape)
+        x_t = jnp.sqrt(alpha) * rows + jnp.sqrt(1 - alpha) * noise
+        tokens = apply(model, generator.params, rows, method="encode")
+        condition = apply(model, generator.params, tokens, None, method="condition")
+        step = jnp.full(len(rows), t)
+        predicted = apply(model, generator.params, x_t, condition, step, method="generate")
+        clean = (x_t - jnp.sqrt(1 - alpha) * predicted) / jnp.sqrt(alpha)
+        clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
+        metres = clean * np.array(reading.std) + np.array(reading.mean)
+        metres = np.where(given.present[i][:, None, None, None], metres, 0)
+        np.testing.assert_allclose(ours[i], metres, atol=1e-4)
+
+
+def test_little_noise_gives_the_clip_back_and_places_it_where_it_was(finished, generator, given):
+    """At t = 0 almost nothing is predicted, so the result is the clip in the camera's metres."""
+    clip = generator.one_step(given, 0)
+    np.testing.assert_allclose(clip, given.clip, atol=0.05)
+    camera = dataclasses.replace(generator.run.reading, coordinates="camera")
+    expected = given_of_store(finished.store, np.arange(6), camera)
+    np.testing.assert_allclose(given.placed_back(given.clip), expected.clip, atol=1e-5)
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_every_frame_of_reference_is_undone(finished, generator, coordinates):
+    reading = dataclasses.replace(generator.run.reading, coordinates=coordinates)
+    camera = dataclasses.replace(reading, coordinates="camera")
+    one, other = (given_of_store(finished.store, np.arange(4), r) for r in (reading, camera))
+    np.testing.assert_allclose(one.placed_back(one.clip), other.clip, atol=1e-5)
+
+
+def test_raw_clips_are_read_as_those_of_the_store(finished, generator, given):
+    for i in range(3):
+        read = generator.read(finished.store[i].frames[None])
+        for ours, theirs in zip(read, given.take([i])):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_batches_and_seeds(monkeypatch, generator, given):
+    """A seed decides all; the size of a batch decides nothing."""
+    whole = generator.sample(given, 3, mask_ratio=0.5, seed=1)
+    assert whole.shape == given.clip.shape and np.isfinite(whole).all()
+    monkeypatch.setattr(generate, "BATCH_SIZE", 4)
+    np.testing.assert_allclose(generator.sample(given, 3, mask_ratio=0.5, seed=1), whole, atol=1e-5)
+    assert np.abs(generator.sample(given, 3, mask_ratio=0.5, seed=2) - whole).max() > 0.01
+
+
+def test_unconditional_clips_ignore_the_features(generator):
+    clips = generator.unconditional(3, 2)
+    assert clips.shape == (3, 1, 8, 6, 3) and np.isfinite(clips).all()
+    assert np.abs(clips[0] - clips[1]).max() > 0.01
+
+
+def test_what_is_refused(generator, given):
+    run = generator.run
+    with pytest.raises(InputError, match=r"t=1000 is outside 0..999"):
+        generator.one_step(given, 1000)
+    with pytest.raises(InputError, match=r"0 DDIM steps are outside 1..1000"):
+        generator.sample(given, 0)
+    objective = dataclasses.replace(run.config.objective, condition_drop=0.0)
+    config = dataclasses.replace(run.config, objective=objective)
+    never = dataclasses.replace(generator, run=dataclasses.replace(run, config=config))
+    with pytest.raises(InputError, match="without a condition"):
+        never.unconditional(2, 2)
+    bones = dataclasses.replace(run.reading, streams=("bone",))
+    with pytest.raises(InputError, match="joint positions do not follow"):
+        generator_of(dataclasses.replace(run, reading=bones))
+
+
+def test_the_table_starts_with_real_clips(finished, generator):
+    rows = generation_quality.quality_table(
+        generator, finished.store, count=12, ts=(0, 900), steps=(2,)
+    )
+    names = ["real clips", "one step, t=0", "one step, t=900", "DDIM, 2 steps"]
+    assert [row["clips"] for row in rows] == [*names, "DDIM, 2 steps, unconditional"]
+    real, near, far, *_ = rows
+    assert near["frechet_raw"] < 1.2 * real["frechet_raw"] + 0.05 < far["frechet_raw"]
+    assert near["bone_error_%"] < far["bone_error_%"] and near["jerk"] < far["jerk"]
+    assert rows[-1]["bone_error_%"] is None
+    first, second = generation_quality.held_out(finished.store, "xsub", 12)
+    assert len(first) == len(second) == 12 and not set(first) & set(second)
