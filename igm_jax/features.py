@@ -48,8 +48,9 @@ def pooled_features(
 
 @functools.cache
 def _jitted(config: EncoderConfig, reading: Reading, mesh: Mesh | None) -> Callable[..., Array]:
+    hardware = Hardware.here() if mesh is None else Hardware.of(mesh)
     return jax.jit(
-        functools.partial(pooled_features, config=config, reading=reading),
+        functools.partial(pooled_features, config=config, reading=reading, hardware=hardware),
         out_shardings=None if mesh is None else parallel.replicated(mesh),
     )
 
