@@ -65,7 +65,7 @@ def _read(
     position = jnp.clip(position, 0, length - 1)
     low = jnp.floor(position)
     high = jnp.minimum(low + 1, length - 1)
-    weight = (position - low)[:, None, None]
+    weight = (position - low).reshape(1, 1, -1, 1, 1)
     before, after = (jnp.take(clips, x.astype(jnp.int32), axis=2) for x in (low, high))
     tracks = before + (after - before) * weight
     origin, rotation = skeleton.reference_frame(clips[:, 0, 0], layout, coordinates)
