@@ -46,7 +46,7 @@ TORCH ?= torch==2.13.*
 parity: $(VENV)/.installed
 	@echo "== parity with PyTorch, layer by layer and step by step"
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py
+	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py tests/evaluation/test_export.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

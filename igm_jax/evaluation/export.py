@@ -65,7 +65,7 @@ def _read(
     position = jnp.clip(position, 0, length - 1)
     low = jnp.floor(position)
     high = jnp.minimum(low + 1, length - 1)
-    weight = (position - low)[:, None, None]
+    weight = (position - low).reshape(1, 1, -1, 1, 1)
     before, after = (jnp.take(clips, x.astype(jnp.int32), axis=2) for x in (low, high))
     tracks = before + (after - before) * weight
     origin, rotation = skeleton.reference_frame(clips[:, 0, 0], layout, coordinates)
@@ -238,7 +238,9 @@ def export_safetensors(run: Run, path: pathlib.Path) -> float:
     except ImportError as error:
         raise _not_installed("safetensors") from error
     c, reading = run.config.model.encoder, run.reading
-    content = safetensors.numpy.save(mamp_tensors(run), metadata=_metadata(run))
+    content = safetensors.numpy.save(
+        mamp_tensors(run), metadata={"igm_jax": json.dumps(facts(run))}
+    )
     tensors = safetensors.numpy.load(content)
     clip = np.random.default_rng(0).normal(size=(2, c.frames, c.joints, c.channels))
     clip = clip.astype(np.float32)
@@ -250,15 +252,19 @@ def export_safetensors(run: Run, path: pathlib.Path) -> float:
     return worst
 
 
-def _metadata(run: Run) -> dict[str, str]:
+def facts(run: Run) -> dict[str, Any]:
+    """Everything that a reader of the weights has to know, as plain JSON types."""
     c = run.config.model.encoder
-    sizes = {
-        name: getattr(c, name)
-        for name in (
-            "frames", "joints", "channels", "patch_frames", "width", "depth", "heads",
-            "mlp_width", "stretches",
-        )
-    }  # fmt: skip
+    names = (
+        "frames", "joints", "channels", "patch_frames", "width", "depth", "heads", "mlp_width",
+        "stretches",
+    )  # fmt: skip
+    sizes = {name: getattr(c, name) for name in names}
     sizes["patch_joints"] = c.patch_joints or c.joints
-    facts = {"encoder": sizes, "reading": run.reading.to_dict(), "step": run.step}
-    return {"igm_jax": json.dumps(facts), "gelu": "tanh", "layer_norm_epsilon": "1e-6"}
+    return {
+        "encoder": sizes,
+        "reading": run.reading.to_dict(),
+        "step": run.step,
+        "gelu": "tanh",
+        "layer_norm_epsilon": 1e-6,
+    }

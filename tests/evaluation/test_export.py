@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation import export
 from igm_jax.evaluation.export import export_safetensors, export_stablehlo, mamp_tensors
 from igm_jax.evaluation.run import load_run
+from igm_jax.models import Encoder
 from igm_jax.skeleton import COORDINATES
 
 
@@ -32,8 +36,11 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("igm_jax", "f
 """
 
 
-def test_stablehlo_needs_jax_alone(finished, run, tmp_path):
-    """A process that cannot see this library reads clips of another batch and length."""
+def test_stablehlo_needs_jax_alone(unchecked_shapes, finished, run, tmp_path):
+    """A process that cannot see this library reads clips of another batch and length.
+
+    jaxtyping cannot compare shapes of unknown size, so it is switched off.
+    """
     pytest.importorskip("flatbuffers")
     assert export_stablehlo(run, tmp_path / "encoder.stablehlo") < 1e-4
     clips = np.random.default_rng(1).normal(size=(5, 2, 13, 6, 3)).astype(np.float32)
@@ -85,6 +92,24 @@ def test_safetensors_has_the_names_of_mamp(run, tmp_path):
     size = int.from_bytes(header[:8], "little")
     facts = json.loads(json.loads(header[8 : 8 + size])["__metadata__"]["igm_jax"])
     assert facts["encoder"]["heads"] == 2 and facts["reading"]["layout"]["name"] == "tiny6"
+
+
+def test_the_module_of_the_docs_reads_safetensors(run, tmp_path):
+    """Its code is taken from docs/using.md as it stands there."""
+    torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    page = pathlib.Path(__file__).parents[2] / "docs" / "using.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, module := {})
+    path = tmp_path / "encoder.safetensors"
+    export_safetensors(run, path)
+    encoder = module["Encoder"](export.facts(run)["encoder"])
+    encoder.load_state_dict(safetensors.load_file(path))
+    clip = np.random.default_rng(2).normal(size=(3, 8, 6, 3)).astype(np.float32)
+    with torch.no_grad():
+        ours = encoder(torch.from_numpy(clip)).numpy()
+    c = run.config.model.encoder
+    expected = Encoder(c).apply({"params": run.params}, run.reading(jnp.asarray(clip)))
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("module", ["safetensors", "safetensors.numpy"])
