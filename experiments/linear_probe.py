@@ -32,11 +32,9 @@ def main() -> None:
     rows = judge.evaluate(run, judged, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
     crops = ", new crops and rotations in each epoch" if augmented else ""
-    print(
-        f"Linear probe of {run.folder} ({run.config.data.protocol}{few}{crops}), {run.progress}\n"
-    )
+    print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.linear_probe(labels, augmented), run, rows)
+    judge.save_rows(run.results(run_folder.linear_probe(labels, augmented)), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

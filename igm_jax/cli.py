@@ -1,5 +1,6 @@
 """Shared parts of all commands: flags, config and one-line errors."""
 
+import dataclasses
 import difflib
 import io
 import itertools
@@ -133,7 +134,7 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
 
 
 def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
+    """Defines `--run`, `--data`, `--checkpoint`, `--classes` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
@@ -146,6 +147,12 @@ def define_run_flags() -> Callable[[], Any]:
     )
     checkpoint = flags.DEFINE_string(
         "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
+    )
+    classes = flags.DEFINE_enum(
+        "classes",
+        "all",
+        ["all", "unseen", "seen"],
+        "Judge on all classes, on those of data.leave_out, or on the others.",
     )
     baselines = flags.DEFINE_bool(
         "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
@@ -162,7 +169,7 @@ def define_run_flags() -> Callable[[], Any]:
         if folder.is_dir():
             keep_compiled_programs(folder)
         run = load_run(folder, int(which) if which.isdigit() else which, data.value)
-        return run, baselines.value
+        return dataclasses.replace(run, classes=classes.value), baselines.value
 
     return selected
 

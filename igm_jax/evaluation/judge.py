@@ -144,7 +144,7 @@ def evaluate_linear(
     """
     row, scores = fit_linear(features, run, store, labels, augmented)
     if save and features.trained:
-        save_scores(run.folder / run_folder.probe_scores(labels, augmented), scores)
+        save_scores(run.results(run_folder.probe_scores(labels, augmented)), scores)
     return row
 
 
@@ -295,6 +295,7 @@ def save_rows(
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
         "protocol": run.config.data.protocol,
+        **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
         "rows": list(rows),
     }
