@@ -28,7 +28,7 @@ def main() -> None:
         baselines=baselines,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(f"Frozen features of {run.folder} ({found['protocol']}), {run.progress}, in %\n")
+    print(f"Frozen features of {run.folder} ({run.judged_on}), {run.progress}, in %\n")
     if found["table"]:
         print(judge.markdown_table(found["table"]))
     notes = {row["note"] for rows in found["results"].values() for row in rows if "note" in row}

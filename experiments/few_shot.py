@@ -40,11 +40,11 @@ def main() -> None:
     judged = functools.partial(frozen.evaluate_few_shot, **settings)
     rows = judge.evaluate(run, judged, baselines=baselines)
     print(
-        f"{_WAYS.value}-way accuracy in % of {run.folder} ({run.config.data.protocol}, "
+        f"{_WAYS.value}-way accuracy in % of {run.folder} ({run.judged_on}, "
         f"{_EPISODES.value} episodes), {run.progress}\n"
     )
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.FEW_SHOT, run, rows, settings)
+    judge.save_rows(run.results(run_folder.FEW_SHOT), run, rows, settings)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -13,9 +13,9 @@ def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     rows = judge.evaluate(run, judge.evaluate_knn, baselines=baselines)
-    print(f"Cosine KNN of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
+    print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.KNN, run, rows)
+    judge.save_rows(run.results(run_folder.KNN), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -41,11 +41,9 @@ def main() -> None:
     few = "" if labels == "all" else f", {labels} of the labels"
     few += "" if subset is None else f", subset {subset}"
     crops = ", new crops and rotations in each epoch" if augmented else ""
-    print(
-        f"Linear probe of {run.folder} ({run.config.data.protocol}{few}{crops}), {run.progress}\n"
-    )
+    print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.linear_probe(labels, augmented, subset), run, rows)
+    judge.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

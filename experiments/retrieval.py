@@ -17,9 +17,9 @@ def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     rows = judge.evaluate(run, frozen.evaluate_retrieval, baselines=baselines)
-    print(f"Retrieval in % of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
+    print(f"Retrieval in % of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.RETRIEVAL, run, rows)
+    judge.save_rows(run.results(run_folder.RETRIEVAL), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -1,5 +1,6 @@
 """Shared parts of all commands: flags, config and one-line errors."""
 
+import dataclasses
 import difflib
 import io
 import itertools
@@ -180,16 +181,26 @@ def define_pretrained_flags(name: str) -> Callable[[], Any]:
 
 
 def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
+    """Defines `--run`, `--data`, `--checkpoint`, `--classes` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
-    selected = define_pretrained_flags("run")
+    loaded = define_pretrained_flags("run")
+    classes = flags.DEFINE_enum(
+        "classes",
+        "all",
+        ["all", "unseen", "seen"],
+        "Judge on all classes, on those of data.leave_out, or on the others.",
+    )
     baselines = flags.DEFINE_bool(
         "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
     )
-    return lambda: (selected(), baselines.value)
+
+    def selected() -> Any:
+        return dataclasses.replace(loaded(), classes=classes.value), baselines.value
+
+    return selected
 
 
 def define_settings(config: Any) -> Callable[[], Any]:
@@ -201,7 +212,6 @@ def define_settings(config: Any) -> Callable[[], Any]:
     Returns:
       A function that gives the dataclass once the flags are parsed.
     """
-    import dataclasses
 
     from ml_collections import ConfigDict, config_flags
 

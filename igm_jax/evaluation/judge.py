@@ -146,7 +146,7 @@ def evaluate_linear(
     """
     row, scores = fit_linear(features, run, store, labels, augmented, subset)
     if save and features.trained:
-        save_scores(run.folder / run_folder.probe_scores(labels, augmented, subset), scores)
+        save_scores(run.results(run_folder.probe_scores(labels, augmented, subset)), scores)
     return row
 
 
@@ -301,6 +301,7 @@ def save_rows(
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
         "protocol": run.config.data.protocol,
+        **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
         "rows": list(rows),
     }

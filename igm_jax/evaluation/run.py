@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float32
 
 from igm_jax import features, run_folder, skeleton
-from igm_jax.data import SkeletonStore, open_dataset
+from igm_jax.data import SkeletonStore, open_dataset, unseen
 from igm_jax.errors import InputError
 from igm_jax.models import Encoder
 from igm_jax.reading import Reading
@@ -35,6 +35,8 @@ class Run:
       places: possible paths of that store, likeliest first; empty means the path of the config.
       total_steps: the length of the run; None where an older version did not save it.
       reached: its newest checkpoint.
+      classes: the classes that it is judged on: `"all"`, or by `data.leave_out` `"unseen"` or
+        `"seen"`.
     """
 
     folder: pathlib.Path
@@ -46,11 +48,23 @@ class Run:
     places: tuple[str, ...] = ()
     total_steps: int | None = None
     reached: int = 0
+    classes: str = "all"
 
     @property
     def unfinished(self) -> bool:
         """Whether the run has no checkpoint of its last step."""
         return self.total_steps is not None and self.reached < self.total_steps
+
+    @property
+    def judged_on(self) -> str:
+        """Protocol and classes as text: `xsub`, or `xsub, unseen classes`."""
+        classes = "" if self.classes == "all" else f", {self.classes} classes"
+        return f"{self.config.data.protocol}{classes}"
+
+    def results(self, name: str) -> pathlib.Path:
+        """Path of a file of results: `knn.json`, or `knn-unseen.json` for unseen classes."""
+        path = self.folder / name
+        return path if self.classes == "all" else path.with_stem(f"{path.stem}-{self.classes}")
 
     @property
     def progress(self) -> str:
@@ -107,6 +121,8 @@ def load_run(
 def open_store(run: Run) -> SkeletonStore:
     """The store that a run was trained on, known by its checksums.
 
+    Of `run.classes` other than `"all"` only their clips have a label.
+
     Raises:
       InputError: it is at none of these paths.
     """
@@ -118,9 +134,19 @@ def open_store(run: Run) -> SkeletonStore:
             problems.append(f"{error}")
             continue
         if store.meta["sha256"] == run.data:
-            return store
+            return _judged_classes(store, run)
         problems.append(f"{place} is not the data that {run.folder} was trained on")
     raise InputError(f"{problems[0]}; or say where it lies by --data=FOLDER")
+
+
+def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:
+    if run.classes == "all":
+        return store
+    left_out = run.config.data.leave_out
+    if not left_out:
+        raise InputError(f"{run.folder} was trained on all classes: data.leave_out names none")
+    seen = [name for name in store.class_names if name not in left_out]
+    return unseen.only_classes(store, left_out if run.classes == "unseen" else seen)
 
 
 def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:

@@ -119,7 +119,7 @@ def run_suite(
     store = open_store(run)
     # Nothing is computed if all is done.
     sets = functools.cache(lambda: judge.feature_sets(run, store, baselines=baselines))
-    before = run_folder.read_json(run.folder / run_folder.EVALUATION) or {}
+    before = run_folder.read_json(run.results(run_folder.EVALUATION)) or {}
     # Nor if the rest was not possible: the data of a run does not change.
     refused = before.get("not_possible", {}) if before.get("step") == run.step else {}
     results, not_possible = {}, {}
@@ -138,20 +138,21 @@ def run_suite(
                 not_possible[name] = str(error)
                 report(f"{name}: not possible: {error}")
                 continue
-            judge.save_rows(run.folder / protocol.file, run, rows, protocol.settings)
-            report(f"{name}: saved {protocol.file}")
+            judge.save_rows(run.results(protocol.file), run, rows, protocol.settings)
+            report(f"{name}: saved {run.results(protocol.file).name}")
         results[name] = [{k: v for k, v in row.items() if k != "details"} for row in rows]
     content = {
         "step": run.step,
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
         "protocol": run.config.data.protocol,
+        "classes": run.classes,
         "suite": suite,
         "results": results,
         "not_possible": not_possible,
         "table": summary(results),
     }
-    run_folder.write_json(run.folder / run_folder.EVALUATION, content)
+    run_folder.write_json(run.results(run_folder.EVALUATION), content)
     return content
 
 
@@ -163,8 +164,8 @@ def done_rows(run: Run, protocol: Protocol, count: int = 1) -> list[dict[str, An
       protocol: the protocol.
       count: least number of rows: 1, or 3 with the baselines.
     """
-    saved = run_folder.read_json(run.folder / protocol.file)
-    if saved is None or not all((run.folder / name).exists() for name in protocol.beside):
+    saved = run_folder.read_json(run.results(protocol.file))
+    if saved is None or not all(run.results(name).exists() for name in protocol.beside):
         return None
     rows, names = saved.get("rows", []), {*protocol.measures.values(), *protocol.needs}
     same = (

@@ -44,6 +44,8 @@ class DataConfig:
       path: folder of the skeleton store.
       protocol: separates training from test clips: xsub, xview, xset or split.
       pretrain_split: "train", or "fit" to leave the validation clips out.
+      leave_out: names of classes whose clips are left out of pre-training and of its KNN, for the
+        protocol of unseen classes [ours].
       coordinates: frame of reference: camera, centred, body (axes of the body in the first frame),
         or posture (body, without the path that the person walks) [ours].
       streams: of joint, bone and motion: the channels that f reads and g generates [ours].
@@ -66,6 +68,7 @@ class DataConfig:
     path: str = "data/synthetic"
     protocol: str = "xsub"
     pretrain_split: str = "train"
+    leave_out: tuple[str, ...] = ()
     coordinates: str = "posture"
     streams: tuple[str, ...] = ("joint", "motion")
     bodies: int = 1

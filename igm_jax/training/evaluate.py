@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from igm_jax import features, metrics
-from igm_jax.data import SkeletonStore, pipeline, protocols
+from igm_jax.data import SkeletonStore, pipeline, protocols, unseen
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 
@@ -17,8 +17,9 @@ def evaluate(
 ) -> dict[str, float]:
     """KNN and a ridge probe from the fitting part of the training split to its validation part.
 
-    If a part has more than `train.knn_clips` clips, `pipeline.sample` chooses a sample. The
-    clips are split over the mesh, so all processes have to call this; all get the same.
+    Classes of `data.leave_out` have no part in it. If a part has more than `train.knn_clips` clips,
+    `pipeline.sample` chooses a sample. The clips are split over the mesh, so all processes have to
+    call this; all get the same.
 
     Args:
       params: parameters of the encoder, on the mesh.
@@ -35,6 +36,7 @@ def evaluate(
     parts = {}
     for part in ("fit", "val"):
         chosen = protocols.split(store, config.data.protocol, part)
+        chosen = unseen.seen_clips(store, chosen, config.data.leave_out)
         labelled = chosen[store.clips["label"][chosen] >= 0]
         chosen = pipeline.sample(labelled if len(labelled) else chosen, config.train.knn_clips)
         clips = features.clip_batches(store, chosen, reading)

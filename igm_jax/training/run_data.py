@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from igm_jax import parallel
-from igm_jax.data import SkeletonStore, pipeline, protocols
+from igm_jax.data import SkeletonStore, pipeline, protocols, unseen
 from igm_jax.errors import InputError
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
@@ -31,13 +31,16 @@ def prepare(
             f"for data.streams={data.streams} set them to {joints} and {expected['channels']}"
         )
     indices = protocols.split(store, data.protocol, data.pretrain_split)
+    indices = unseen.seen_clips(store, indices, data.leave_out)
     if len(indices) < config.train.batch_size:
         raise InputError(
             f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
             f"train.batch_size={config.train.batch_size}"
         )
     for part in ("fit", "val"):  # what KNN needs later must not fail after hours
-        protocols.split(store, data.protocol, part)
+        chosen = protocols.split(store, data.protocol, part)
+        if not len(unseen.seen_clips(store, chosen, data.leave_out)):
+            raise InputError(f"{store.path}: data.leave_out leaves no clip in part {part!r}")
     if saved is not None:
         return indices, reading_of_run(saved)
     config.check_length(len(indices))

@@ -73,6 +73,14 @@ def test_only_what_is_missing_or_stale_runs_again(run):
     assert list(table[0]) == ["measure", "pre-trained", "95 % interval", "untrained", "raw"]
 
 
+def test_results_on_unseen_classes_have_files_of_their_own(run):
+    made = suite.run_suite(dataclasses.replace(run, classes="unseen"), "quick")
+    assert made["classes"] == "unseen"
+    names = {path.name for path in run.folder.glob("*.json")}
+    assert names == {f"{name}-unseen.json" for name in [*POSSIBLE[:-1], "evaluation"]}
+    assert json.loads((run.folder / "knn-unseen.json").read_text())["classes"] == "unseen"
+
+
 def test_unknown_suite_is_refused(run):
     with pytest.raises(InputError, match="suite 'all' is unknown: choose one of paper, quick"):
         suite.run_suite(run, "all")
