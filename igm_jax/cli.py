@@ -212,7 +212,6 @@ def define_settings(config: Any) -> Callable[[], Any]:
     Returns:
       A function that gives the dataclass once the flags are parsed.
     """
-
     from ml_collections import ConfigDict, config_flags
 
     from igm_jax.training.mapping import documented, from_mapping
