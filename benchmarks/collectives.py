@@ -17,24 +17,27 @@ from igm_jax.training.program import Program
 from igm_jax.training.state import TrainState
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# Groups of one device each, in both ways to write them: nothing travels.
+_ALONE = r"replica_groups=(\{\{\d+\}(,\{\d+\})*\}|\[\d+,1\]<=)"
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
 
 def collectives(config: ExperimentConfig, state: TrainState) -> dict[str, int]:
-    """Bytes of the arrays that the collectives of an IGM step work on, by kind.
+    """Bytes of the results of the collectives of an IGM step, on each device, by kind.
 
-    The gradient of every pass is summed over all devices, before the passes are added up: that of f
-    twice, since it reads the clip and what g made of it. What is cut at rest is gathered, once a
-    step. Of the clips only pooled features travel: to the log, to the queue, and where the
-    objective compares those of a batch. Scalars are left out.
+    Parameters and teacher that are cut at rest are gathered once a step. The gradient is summed
+    over devices once a step, in float32, after all passes and micro-batches. That of a cut array
+    is scattered over the devices that cut it, and summed over the others. Of the clips only pooled
+    features travel: to the log, to the queue, and where the objective compares those of a batch.
+    Scalars are left out.
 
     Args:
       config: the experiment.
       state: `Program.restore_target`.
 
     Raises:
-      ValueError: another objective, or what else compares the clips of a batch: a projector, the
-        coding length, an adapter over the batch.
+      ValueError: what else compares the clips of a batch: a projector, the coding length, an
+        adapter over the batch. Or another objective.
     """
     o = config.objective
     compared = o.entropy_weight > 0
@@ -44,34 +47,21 @@ def collectives(config: ExperimentConfig, state: TrainState) -> dict[str, int]:
         or (compared and o.entropy != "second_order")
     ):
         raise ValueError("no formula for a projector, coding length or adapter over the batch")
-    passes = flops.passes(config)
-    summed = sum(
-        _gradient(p, config, state.params[p.network])
-        for p in passes
-        if p.times == 3 and p.network in state.params
-    )
-    aux = any(p.aux for p in passes)
-    read = [x for network in state.params.values() for x in _read(network, aux)]
-    read += [x for network in state.teacher.values() for x in _read(network, aux=False)]
-    gathered = sum(x.size for x in read if not x.sharding.is_fully_replicated)
+    aux = any(p.aux for p in flops.passes(config))
+    trained = [x for network in state.params.values() for x in _read(network, aux)]
+    taught = [x for network in state.teacher.values() for x in _read(network, aux=False)]
+    whole = sum(x.size for x in trained if x.sharding.is_fully_replicated)
+    cut = sum(x.size for x in trained) - whole
+    gathered = cut + sum(x.size for x in taught if not x.sharding.is_fully_replicated)
+    mesh = trained[0].sharding.mesh
+    scattered = cut // mesh.shape["fsdp"]
     features = config.train.batch_size * config.model.encoder.width
-    return {
-        "all-reduce": FLOAT32 * (summed + compared * features),
-        "all-gather": FLOAT32 * (gathered + (2 + compared) * features),
+    numbers = {
+        "all-reduce": whole + (mesh.shape["data"] > 1) * scattered + compared * features,
+        "all-gather": gathered + (2 + compared) * features,
+        "reduce-scatter": scattered,
     }
-
-
-def _gradient(p: flops.Pass, config: ExperimentConfig, network: Mapping[str, Any]) -> int:
-    """Numbers in the gradients of a pass, as they are when they are summed over the devices."""
-    g, tokens = config.model.generator, config.model.encoder.num_tokens
-    position = network["position"]
-    # One position a token; it becomes that of a step plus that of a joint after the sum.
-    count = sum(x.size for x in _read(network, p.aux)) + tokens * position["spatial"].shape[-1]
-    count -= sum(x.size for x in position.values())
-    if p.network == "generator" and p.tokens > 1:
-        # The condition is projected twice: the pooled feature, and those of the visible tokens.
-        count += (2 * g.depth + 1) * (config.model.encoder.width + 1) * 2 * g.width
-    return count
+    return {kind: FLOAT32 * number for kind, number in numbers.items() if number}
 
 
 def _read(network: Mapping[str, Any], aux: bool) -> list[jax.ShapeDtypeStruct]:
@@ -101,9 +91,9 @@ def collectives_by_dtype(hlo: str) -> dict[tuple[str, str], int]:
     def count(name: str, times: int) -> None:
         for line in computations.get(name, ()):
             match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
-            if match:
+            if match and not re.search(_ALONE, line):
                 arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1])
-                if match[2] == "all-gather" and match[3]:
+                if match[3] and match[2] in ("all-gather", "reduce-scatter"):
                     arrays = arrays[len(arrays) // 2 :]  # the start also returns its operands
                 for dtype, shape in arrays:
                     size = _BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)

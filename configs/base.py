@@ -29,8 +29,11 @@ def small_networks(c: ConfigDict) -> None:
 
     A token holds four frames of the whole pose. 13 tokens instead of 30 V make a step cheap enough
     for thousands of steps. Hiding 0.9 of so few tokens would leave one. Features are the means of
-    three stretches of the clip, side by side, so that they keep some of its order.
+    three stretches of the clip, side by side, so that they keep some of its order. A batch holds
+    clips of few sessions (one subject, camera and setup), so that person and place tell no clips
+    of it apart. Where a store has no such ids, batches are mixed.
     """
+    c.data.batches = "session"
     c.model.encoder.update(frames=52, patch_frames=4, patch_joints=0, depth=4, heads=4, stretches=3)
     c.model.generator.update(width=128, depth=1, heads=4, mlp_width=512)
     c.objective.update(mask_ratio=0.3, reencode_mask_ratio=0.3, queue_size=960)

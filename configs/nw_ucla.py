@@ -1,7 +1,6 @@
 """Northwestern-UCLA, cross-view: trains on views 1 and 2, tests on view 3. For two CPU cores.
 
-A batch holds clips of few sessions (one subject, one camera), so that person and place tell no
-clips of it apart. docs/results.md has accuracy and time.
+docs/results.md has accuracy and time.
 """
 
 from configs import base
@@ -13,7 +12,6 @@ def get_config(variant: str | None = None):
     c = base.get_config()
     c.name = "nw_ucla"
     c.data.update(dataset="nw_ucla", path="data/nw_ucla", protocol=protocol, min_crop_frames=16)
-    c.data.batches = "session"
     base.small_networks(c)
     c.model.encoder.joints = 20
     c.optimizer.warmup_epochs = 10.0

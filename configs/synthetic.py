@@ -8,7 +8,7 @@ def get_config(variant: str | None = None):
     protocol, smoke = base.variants(variant, ("xsub", "xview"))
     c = base.get_config()
     c.name = f"synthetic-{protocol}"
-    c.data.update(protocol=protocol, min_crop_frames=24, batches="session")
+    c.data.update(protocol=protocol, min_crop_frames=24)
     base.small_networks(c)
     c.objective.update(ramp_epochs=2, queue_size=960)
     c.optimizer.warmup_epochs = 1.0

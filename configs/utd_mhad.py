@@ -19,7 +19,6 @@ def get_config(variant: str | None = None):
         protocol=protocol,
         camera="fixed",
         min_crop_frames=16,
-        batches="session",
     )
     base.small_networks(c)
     c.model.encoder.joints = 20

@@ -22,4 +22,4 @@ flags.adopt_module_key_flags(cli)  # for --help
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, argument="run")

@@ -1,8 +1,8 @@
 """Linear probe of a run: `python experiments/linear_probe.py [--run=runs/NAME] [--baselines]`.
 
-`--labels=10%` trains it with a tenth of the clips of every class. `--augmented` draws
-new crops and rotations of the training clips in each epoch, as MAMP does. Without it, features
-of whole clips are computed once.
+`--labels=10%` trains it with a tenth of the clips of every class, and `--subset=3` draws others.
+`--augmented` draws new crops and rotations of the training clips in each epoch, as MAMP does.
+Without it, features of whole clips are computed once.
 """
 
 import functools
@@ -12,6 +12,7 @@ from absl import flags
 
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
+from igm_jax.errors import InputError
 from igm_jax.evaluation import judge
 
 _LABELS = flags.DEFINE_enum(
@@ -20,6 +21,9 @@ _LABELS = flags.DEFINE_enum(
 _AUGMENTED = flags.DEFINE_bool(
     "augmented", False, "Train the probe on new crops and rotations in each epoch."
 )
+_SUBSET = flags.DEFINE_integer(
+    "subset", None, "Draw the clips of --labels with this seed. Default: the seed of the run."
+)
 
 selected = cli.define_run_flags()
 
@@ -27,20 +31,25 @@ selected = cli.define_run_flags()
 def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
-    labels, augmented = _LABELS.value, _AUGMENTED.value
-    judged = functools.partial(judge.evaluate_linear, labels=labels, augmented=augmented)
+    labels, augmented, subset = _LABELS.value, _AUGMENTED.value, _SUBSET.value
+    if subset is not None and labels == "all":
+        raise InputError(f"--subset={subset} draws no clips of all labels: give --labels as well")
+    judged = functools.partial(
+        judge.evaluate_linear, labels=labels, augmented=augmented, subset=subset, save=True
+    )
     rows = judge.evaluate(run, judged, baselines=baselines)
     few = "" if labels == "all" else f", {labels} of the labels"
+    few += "" if subset is None else f", subset {subset}"
     crops = ", new crops and rotations in each epoch" if augmented else ""
     print(
         f"Linear probe of {run.folder} ({run.config.data.protocol}{few}{crops}), {run.progress}\n"
     )
     print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / run_folder.linear_probe(labels, augmented), run, rows)
+    judge.save_rows(run.folder / run_folder.linear_probe(labels, augmented, subset), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, argument="run")

@@ -21,8 +21,8 @@ from igm_jax import cli
 from igm_jax.data import BadClip, SkeletonStore, summary, synthetic
 from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
-from igm_jax.data.formats.raw import RawData
 from igm_jax.data.formats.sources import FORMATS
+from igm_jax.data.raw import RawData
 from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
 

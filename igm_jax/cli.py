@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import itertools
 import logging as python_logging
 import pathlib
 import re
@@ -16,13 +17,15 @@ from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _default_config: str | None = None
+_settings: list[str] = []  # keys of `define_settings`; only those that are set become flags
 
 
 def run(main: Callable[[], None], argument: str | None = None, files: str | None = None) -> None:
     """Parses the flags and calls `main`; bad input gives one line and exit code 1.
 
-    The value of the flag `argument` may also be given without the name of the flag. All arguments
-    behind it that are no flags become values of the list flag `files`, if there is one.
+    The value of the flag `argument` may also be given without the name of the flag, before all
+    others; several values if the flag may be repeated. All arguments behind it that are no flags
+    become values of the list flag `files`, if there is one.
 
     All other errors are faults of the program and keep their traceback.
     """
@@ -131,15 +134,17 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def define_run_folder() -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
-    """Defines `--run`, `--data` and `--checkpoint`.
+def define_run_folder(
+    name: str = "run",
+) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
+    """Defines `--data`, `--checkpoint` and the flag `name`, which says the pre-training run.
 
     Returns:
       A function that gives `(folder, checkpoint, data)`, the arguments of `load_run`, once the
       flags are parsed.
     """
     run_flag = flags.DEFINE_string(
-        "run", None, "Use this run folder. Default: the newest one in runs/."
+        name, None, "Use this run folder. Default: the newest one in runs/."
     )
     data = flags.DEFINE_string(
         "data", None, "Read the store of the run from this folder, if it has moved."
@@ -162,34 +167,73 @@ def define_run_folder() -> Callable[[], tuple[pathlib.Path, str | int, str | Non
     return selected
 
 
+def define_pretrained_flags(name: str) -> Callable[[], Any]:
+    """`define_run_folder` whose function loads the run."""
+    place = define_run_folder(name)
+
+    def selected() -> Any:
+        from igm_jax.evaluation.run import load_run
+
+        return load_run(*place())
+
+    return selected
+
+
 def define_run_flags() -> Callable[[], Any]:
     """Defines `--run`, `--data`, `--checkpoint` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
     """
-    place = define_run_folder()
+    selected = define_pretrained_flags("run")
     baselines = flags.DEFINE_bool(
         "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
     )
+    return lambda: (selected(), baselines.value)
 
-    def selected() -> Any:
-        from igm_jax.evaluation.run import load_run
 
-        return load_run(*place()), baselines.value
+def define_settings(config: Any) -> Callable[[], Any]:
+    """Defines `--config.KEY=VALUE` for every key of a config that no file describes.
 
-    return selected
+    Args:
+      config: a frozen dataclass with the defaults.
+
+    Returns:
+      A function that gives the dataclass once the flags are parsed.
+    """
+    import dataclasses
+
+    from ml_collections import ConfigDict, config_flags
+
+    from igm_jax.training.mapping import documented, from_mapping
+
+    keys = {f"config.{key}": (value, meaning) for key, value, meaning in documented(config)}
+    _settings.extend(keys)
+    lines = [f"--{key}={value}: {meaning}" for key, (value, meaning) in keys.items()]
+    # An unknown key would end the program here, before `run` can turn the error into one line.
+    setting = re.compile(r"--?config\.")
+    known = [x for x in sys.argv if not setting.match(x) or x.lstrip("-").partition("=")[0] in keys]
+    flag = config_flags.DEFINE_config_dict(
+        "config",
+        ConfigDict(dataclasses.asdict(config)),
+        "\n".join(["Each key below is a flag, shown with its default.", *lines]),
+        sys_argv=known,
+    )
+    return lambda: from_mapping(type(config), flag.value.to_dict())
 
 
 def _parse(argv: list[str], argument: str | None = None, files: str | None = None) -> None:
-    if argument and len(argv) > 1 and not argv[1].startswith("-"):
-        argv[1] = f"--{argument}={argv[1]}"
+    if argument:
+        most = len(argv) if flags.FLAGS[argument].flag_type().startswith("multi") else 2
+        for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
+            if i < most:
+                argv[i] = f"--{argument}={argv[i]}"
     if _default_config:
         _check_config_file(argv, _default_config)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
+        near = difflib.get_close_matches(error.flagname, [*flags.FLAGS, *_settings], n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise InputError(f"unknown flag --{error.flagname}: {hint}") from error
     except (KeyError, AttributeError) as error:  # how ml_collections says "unknown key"
@@ -200,9 +244,7 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
             ) from error
         found = re.search(r"\w+", str(error))
         name = found[0] if found else ""
-        raise InputError(
-            f"config has no key {name!r}: experiments/pretrain.py --help lists them all"
-        ) from error
+        raise InputError(f"config has no key {name!r}: --help lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
         last = str(error).strip().splitlines()[-1]

@@ -48,8 +48,9 @@ def pooled_features(
 
 @functools.cache
 def _jitted(config: EncoderConfig, reading: Reading, mesh: Mesh | None) -> Callable[..., Array]:
+    hardware = Hardware.here() if mesh is None else Hardware.of(mesh)
     return jax.jit(
-        functools.partial(pooled_features, config=config, reading=reading),
+        functools.partial(pooled_features, config=config, reading=reading, hardware=hardware),
         out_shardings=None if mesh is None else parallel.replicated(mesh),
     )
 
@@ -75,17 +76,37 @@ def extract_features(
     Returns:
       [number of clips, D] float32.
     """
-    encode, size = _jitted(config, reading, mesh), 0
-    features = [np.zeros((0, config.feature_width), np.float32)]
-    parts = 1 if mesh is None else mesh.size
+    encode = functools.partial(_jitted(config, reading, mesh), params)
+    return rows_of(encode, batches, config.feature_width, mesh)
+
+
+def rows_of(
+    function: Callable[[Array, Array], Array],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    width: int,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """Applies a jitted function to batches of clips, and joins the rows of its results.
+
+    Args:
+      function: clip [b, M, T, V, C], present [b, M] → [b, width].
+      batches: see `extract_features`, also for the padding.
+      width: numbers in a row, for the result of no clips.
+      mesh: splits every batch over these devices; None for one device.
+
+    Returns:
+      [number of clips, width] float32.
+    """
+    size, parts = 0, 1 if mesh is None else mesh.size
+    rows = [np.zeros((0, width), np.float32)]
     for clip, present in batches:
         count = len(clip)
         size = max(size, -(-_power_of_two(count) // parts) * parts)
         clip, present = (_pad(x, size) for x in (clip, present))
         if mesh is not None:
             clip, present = (parallel.from_whole(mesh, x) for x in (clip, present))
-        features.append(np.asarray(encode(params, clip, present))[:count])
-    return np.concatenate(features)
+        rows.append(np.asarray(function(clip, present))[:count])
+    return np.concatenate(rows)
 
 
 def _power_of_two(count: int) -> int:

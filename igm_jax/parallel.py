@@ -101,6 +101,20 @@ def split_rule(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     return PartitionSpec(*[None] * largest, "fsdp")
 
 
+def split_arrays(mesh: Mesh, tree: Any) -> Any:
+    """Applies `split_rule` to every array of a tree.
+
+    Args:
+      mesh: the devices.
+      tree: of `jax.ShapeDtypeStruct`.
+
+    Returns:
+      The tree of `NamedSharding`.
+    """
+    parts = mesh.shape["fsdp"]
+    return jax.tree.map(lambda x: NamedSharding(mesh, split_rule(x.shape, parts)), tree)
+
+
 def state_shardings(mesh: Mesh, state: Any) -> Any:
     """Applies `split_rule` to parameters, teacher and optimiser state; the rest is replicated.
 
@@ -113,18 +127,57 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
     Returns:
       `TrainState` of `NamedSharding`.
     """
-
-    def split(tree: Any) -> Any:
-        parts = mesh.shape["fsdp"]
-        return jax.tree.map(lambda x: NamedSharding(mesh, split_rule(x.shape, parts)), tree)
-
     return state.replace(
         step=replicated(mesh),
         queue=replicated(mesh),
-        params=split(state.params),
-        teacher=split(state.teacher),
-        opt_state=split(state.opt_state),
+        params=split_arrays(mesh, state.params),
+        teacher=split_arrays(mesh, state.teacher),
+        opt_state=split_arrays(mesh, state.opt_state),
     )
+
+
+def gather(params: Any, mesh: Mesh, copied: tuple[str, ...]) -> Any:
+    """Puts the parameters on every device, for the networks.
+
+    Args:
+      params: name of a network → its parameters, split by `split_rule`.
+      mesh: the devices.
+      copied: networks of which each device gets a copy of its own (`spread`); of the others all
+        devices together have one.
+    """
+    return {
+        name: spread(tree, mesh)
+        if name in copied
+        else jax.lax.with_sharding_constraint(tree, replicated(mesh))
+        for name, tree in params.items()
+    }
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Makes a copy of a tree for each device: arrays [devices, …], split over their first axis.
+
+    The gradient of a copy stays on its device, whatever adds to it: micro-batches, and each pass
+    of a network. Backwards this function sums the copies, once and in the dtype of the tree: by a
+    reduce-scatter where the tree is cut, by an all-reduce over the rest.
+
+    Args:
+      tree: arrays split by `split_rule`.
+      mesh: the devices.
+    """
+    specs = jax.tree.map(lambda x: split_rule(x.shape, mesh.shape["fsdp"]), tree)
+
+    def one(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" in spec:
+            x = jax.lax.all_gather(x, "fsdp", axis=spec.index("fsdp"), tiled=True)
+        return x[None]
+
+    return jax.shard_map(
+        lambda tree: jax.tree.map(one, tree, specs),
+        mesh=mesh,
+        in_specs=(specs,),
+        out_specs=PartitionSpec(mesh.axis_names),
+        check_vma=False,
+    )(tree)
 
 
 def describe(target: Any) -> str:

@@ -1,13 +1,18 @@
 """The folder of a run: the names of its files, and how they are written and read.
 
-All files are JSON or JSON lines, except the checkpoints (`igm_jax.training.checkpoint`).
+All files are JSON or JSON lines, except the checkpoints (`igm_jax.training.checkpoint`) and the
+scores of linear probes, which are NumPy archives without pickle.
 """
 
 import contextlib
 import json
 import os
 import pathlib
-from typing import Any
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
 
 from igm_jax.errors import InputError
 
@@ -17,21 +22,53 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 KNN = "knn.json"
+RIDGE = "ridge.json"
+RETRIEVAL = "retrieval.json"
+FEW_SHOT = "few_shot.json"
+KMEANS = "kmeans.json"
+EVALUATION = "evaluation.json"
+# Of fine-tuning: of one subset of the labels, and of all.
+RESULT = "result.json"
+SCORES = "scores.npz"
+RESULTS = "results.json"
 
 
-def linear_probe(labels: str = "all", augmented: bool = False) -> str:
+def linear_probe(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
     """Name of the results of a linear probe.
 
     >>> linear_probe("10%", augmented=True)
     'linear_probe-10pct-augmented.json'
+    >>> linear_probe("10%", subset=3)
+    'linear_probe-10pct-subset3.json'
     """
     share = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
-    return f"linear_probe{share}{'-augmented' if augmented else ''}.json"
+    which = "" if subset is None else f"-subset{subset}"
+    return f"linear_probe{share}{which}{'-augmented' if augmented else ''}.json"
+
+
+def finetuning(labels: str = "100%", scratch: bool = False, generated: float = 0.0) -> str:
+    """Name of the folder, within that of the pre-training run, that fine-tuning writes.
+
+    >>> finetuning("10%", generated=0.5)
+    'finetune-10pct-generated0.5'
+    """
+    start = "-scratch" if scratch else ""
+    clips = f"-generated{generated:g}" if generated else ""
+    return f"finetune-{labels.replace('%', 'pct')}{start}{clips}"
+
+
+def probe_scores(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
+    """Name of the head and the test scores of a linear probe, beside its results.
+
+    >>> probe_scores("10%")
+    'linear_probe-10pct.npz'
+    """
+    return linear_probe(labels, augmented, subset).removesuffix(".json") + ".npz"
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """`write_bytes` of a text in UTF-8, with the line ends of the system."""
-    write_bytes(path, text.replace("\n", os.linesep).encode())
+    """`write_bytes` of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -40,9 +77,43 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     Raises:
       OSError: it cannot be written; it names `path`, and the old file is kept.
     """
+    _write(path, lambda file: file.write(content))
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    """Writes named arrays of numbers or text as a NumPy archive (.npz), at once.
+
+    Raises:
+      OSError: it cannot be written; it names `path`, and the old file is kept.
+      ValueError: an array of Python objects, which would need pickle.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects")
+    _write(path, lambda file: np.savez(file, **arrays))
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote. It never unpickles.
+
+    Raises:
+      InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: remove it and make it again") from error
+
+
+def _write(path: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes beside `path`, then replaces it."""
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        temporary.write_bytes(content)
+        with open(temporary, "wb") as file:
+            write(file)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)

@@ -19,6 +19,8 @@ import tiny
 
 from igm_jax import augment, diffusion, losses, masking, metrics, precision, skeleton
 from igm_jax.errors import InputError
+from igm_jax.finetuning.model import joint_features
+from igm_jax.finetuning.step import smoothed_cross_entropy
 from igm_jax.models import Hardware, adapter, attention, encoder, layers
 from igm_jax.reading import Reading
 from igm_jax.training.objectives import OBJECTIVES
@@ -182,8 +184,11 @@ ROWS = [
     ),
     Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
+    Row(joint_features, ((6, 4, 5),), (2, jnp.array([[True, False]] * 3)), keeps=True),
+    Row(smoothed_cross_entropy, (FEATURES,), (LABELS, 0.1)),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
     Row(encoder.stretch_means, ((3, 12, 5),), (4, 2), keeps=True),
+    keyed(layers.drop_path, (3, 4, 5), 0.3),
     Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
     Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip
@@ -201,12 +206,13 @@ OTHERS = {
     metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
     metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
     metrics.normalized_mutual_information, attention.fused, layers.apply,
-    layers.check_transformer, layers.dense, layers.flat, layers.in_micro_batches,
+    layers.check_transformer, layers.dense, layers.flat, layers.by_rows,
     layers.keep_products, layers.scan_blocks, precision.of,
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
-    metrics.theory, metrics.ridge, metrics.retrieval, metrics.few_shot, metrics.clustering,
+    metrics.spectrum, metrics.graph, metrics.ridge, metrics.retrieval, metrics.few_shot,
+    metrics.clustering,
     metrics.generation, skeleton, augment, masking, precision, adapter, attention, encoder, layers,
 )  # fmt: skip
 
@@ -274,7 +280,9 @@ def test_value_and_derivatives(row):
     for a, b, pair in zip(*map(jax.tree.leaves, (value, other, both)), strict=True):
         np.testing.assert_allclose(pair, jnp.stack([a, b]), rtol=2e-4, atol=2e-5)
     with warnings.catch_warnings(action="error"):  # without jit
-        if not row.function.__module__.startswith(("igm_jax.models", "igm_jax.masking")):
+        if not row.function.__module__.startswith(
+            ("igm_jax.models", "igm_jax.masking", "igm_jax.finetuning")
+        ):
             arrays = [x.astype(np.float64) for x in arrays]  # as NumPy makes them
             plain = row(*arrays)
         else:

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from igm_jax import run_folder
@@ -72,3 +73,25 @@ def test_newest_run(tmp_path):
 def test_names_of_results():
     names = {run_folder.linear_probe(x, y) for x in ("all", "1%") for y in (False, True)}
     assert len(names) == 4 and "linear_probe.json" in names and "linear_probe-1pct.json" in names
+    assert run_folder.probe_scores("1%", True) == "linear_probe-1pct-augmented.npz"
+
+
+def test_arrays_survive_without_pickle(tmp_path):
+    path = tmp_path / run_folder.probe_scores()
+    with pytest.raises(InputError, match="does not exist"):
+        run_folder.read_arrays(path)
+    arrays = {"scores": np.eye(2, dtype=np.float32), "names": np.array(["ä", "long"])}
+    run_folder.write_arrays(path, arrays)
+    read = run_folder.read_arrays(path)
+    assert read.keys() == arrays.keys() and [p.name for p in tmp_path.iterdir()] == [path.name]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+    with pytest.raises(ValueError, match="'names' holds Python objects"):
+        run_folder.write_arrays(path, {"names": np.array([None])})
+    np.testing.assert_array_equal(run_folder.read_arrays(path)["names"], arrays["names"])
+    np.savez(path, names=np.array([{}]))  # a file that would have to be unpickled
+    with pytest.raises(InputError, match="is damaged"):
+        run_folder.read_arrays(path)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="is damaged"):
+        run_folder.read_arrays(path)

@@ -100,7 +100,7 @@ def facing_spread(store: SkeletonStore) -> float | None:
     most 4,096 clips. The mean spine makes it independent of which axis of the data points up.
 
     Returns:
-      The spread, infinite for all angles alike; None for 2-D joints, a layout without axes, or
+      The spread, large if people face all ways; None for 2-D joints, a layout without axes, or
       bodies whose axes cannot be formed.
     """
     if store.layout.axes is None or store.frames.shape[2] != 3:

@@ -5,7 +5,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +13,29 @@ import numpy as np
 
 from igm_jax import metrics, run_folder
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
-from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
+from igm_jax.evaluation.linear_probe import (
+    LinearHead,
+    Probes,
+    augmented_linear_probe,
+    head_logits,
+    linear_probe,
+)
+from igm_jax.evaluation.parts import (
+    FeatureSet,
+    Part,
+    class_details,
+    labelled,
+    mean_columns,
+    percent,
+)
 from igm_jax.evaluation.run import Run, init_encoder, open_store
+from igm_jax.evaluation.scores import ProbeScores, checksums, save_scores
 from igm_jax.features import augmented_batches, clip_batches, extract_features
 from igm_jax.reading import Reading
 
 # Number of frames of the raw-coordinate baseline, a common choice.
 RAW_FRAMES = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureSet:
-    """Features of every clip of a store, under a name.
-
-    Attributes:
-      name: name of the table row.
-      values: [number of clips, D] float32, in the order of the store.
-      augmented: positions of clips in the store, number of an epoch → features of these clips with
-        the crops and rotations of that epoch; `evaluate_linear` needs it for its `augmented`.
-    """
-
-    name: str
-    values: np.ndarray
-    augmented: Callable[[np.ndarray, int], np.ndarray] | None = None
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
@@ -46,7 +44,10 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
     raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
 
     def feature_set(
-        name: str, reading: Reading, extract: Callable[[Iterable[Any]], np.ndarray]
+        name: str,
+        reading: Reading,
+        extract: Callable[[Iterable[Any]], np.ndarray],
+        trained: bool = False,
     ) -> FeatureSet:
         def augmented(indices: np.ndarray, epoch: int) -> np.ndarray:
             data = config.data
@@ -61,7 +62,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             )
             return extract(batches)
 
-        return FeatureSet(name, extract(clip_batches(store, everything, reading)), augmented)
+        values = extract(clip_batches(store, everything, reading))
+        return FeatureSet(name, values, augmented, trained)
 
     def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
         return functools.partial(extract_features, config.model.encoder, params, run.reading)
@@ -69,7 +71,7 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
     def raw(batches: Iterable[Any]) -> np.ndarray:
         return np.concatenate([clip.reshape(len(clip), -1) for clip, _ in batches])
 
-    sets = [feature_set(f"pre-trained, {run.progress}", run.reading, encoded(run.params))]
+    sets = [feature_set(f"pre-trained, {run.progress}", run.reading, encoded(run.params), True)]
     if baselines:
         init = jax.jit(functools.partial(init_encoder, config))
         untrained = init(jax.random.key(config.seed))
@@ -90,7 +92,7 @@ def evaluate(
 
     Args:
       run: the run.
-      judge: `evaluate_linear` or `evaluate_knn`.
+      judge: `evaluate_linear`, `evaluate_knn`, or one of `igm_jax.evaluation.frozen`.
       baselines: see `feature_sets`.
 
     Returns:
@@ -100,11 +102,18 @@ def evaluate(
       InputError: the data that the run was trained on is not found.
     """
     store = open_store(run)
+    return judged_rows(judge, feature_sets(run, store, baselines=baselines), run, store)
+
+
+def judged_rows(
+    judge: Callable[[FeatureSet, Run, SkeletonStore], dict[str, Any]],
+    sets: Sequence[FeatureSet],
+    run: Run,
+    store: SkeletonStore,
+) -> list[dict[str, Any]]:
+    """`evaluate` of features that are computed already."""
     note = protocols.note(store, run.config.data.protocol)
-    return [
-        judge(features, run, store) | ({"note": note} if note else {})
-        for features in feature_sets(run, store, baselines=baselines)
-    ]
+    return [judge(f, run, store) | ({"note": note} if note else {}) for f in sets]
 
 
 def evaluate_linear(
@@ -113,6 +122,8 @@ def evaluate_linear(
     store: SkeletonStore,
     labels: str = "all",
     augmented: bool = False,
+    subset: int | None = None,
+    save: bool = False,
 ) -> dict[str, Any]:
     """Linear probe: chooses the learning rate on validation clips, then trains on all clips.
 
@@ -121,14 +132,33 @@ def evaluate_linear(
       run: whose config says the protocol and how to probe.
       store: what the features were made of.
       labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
-        drawn by the run's seed. All validation clips have their say in the rate even then.
+        drawn by `subset`. All validation clips have their say in the rate even then.
       augmented: train on new crops and rotations in each epoch, not on the whole clips. They are
         drawn as in pre-training; nothing is mirrored or sheared.
+      subset: seed of the subset of the labels; None for the run's seed.
+      save: write the head and the test scores into the run folder, if the features are those of
+        the run's encoder.
 
     Returns:
       A table row: the rate, its validation accuracy, and on the test split the accuracy after the
-      last epoch (the result) and that of the best epoch (which MAMP's script reports).
+      last epoch (the result), its 95 % interval over test clips, and the accuracy of the best epoch
+      (which MAMP's script reports). `details` holds `parts.class_details`.
     """
+    row, scores = fit_linear(features, run, store, labels, augmented, subset)
+    if save and features.trained:
+        save_scores(run.folder / run_folder.probe_scores(labels, augmented, subset), scores)
+    return row
+
+
+def fit_linear(
+    features: FeatureSet,
+    run: Run,
+    store: SkeletonStore,
+    labels: str = "all",
+    augmented: bool = False,
+    subset: int | None = None,
+) -> tuple[dict[str, Any], ProbeScores]:
+    """`evaluate_linear` that also returns the trained head and its test scores."""
     if augmented and features.augmented is None:
         raise InputError(
             f"features {features.name!r} are those of whole clips alone: give `FeatureSet` its "
@@ -142,76 +172,83 @@ def evaluate_linear(
         "batch_size": config.batch_size,
         "seed": run.config.seed,
     }
+    val, test = (labelled(features, run, store, part) for part in ("val", "test"))
 
-    def probe(part: str, judged: str, rates: jax.Array) -> np.ndarray:
-        known = _part(features, run, store, part, labels)
-        asked = _part(features, run, store, judged)
-        asked = (asked.features, asked.labels, rates)
+    def probe(part: str, judged: Part, rates: jax.Array) -> Probes:
+        known = labelled(features, run, store, part, labels, subset)
+        asked = (judged.features, judged.labels, rates)
         if new_crops is None:
-            return np.asarray(linear_probe(known.features, known.labels, *asked, **settings))
+            return linear_probe(known.features, known.labels, *asked, **settings)
         new = functools.partial(new_crops, known.indices)
-        return np.asarray(augmented_linear_probe(new, known.labels, *asked, **settings))
+        return augmented_linear_probe(new, known.labels, *asked, **settings)
 
     rates = jnp.asarray(config.learning_rates)
-    validation = probe("fit", "val", rates)[:, -1]
+    tried = probe("fit", val, rates)
+    validation = np.asarray(tried.accuracy)[:, -1]
     best = int(validation.argmax())
-    (test,) = probe("train", "test", rates[best : best + 1])
-    return {
+    # The temperature, too, is chosen by the probe that has not seen the validation clips.
+    temperature = metrics.fit_temperature(head_logits(_head(tried, best), val.features), val.labels)
+    final = probe("train", test, rates[best : best + 1])
+    head = _head(final, 0)
+    scores = np.asarray(head_logits(head, test.features))
+    predicted = scores.argmax(axis=1)
+    right = predicted == np.asarray(test.labels)
+    epochs = np.append(np.asarray(final.accuracy)[0, :-1], right.mean())
+    row = {
         "features": features.name,
         "learning_rate": config.learning_rates[best],
-        "validation_linear": _percent(validation[best]),
-        "test_linear": _percent(test[-1]),
-        "test_linear_best_epoch": _percent(test.max()),
+        "validation_linear": percent(validation[best]),
+        **mean_columns("test_linear", right),
+        "test_linear_best_epoch": percent(epochs.max()),
+        "details": {"linear": class_details(predicted, test.labels, store.class_names, scores)},
     }
+    return row, ProbeScores(
+        head=head,
+        temperature=temperature,
+        class_names=np.asarray(store.class_names, np.str_),
+        clips=np.asarray(store.clips["name"][test.indices], np.str_),
+        labels=np.asarray(test.labels),
+        scores=scores,
+        step=run.step,
+        protocol=run.config.data.protocol,
+        streams="+".join(run.reading.streams),
+        data=checksums(run.data),
+    )
+
+
+def _head(probes: Probes, number: int) -> LinearHead:
+    return LinearHead(*(array[number] for array in probes.heads))
 
 
 def evaluate_knn(
     features: FeatureSet, run: Run, store: SkeletonStore, ks: Sequence[int] = (1, 20)
 ) -> dict[str, Any]:
-    """Cosine KNN from the training split to the test split, for each K or all clips if fewer."""
+    """Cosine KNN from the training split to the test split, for each K or all clips if fewer.
+
+    Returns:
+      A table row: for each K the accuracies, and the 95 % interval of that on test clips.
+      `details` holds `parts.class_details` of each K.
+    """
     row: dict[str, Any] = {"features": features.name}
+    details = {}
     for name, reference, queries in (("validation", "fit", "val"), ("test", "train", "test")):
-        known = _part(features, run, store, reference)
-        asked = _part(features, run, store, queries)
+        known = labelled(features, run, store, reference)
+        asked = labelled(features, run, store, queries)
         for k in ks:
-            accuracy = metrics.knn_accuracy(
+            predicted = metrics.knn_predict(
                 asked.features,
-                asked.labels,
                 known.features,
                 known.labels,
                 k=min(k, len(known.labels)),
                 num_classes=len(store.class_names),
             )
-            row[f"{name}_knn_{k}"] = _percent(accuracy)
-    return row
-
-
-class _Part(NamedTuple):
-    """The labelled clips of a part of the store."""
-
-    indices: np.ndarray
-    features: jax.Array
-    labels: jax.Array
-
-
-def _part(
-    features: FeatureSet, run: Run, store: SkeletonStore, name: str, labels: str = "all"
-) -> _Part:
-    chosen = protocols.split(store, run.config.data.protocol, name)
-    if labels != "all":
-        chosen = few_labels(store, chosen, labels, run.config.seed)
-    label = store.clips["label"][chosen].astype(np.int32)
-    chosen, label = chosen[label >= 0], label[label >= 0]
-    if not len(chosen):
-        raise InputError(
-            f"{store.path}: no clip of part {name!r} of protocol "
-            f"{run.config.data.protocol!r} has a label: features are judged by labels, add some"
-        )
-    return _Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
-
-
-def _percent(accuracy: Any) -> float:
-    return round(100 * float(accuracy), 2)
+            right = np.asarray(predicted == asked.labels)
+            if name == "test":
+                row |= mean_columns(f"test_knn_{k}", right)
+                details[f"knn_{k}"] = class_details(predicted, asked.labels, store.class_names)
+            else:
+                row[f"{name}_knn_{k}"] = percent(right.mean())
+    return row | {"details": details}
 
 
 def heading(name: str) -> str:
@@ -219,29 +256,42 @@ def heading(name: str) -> str:
 
     >>> [heading(name) for name in ("learning_rate", "test_linear", "test_knn_20")]
     ['learning rate', 'test %', 'test K=20 %']
+    >>> heading("test_finetune")
+    'test %'
+    >>> heading("test_linear_interval")
+    '95 % interval'
     """
+    if name.endswith("_interval"):
+        return "95 % interval"
     name = re.sub(r"_knn_(\d+)$", r" K=\1 %", name)
-    name = re.sub(r"_linear$", " %", re.sub(r"_linear_best_epoch$", " %, best epoch", name))
+    name = re.sub(r"_linear_best_epoch$", " %, best epoch", name)
+    name = re.sub(r"_(linear|finetune)$", " %", name)
     return name.replace("_", " ")
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Formats rows with the same keys as a Markdown table.
+    """Formats rows with the same keys as a Markdown table; `details` are left out.
 
     >>> print(markdown_table([{"features": "joint coordinates", "test_knn_1": 69.6}]))
     | features          | test K=1 % |
     |-------------------|------------|
     | joint coordinates | 69.6       |
     """
-    cells = [[heading(name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)]
+    names = [name for name in rows[0] if name != "details"]
+    cells = [[heading(name) for name in names], *([str(row[n]) for n in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 
 
-def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows as JSON into the run folder, with the step that they belong to.
+def save_rows(
+    path: pathlib.Path,
+    run: Run,
+    rows: Sequence[dict[str, Any]],
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Writes rows as JSON into the run folder, with the step and the settings that they belong to.
 
     Raises:
       OSError: the file cannot be written; an older one is kept.
@@ -251,6 +301,7 @@ def save_rows(path: pathlib.Path, run: Run, rows: Sequence[dict[str, Any]]) -> N
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
         "protocol": run.config.data.protocol,
+        **({"settings": settings} if settings else {}),
         "rows": list(rows),
     }
     run_folder.write_json(path, content)

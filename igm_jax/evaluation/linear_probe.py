@@ -3,7 +3,7 @@
 Classifier, optimiser and epochs are those that MAMP published. MAMP draws new crops and rotations
 in each epoch and reports the best epoch on the test clips. `linear_probe` computes the features of
 the whole clips once, and its result is the last epoch. `augmented_linear_probe` takes new features
-in each epoch; it too reports the last. The learning rate is ours too: `protocol.evaluate_linear`
+in each epoch; it too reports the last. The learning rate is ours too: `judge.evaluate_linear`
 chooses it on validation clips.
 """
 
@@ -21,6 +21,34 @@ from jaxtyping import Array, Float, Int
 BATCH_NORM_DECAY = 0.9
 BATCH_NORM_EPSILON = 1e-6
 _MOMENTUM = optax.trace(0.9)
+
+
+class LinearHead(NamedTuple):
+    """A trained probe: logits are (x − mean) / √(variance + ε) · kernel + bias.
+
+    Attributes:
+      kernel: [D, classes].
+      bias: [classes].
+      mean: [D] running mean of the batch normalisation.
+      variance: [D] its running variance.
+    """
+
+    kernel: Float[Array, "D classes"]
+    bias: Float[Array, " classes"]
+    mean: Float[Array, " D"]
+    variance: Float[Array, " D"]
+
+
+class Probes(NamedTuple):
+    """Probes that were trained with L learning rates.
+
+    Attributes:
+      accuracy: [L, epochs] on the test features after each epoch; the last column is the result.
+      heads: the probes after the last epoch; every array has a leading axis of L.
+    """
+
+    accuracy: Float[Array, "L epochs"]
+    heads: LinearHead
 
 
 class ProbeState(NamedTuple):
@@ -44,7 +72,7 @@ def linear_probe(
     epochs: int = 100,
     batch_size: int = 256,
     seed: int | Int[Array, ""] = 0,
-) -> Float[Array, "L epochs"]:
+) -> Probes:
     """Trains one probe for each learning rate, side by side, in one compiled program.
 
     SGD with momentum 0.9, no weight decay, cosine decay to 0 at every step.
@@ -61,7 +89,7 @@ def linear_probe(
       seed: of the order and the initial weights.
 
     Returns:
-      [L, epochs] accuracy on the test features after each epoch; the last column is the result.
+      The accuracies and the trained heads.
     """
     states, keys = _begin(features.shape[1], len(learning_rates), num_classes, epochs, seed)
     one_epoch = functools.partial(
@@ -75,8 +103,8 @@ def linear_probe(
         batch_size=batch_size,
     )
     step = jnp.zeros((), jnp.int32)
-    _, accuracy = jax.lax.scan(one_epoch, (states, step), keys)
-    return accuracy.T
+    (states, _), accuracy = jax.lax.scan(one_epoch, (states, step), keys)
+    return Probes(accuracy.T, _heads(states))
 
 
 def augmented_linear_probe(
@@ -90,7 +118,7 @@ def augmented_linear_probe(
     epochs: int = 100,
     batch_size: int = 256,
     seed: int = 0,
-) -> Float[Array, "L epochs"]:
+) -> Probes:
     """`linear_probe` whose training features are new in each epoch, as MAMP trains its probe.
 
     Args:
@@ -105,7 +133,7 @@ def augmented_linear_probe(
       seed: of the order and the initial weights.
 
     Returns:
-      [L, epochs] accuracy on the test features after each epoch.
+      The accuracies and the trained heads.
     """
     width = test_features.shape[1]
     states, keys = _begin(width, len(learning_rates), num_classes, epochs, seed)
@@ -123,7 +151,28 @@ def augmented_linear_probe(
             batch_size=batch_size,
         )
         accuracy.append(after)
-    return jnp.stack(accuracy, axis=1)
+    return Probes(jnp.stack(accuracy, axis=1), _heads(carry[0]))
+
+
+def head_logits(
+    head: LinearHead, features: Float[Array, "B D"] | Float[np.ndarray, "B D"]
+) -> Float[Array, "B classes"]:
+    """Logits of one trained probe, `Probes.heads` without its leading axis.
+
+    Args:
+      head: the probe.
+      features: [B, D] frozen features.
+
+    Returns:
+      [B, classes]; their softmax is the probability of each class.
+    """
+    params = {"kernel": jnp.asarray(head.kernel), "bias": jnp.asarray(head.bias)}
+    mean, variance = jnp.asarray(head.mean), jnp.asarray(head.variance)
+    return _logits(params, jnp.asarray(features), mean, variance)
+
+
+def _heads(states: ProbeState) -> LinearHead:
+    return LinearHead(states.params["kernel"], states.params["bias"], states.mean, states.variance)
 
 
 def _begin(

@@ -8,7 +8,8 @@
 | `retrieval` | average precision and recall of retrieval by cosine | device |
 | `few_shot` | episodes of N classes with K labelled clips each | device, drawn on the host |
 | `clustering` | k-means, and its agreement with classes | device, agreement on the host |
-| `theory` | spectrum, coding length, augmentation graph and the bound's terms | device |
+| `spectrum` | eigenvalues of the covariance, coding length and its terms | device |
+| `graph` | the augmentation graph of the theory, and the bound's terms | device |
 | `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device |
 | `classification` | accuracies, confusion matrix, calibration | host, in float64 |
 | `intervals` | 95 % intervals over test clips and episodes | host, in float64 |
@@ -42,25 +43,27 @@ from igm_jax.metrics.generation import (
     manifold_precision_recall,
     mean_jerk,
 )
-from igm_jax.metrics.intervals import bootstrap_interval, mean_and_interval
-from igm_jax.metrics.knn import knn_accuracy, knn_predict
-from igm_jax.metrics.retrieval import Retrieval, retrieval, retrieval_within
-from igm_jax.metrics.ridge import RidgeProbe, fit_ridge, ridge_accuracy, ridge_scores
-from igm_jax.metrics.spread import alignment, effective_rank, mean_pairwise_cosine, uniformity
-from igm_jax.metrics.theory import (
-    CodingLength,
+from igm_jax.metrics.graph import (
     cluster_impurity,
-    coding_length_parts,
-    covariance_spectrum,
     factorization_error,
     normalized_adjacency,
     overlap_distribution,
     pair_distribution,
     positive_pairs,
     singular_values,
-    spectrum_rank,
     tail_sum,
 )
+from igm_jax.metrics.intervals import bootstrap_interval, mean_and_interval
+from igm_jax.metrics.knn import knn_accuracy, knn_predict
+from igm_jax.metrics.retrieval import Retrieval, retrieval, retrieval_within
+from igm_jax.metrics.ridge import RidgeProbe, fit_ridge, ridge_accuracy, ridge_scores
+from igm_jax.metrics.spectrum import (
+    CodingLength,
+    coding_length_parts,
+    covariance_spectrum,
+    spectrum_rank,
+)
+from igm_jax.metrics.spread import alignment, effective_rank, mean_pairwise_cosine, uniformity
 
 __all__ = [
     "CodingLength",

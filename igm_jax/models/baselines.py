@@ -67,7 +67,7 @@ class MaskedAutoencoder(Backbone):
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
     ) -> Float[Array, "B N P"]:
         """Predicts every token from the visible ones; see `Decoder`."""
-        return layers.in_micro_batches(self.decoder, self.micro_batches, tokens, order)
+        return layers.by_rows(self.decoder, self.mesh, self.micro_batches, tokens, order)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
         """Touches every parameter; used to initialise them."""

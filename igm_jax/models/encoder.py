@@ -142,6 +142,7 @@ class Encoder(nn.Module):
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
+        drop_path: float = 0.0,
     ) -> Float[Array, "B N D"]:
         """Encodes standardised clips.
 
@@ -149,6 +150,8 @@ class Encoder(nn.Module):
           clip: [B, T, V, C], one body a row.
           keep: token indices [B, n] that f may see; the others never enter. None shows all.
           aux: given only when `clip` is a generated one; its two tokens are not returned.
+          drop_path: rate of the last block, which grows linearly from 0 at the first; for
+            fine-tuning. Above 0 it draws from the keys named "drop_path".
 
         Returns:
           [B, n, D] float32 token features after the final LayerNorm, in the order of `keep`.
@@ -171,8 +174,11 @@ class Encoder(nn.Module):
         x = layers.flat(embed, patches) + positions.astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
-        blocks = layers.scan_blocks(layers.Block, c.depth, self.hardware, remat=c.remat)
-        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x)
+        rates = [jnp.linspace(0, drop_path, c.depth)] if drop_path > 0 else []
+        blocks = layers.scan_blocks(
+            layers.Block, c.depth, self.hardware, each=len(rates), remat=c.remat
+        )
+        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x, *rates)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax.errors import InputError
@@ -43,6 +44,11 @@ class IGMConfig:
             )
 
 
+# Networks whose every output row depends on the same row of their inputs alone. The projector is
+# none: it normalises over the batch.
+BY_ROWS = ("encoder", "generator", "decoder")
+
+
 class Projector(nn.Module):
     """Dense, batch normalisation, GELU, Dense; for training only, without running statistics."""
 
@@ -64,13 +70,16 @@ class Backbone(nn.Module):
     Attributes:
       config: sizes.
       micro_batches: number of parts into which the networks split their rows; see
-        `layers.in_micro_batches`.
+        `layers.by_rows`.
       hardware: the devices that the networks are compiled for.
+      mesh: devices that each have their own copy of the networks `BY_ROWS`, whose parameters then
+        come from `parallel.spread`; None without such copies.
     """
 
     config: IGMConfig
     micro_batches: int = 1
     hardware: Hardware = dataclasses.field(default_factory=Hardware.here)
+    mesh: Mesh | None = None
 
     def setup(self):
         """Creates the parts; linen calls it."""
@@ -85,7 +94,7 @@ class Backbone(nn.Module):
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
         """Applies f; see `Encoder`."""
-        return layers.in_micro_batches(self.encoder, self.micro_batches, clip, keep, aux)
+        return layers.by_rows(self.encoder, self.mesh, self.micro_batches, clip, keep, aux)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Projects pooled features for the losses."""
@@ -123,7 +132,7 @@ class IGM(Backbone):
     ) -> Float[Array, "B T V C"]:
         """Applies g; see `Generator`."""
         rows = noisy_clip, condition, t, dropped
-        return layers.in_micro_batches(self.generator, self.micro_batches, *rows)
+        return layers.by_rows(self.generator, self.mesh, self.micro_batches, *rows)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
         """Touches every parameter; used to initialise them."""

@@ -11,8 +11,8 @@ from igm_jax.errors import InputError
 from igm_jax.models import EncoderConfig, IGMConfig
 from igm_jax.parallel import ParallelConfig
 from igm_jax.training import objectives
+from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import (
-    DataConfig,
     ObjectiveConfig,
     OptimizerConfig,
     ProbeConfig,

@@ -7,124 +7,10 @@ Sizes are the paper's, for NTU; docs/method.md has the evidence for our choices.
 """
 
 import dataclasses
-from typing import Any
 
-from igm_jax import diffusion, skeleton
-from igm_jax.data.sessions import BATCHES
+from igm_jax import diffusion
 from igm_jax.errors import InputError
-
-
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
-
-
-def _at_least(group: str, config: Any, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < least:
-            raise InputError(f"{group}.{name}={getattr(config, name)}: must be at least {least}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How clips are cropped and augmented, as far as it depends on the camera.
-
-    Attributes:
-      crop: see `DataConfig`.
-      mirror: see `DataConfig`.
-      rotation: see `DataConfig`.
-    """
-
-    crop: tuple[float, float]
-    mirror: float
-    rotation: tuple[float, float, float]
-
-
-# Values of data.camera. docs/experiments.md, 14 and 17, has the evidence for both.
-CAMERAS = {
-    # One camera, which people face alike: the side of the body and the direction have a meaning.
-    "fixed": Augmentation(crop=(0.7, 1.0), mirror=0.0, rotation=(0.3, 0.3, 0.3)),
-    # Many cameras, or people who face all ways, and either hand may act.
-    "moving": Augmentation(crop=(0.5, 1.0), mirror=0.5, rotation=(0.3, 1.2, 0.3)),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which clips are read, and how they are cropped and augmented.
-
-    `crop`, `mirror` and `rotation` follow from `camera`, except those that are set. All that reads
-    clips uses the property `augmentation`.
-
-    Attributes:
-      dataset: name of the data set in `protocols` and in experiments/prepare_data.py.
-      path: folder of the skeleton store.
-      protocol: separates training from test clips: xsub, xview, xset or split.
-      pretrain_split: "train", or "fit" to leave the validation clips out.
-      coordinates: frame of reference: camera, centred, body (axes of the body in the first frame),
-        or posture (body, without the path that the person walks) [ours].
-      streams: of joint, bone and motion: the channels that f reads and g generates [ours].
-      bodies: M, bodies of a clip that are read; 0 = those of the store. Absent ones count nowhere.
-      camera: fixed, if every clip is seen from the same side and left and right have a meaning;
-        moving, if there are many views. It decides crop, mirror and rotation, see `CAMERAS` [ours].
-      crop: share of the valid frames that a crop keeps, drawn uniformly [MAMP]. None: by camera.
-      min_crop_frames: least length of a crop, where the clip is as long [MAMP].
-      crops: 2 gives the objective a second crop of each clip, augmented by itself [ours].
-      batches: "mixed", or "session" for batches of few sessions (clips of one subject, camera and
-        setup), so that person and place tell no clips apart. Ids are read, not labels [ours].
-      mirror: share of the clips that are mirrored, left and right exchanged [ours]. None: by
-        camera.
-      shear: limit of the random shear of each clip [ours; AimCLR 0.5].
-      rotation: limits in radians of the rotation about x, y (up) and z [ours; MAMP 0.3]. None: by
-        camera.
-    """
-
-    dataset: str = "synthetic"
-    path: str = "data/synthetic"
-    protocol: str = "xsub"
-    pretrain_split: str = "train"
-    coordinates: str = "posture"
-    streams: tuple[str, ...] = ("joint", "motion")
-    bodies: int = 1
-    camera: str = "moving"
-    crop: tuple[float, float] | None = None
-    min_crop_frames: int = 64
-    crops: int = 2
-    batches: str = "mixed"
-    mirror: float | None = None
-    shear: float = 0.0
-    rotation: tuple[float, float, float] | None = None
-
-    def __post_init__(self):
-        _choice("data.coordinates", self.coordinates, skeleton.COORDINATES)
-        _choice("data.batches", self.batches, BATCHES)
-        _choice("data.camera", self.camera, tuple(CAMERAS))
-        for stream in self.streams:
-            _choice("data.streams", stream, skeleton.STREAMS)
-        _at_least("data", self, 0, "bodies")
-        _at_least("data", self, 1, "min_crop_frames")
-        crop, mirror = self.augmentation.crop, self.augmentation.mirror
-        if self.crops not in (1, 2) or not 0 <= mirror <= 1 or self.shear < 0:
-            raise InputError(
-                f"data.crops={self.crops} must be 1 or 2, data.mirror={mirror} in [0, 1] and "
-                f"data.shear={self.shear} at least 0"
-            )
-        _choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
-        if not 0 < crop[0] <= crop[1] <= 1:
-            raise InputError(f"data.crop={crop}: needs 0 < low <= high <= 1")
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """What `camera` decides, with the keys that are set."""
-        stated = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)
-        }
-        chosen = {name: value for name, value in stated.items() if value is not None}
-        return dataclasses.replace(CAMERAS[self.camera], **chosen)
-
-    def spelled_out(self) -> "DataConfig":
-        """The same clips, with every key of `augmentation` set."""
-        return dataclasses.replace(self, **dataclasses.asdict(self.augmentation))
+from igm_jax.training.config_checks import check_at_least, check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,15 +75,15 @@ class ObjectiveConfig:
     spectral_mu: float = 4.0
 
     def __post_init__(self):
-        _at_least("objective", self, 1, "diffusion_steps", "queue_size")
-        _at_least("objective", self, 0, "start_epoch", "ramp_epochs")
+        check_at_least("objective", self, 1, "diffusion_steps", "queue_size")
+        check_at_least("objective", self, 0, "start_epoch", "ramp_epochs")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(
                 f"objective.ema_decay={self.ema_decay} must be in [0, 1) and "
                 f"condition_drop={self.condition_drop} in [0, 1]"
             )
-        _choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
-        _choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
+        check_choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
+        check_choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
         for name in (
             "target_temperature",
             "temperature",
@@ -250,7 +136,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self):
-        _at_least("optimizer", self, 0, "warmup_epochs", "weight_decay", "final_learning_rate")
+        check_at_least("optimizer", self, 0, "warmup_epochs", "weight_decay", "final_learning_rate")
         if self.learning_rate <= 0 or self.clip_norm <= 0:
             raise InputError(
                 f"optimizer.learning_rate={self.learning_rate} and clip_norm={self.clip_norm} "
@@ -286,7 +172,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self):
-        _at_least(
+        check_at_least(
             "train",
             self,
             1,
@@ -320,4 +206,4 @@ class ProbeConfig:
     learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
     def __post_init__(self):
-        _at_least("probe", self, 1, "epochs", "batch_size")
+        check_at_least("probe", self, 1, "epochs", "batch_size")

@@ -1,4 +1,4 @@
-"""Evaluates the encoder during training: KNN on the validation clips."""
+"""Evaluates the encoder during training: KNN and a ridge probe on the validation clips."""
 
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ from igm_jax.training.config import ExperimentConfig
 def evaluate(
     params: Any, *, config: ExperimentConfig, store: SkeletonStore, reading: Reading, mesh: Mesh
 ) -> dict[str, float]:
-    """KNN from the fitting part of the training split to its validation part.
+    """KNN and a ridge probe from the fitting part of the training split to its validation part.
 
     If a part has more than `train.knn_clips` clips, `pipeline.sample` chooses a sample. The
     clips are split over the mesh, so all processes have to call this; all get the same.
@@ -28,9 +28,9 @@ def evaluate(
       mesh: the devices.
 
     Returns:
-      `val_knn_1`, `val_knn_20` in [0, 1], and `val_effective_rank` of the features of the fitting
-      part. Clips without a label are left out; a part that has no others keeps them, and then there
-      is no KNN.
+      `val_knn_1`, `val_knn_20` and `val_ridge` in [0, 1], and `val_effective_rank` of the features
+      of the fitting part. Clips without a label are left out; a part that has no others keeps them,
+      and then there is no KNN and no probe. The probe also needs two fitting clips.
     """
     parts = {}
     for part in ("fit", "val"):
@@ -47,10 +47,11 @@ def evaluate(
     report = {"val_effective_rank": float(metrics.effective_rank(parts["fit"][0]))}
     if any((labels < 0).any() for _, labels in parts.values()):
         return report
-    accuracy = functools.partial(
-        metrics.knn_accuracy, *parts["val"], *parts["fit"], num_classes=len(store.class_names)
-    )
+    arguments, classes = (*parts["val"], *parts["fit"]), len(store.class_names)
+    accuracy = functools.partial(metrics.knn_accuracy, *arguments, num_classes=classes)
     most = len(parts["fit"][1])
+    if most > 1:
+        report["val_ridge"] = float(metrics.ridge_accuracy(*arguments, num_classes=classes))
     return {
         "val_knn_1": float(accuracy(k=1)),
         "val_knn_20": float(accuracy(k=min(20, most))),

@@ -34,7 +34,7 @@ def decay_mask(params: Any) -> Any:
 
 
 def learning_rate_schedule(
-    config: OptimizerConfig, total_steps: int, steps_per_epoch: int
+    config: OptimizerConfig, total_steps: int, steps_per_epoch: int | float
 ) -> optax.Schedule:
     """Linear warm-up from 0, then cosine to the final rate at `total_steps`."""
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps - 1)

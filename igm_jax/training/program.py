@@ -77,10 +77,13 @@ def build_program(
     """
     batch_size = config.train.batch_size
     mesh = parallel.make_mesh(config.parallel, batch_size, devices)
-    hardware = hardware or Hardware.of(mesh)
+    hardware = hardware or Hardware.of(mesh, whole=True)
+    several = mesh if mesh.size > 1 else None
     steps_per_epoch = config.train.steps_per_epoch(num_clips)
     total_steps = config.train.epochs * steps_per_epoch
-    model = build_model(config.objective.name, config.model, config.parallel.accumulate, hardware)
+    model = build_model(
+        config.objective.name, config.model, config.parallel.accumulate, hardware, several
+    )
     schedule = learning_rate_schedule(config.optimizer, total_steps, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)
@@ -99,7 +102,7 @@ def build_program(
             ),
             reading=reading,
             steps_per_epoch=steps_per_epoch,
-            whole=everywhere if mesh.shape["fsdp"] > 1 else None,
+            mesh=several,
         ),
         in_shardings=(shardings, split, everywhere),
         out_shardings=(shardings, everywhere),

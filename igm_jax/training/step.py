@@ -6,13 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
-from igm_jax import augment
+from igm_jax import augment, parallel
+from igm_jax.models.igm import BY_ROWS
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.config_groups import DataConfig
+from igm_jax.training.config_data import DataConfig
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch
 from igm_jax.training.state import TrainState, enqueue, taught
 
@@ -62,7 +63,7 @@ def train_step(
     alpha_bar: Float[Array, " K"],
     reading: Reading,
     steps_per_epoch: int,
-    whole: NamedSharding | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Makes one optimiser step: state, batch and key → next state and metrics.
 
@@ -77,7 +78,7 @@ def train_step(
       alpha_bar: [K] noise schedule.
       reading: how f reads a clip.
       steps_per_epoch: turns the ramp's epochs into steps.
-      whole: sharding of gathered parameters for the networks; None if they are not split.
+      mesh: the devices of the model if there are several, else None.
 
     Returns:
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
@@ -87,8 +88,8 @@ def train_step(
     objective = config.objective
 
     def gathered(params: Any) -> Any:
-        # Otherwise the compiler splits activations like the parameters, not like the clips.
-        return params if whole is None else jax.lax.with_sharding_constraint(params, whole)
+        # Here, before any network reads them, so that their gradient is summed over devices once.
+        return params if mesh is None else parallel.gather(params, mesh, copied=BY_ROWS)
 
     def loss_fn(params: Any):
         return OBJECTIVES[objective.name].loss(

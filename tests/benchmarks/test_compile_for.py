@@ -38,14 +38,19 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   %w = (s32[], f32[4]{0}) while(%t), condition=%below, body=%body.1
   %s = (f32[2]{0}, f32[16]{0}) all-gather-start(%q), dimensions={0}
   %d = f32[16]{0} all-gather-done(%s)
+  %r = ((f32[16]{0}), f32[2]{0}) reduce-scatter-start(%q), replica_groups=[1,8]<=[8]
+  %m = f32[4]{0} all-reduce(%p), replica_groups={{0},{1}}, to_apply=%add
+  %o = f32[4]{0} all-reduce(%p), replica_groups=[8,1]<=[8], to_apply=%add
 }
 """  # noqa: E501
 
 
 def test_loops_are_multiplied_out():
+    """And neither operands nor groups of one device count."""
     assert collectives.collectives_by_dtype(LOOPS) == {
         ("all-reduce", "f32"): 3 * 16,
         ("reduce-scatter", "bf16"): 3 * 5 * 16,
+        ("reduce-scatter", "f32"): 8,
         ("all-gather", "f32"): 64,
     }
 

@@ -10,7 +10,7 @@ from configs import custom
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.data.suggest import direction_classes, facing_spread, suggest
 from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.config_groups import CAMERAS
+from igm_jax.training.config_data import CAMERAS
 from igm_jax.training.mapping import from_mapping, to_mapping
 
 PLAIN = dataclasses.replace(tiny.LAYOUT, axes=None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from igm_jax import run_folder
 from igm_jax.data import pipeline, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
@@ -23,6 +24,7 @@ from igm_jax.evaluation.judge import (
     save_rows,
 )
 from igm_jax.evaluation.run import Run, init_encoder, load_run
+from igm_jax.evaluation.scores import load_scores
 from igm_jax.reading import Reading
 
 RATES = (1e-6, 0.1, 30.0)
@@ -64,8 +66,12 @@ def test_linear_probe_reads_telling_features_and_nothing_from_noise(telling, run
         "learning_rate",
         "validation_linear",
         "test_linear",
+        "test_linear_interval",
         "test_linear_best_epoch",
+        "details",
     ]
+    low, high = row["test_linear_interval"]
+    assert 60 < low < row["test_linear"] < high <= 100 and high - low < 30
     assert row["features"] == "telling" and row["learning_rate"] in RATES[1:]
     assert 80 < row["test_linear"] <= row["test_linear_best_epoch"] <= 100
     noise = FeatureSet("noise", np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32))
@@ -116,8 +122,59 @@ def test_knn_against_a_loop(telling, run, store):
         "validation_knn_1",
         "validation_knn_20",
         "test_knn_1",
+        "test_knn_1_interval",
         "test_knn_20",
+        "test_knn_20_interval",
+        "details",
     }
+
+
+def test_details_hold_the_confusion_of_the_test_clips(telling, run, store):
+    test = protocols.split(store, "xsub", "test")
+    counts = np.bincount(store.clips["label"][test], minlength=3)
+    for judged, name, accuracy in (
+        (evaluate_knn(telling, run, store), "knn_1", "test_knn_1"),
+        (evaluate_linear(telling, run, store), "linear", "test_linear"),
+    ):
+        details = judged["details"][name]
+        confusion = np.array(details["confusion"])
+        np.testing.assert_array_equal(confusion.sum(axis=1), counts)
+        assert judged[accuracy] == round(100 * np.trace(confusion) / len(test), 2)
+        shares = 100 * np.diag(confusion) / counts
+        np.testing.assert_allclose(details["class_accuracy"], shares, atol=0.01)
+        np.testing.assert_allclose(details["balanced_accuracy"], shares.mean(), atol=0.01)
+        assert details["class_names"] == list(tiny.CLASS_NAMES)
+        assert "top_5" not in details  # of three classes
+        json.dumps(judged)
+
+
+def test_head_and_temperature_are_made_without_the_test_clips(telling, run, store):
+    """Other test labels change no weight; other validation labels change the temperature."""
+    row, found = judge.fit_linear(telling, run, store)
+    right = found.scores.argmax(axis=1) == found.labels
+    assert row["test_linear"] == round(100 * right.mean(), 2)
+    test = protocols.split(store, "xsub", "test")
+    assert list(found.clips) == list(store.clips["name"][test])
+    _, other = judge.fit_linear(telling, run, relabelled(store, "test"))
+    jax.tree.map(np.testing.assert_array_equal, other.head, found.head)
+    assert other.temperature == found.temperature
+    np.testing.assert_array_equal(other.scores, found.scores)
+    _, misled = judge.fit_linear(telling, run, relabelled(store, "val"))
+    assert misled.temperature != found.temperature
+
+
+def test_only_the_encoder_of_the_run_leaves_its_head(telling, run, store):
+    path = run.folder / run_folder.probe_scores("10%")
+    row = evaluate_linear(telling, run, store, labels="10%", save=True)
+    assert not path.exists()
+    trained = dataclasses.replace(telling, trained=True)
+    assert evaluate_linear(trained, run, store, labels="10%") == row and not path.exists()
+    assert evaluate_linear(trained, run, store, labels="10%", save=True) == row
+    found, (_, made) = load_scores(path), judge.fit_linear(telling, run, store, "10%")
+    for field in dataclasses.fields(made):
+        read, wanted = (getattr(x, field.name) for x in (found, made))
+        jax.tree.map(np.testing.assert_array_equal, read, wanted)
+    assert found.streams == "joint" and found.step == 10
 
 
 def test_clips_without_a_label_have_no_part(telling, run, store):
@@ -224,6 +281,7 @@ def test_table_and_file(run):
         "| a        | 69.6   |",
         "| longer   | 7      |",
     ]
+    assert markdown_table([rows[0] | {"details": {}}, rows[1]]) == markdown_table(rows)
     save_rows(run.folder / "x.json", run, rows)
     assert json.loads((run.folder / "x.json").read_text()) == {
         "step": 10,
@@ -259,3 +317,19 @@ def test_few_labels_train_the_probe_and_all_validation_clips_choose(telling, run
     values[unused] = 7
     assert evaluate_linear(FeatureSet("telling", values), run, store, labels="10%") == row
     assert evaluate_linear(FeatureSet("telling", values), run, store) != row
+
+
+def test_the_subset_has_a_seed_of_its_own(telling, run, store):
+    """Without one it is the run's; features outside the subset of another seed change nothing."""
+    few = {"labels": "10%"}
+    row = evaluate_linear(telling, run, store, **few, subset=run.config.seed)
+    assert row == evaluate_linear(telling, run, store, **few)
+    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "fit", "val")}
+    used = [few_labels(store, parts[p], "10%", 7) for p in ("train", "fit")]
+    unused = np.setdiff1d(parts["train"], np.concatenate([*used, parts["val"]]))
+    values = telling.values.copy()
+    values[unused] = 7
+    noisy = FeatureSet("telling", values)
+    assert evaluate_linear(noisy, run, store, **few, subset=7) == evaluate_linear(
+        telling, run, store, **few, subset=7
+    )

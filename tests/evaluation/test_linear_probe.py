@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from igm_jax.evaluation.linear_probe import augmented_linear_probe, linear_probe
+from igm_jax.evaluation import linear_probe as probes
+
+
+def linear_probe(*arguments, **settings):
+    return probes.linear_probe(*arguments, **settings).accuracy
+
+
+def augmented_linear_probe(*arguments, **settings):
+    return probes.augmented_linear_probe(*arguments, **settings).accuracy
 
 
 def blobs(count, seed, classes=4, width=6, spread=1.3):
@@ -135,3 +143,22 @@ def test_augmented_probe_of_features_that_stay_is_the_cached_one():
     other = augmented_linear_probe(moved, y, test_x, test_y, rates, seed=3, **how)
     np.testing.assert_allclose(other[:, :3], got[:, :3])
     assert np.abs(other[:, 3] - got[:, 3]).max() > 0.02
+
+
+def test_heads_are_the_probes_that_were_measured():
+    """Each head classifies the test features as the last epoch did, and may be read back."""
+    (x, y), (test_x, test_y) = blobs(120, 0), blobs(300, 1)
+    how = {"num_classes": 4, "epochs": 4, "batch_size": 32}
+    rates = jnp.array([0.01, 0.1])
+    cached = probes.linear_probe(x, y, test_x, test_y, rates, **how)
+    y, test_x, test_y = (jnp.asarray(a) for a in (y, test_x, test_y))
+    fresh = probes.augmented_linear_probe(lambda _: x, y, test_x, test_y, rates, **how)
+    for found in (cached, fresh):
+        for i in range(2):
+            head = probes.LinearHead(*(np.asarray(a)[i] for a in found.heads))
+            assert head.kernel.shape == (6, 4) and head.mean.shape == (6,)
+            logits = np.asarray(probes.head_logits(head, test_x))
+            scaled = (test_x - head.mean[None]) / np.sqrt(head.variance[None] + 1e-6)
+            np.testing.assert_allclose(logits, scaled @ head.kernel + head.bias[None], atol=1e-4)
+            right = (logits.argmax(axis=1) == test_y).mean()
+            np.testing.assert_allclose(right, found.accuracy[i, -1], atol=1.5 / 300)

@@ -89,12 +89,23 @@ def test_pretraining_leaves_a_run(folder):
                 "learning_rate",
                 "validation_linear",
                 "test_linear",
+                "test_linear_interval",
                 "test_linear_best_epoch",
+                "details",
             ],
         ),
         (
             "knn.py",
-            ["features", "validation_knn_1", "validation_knn_20", "test_knn_1", "test_knn_20"],
+            [
+                "features",
+                "validation_knn_1",
+                "validation_knn_20",
+                "test_knn_1",
+                "test_knn_1_interval",
+                "test_knn_20",
+                "test_knn_20_interval",
+                "details",
+            ],
         ),
     ],
 )
@@ -111,15 +122,33 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
         # Of so few clips, validation has classes that training lacks, and a note says so.
         assert [name for name in row if name != "note"] == columns
         assert all(
-            0 <= value <= 100
+            0 <= bound <= 100
             for key, value in row.items()
             if key.startswith(("test", "validation"))
+            for bound in (value if key.endswith("interval") else [value])
         )
     title, _, header, _, *rows = result.stdout.strip().splitlines()
     assert "runs/synthetic-xsub-smoke (xsub)" in title
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in [header, *rows]]
-    header = [heading(name) for name in saved["rows"][0]]
-    assert table == [header, *([str(value) for value in row.values()] for row in saved["rows"])]
+    names = [name for name in saved["rows"][0] if name != "details"]
+    values = [[str(row[name]) for name in names] for row in saved["rows"]]
+    assert table == [[heading(name) for name in names], *values]
+
+
+def test_finetuning_writes_a_run_that_names_its_parent(folder):
+    flags = ("--labels=10%", "--subsets=2", "--subset=3", "--generated=0.5", "--config.epochs=2",
+             "--config.warmup_epochs=0.5", "--config.min_steps=2", "--config.judgements=2",
+             "--config.hidden=16", "--config.learning_rates=(1e-3,)")  # fmt: skip
+    result = run(folder, "finetune.py", *flags)
+    assert result.returncode == 0, result.stderr
+    parent = folder / "runs" / "synthetic-xsub-smoke"
+    own = parent / "finetune-10pct-generated0.5"
+    saved = json.loads((own / "results.json").read_text())
+    assert saved["parent"]["folder"] == str(parent.absolute())
+    assert [row["subset"] for row in saved["rows"]] == [3, 4]
+    assert result.stdout.splitlines()[-1].split("|")[1].strip() == "mean ± std"
+    refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
+    refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?")
 
 
 # Interrupted
@@ -311,3 +340,65 @@ def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
     assert "runs/full/checkpoints: a checkpoint could not be written (File too large)" in error
     # With room again, the same command goes on.
     assert run(folder, "pretrain.py", *flags).returncode == 0
+
+
+# All protocols, and sums of runs
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder):
+    """The run after evaluate.py; with what the command printed."""
+    result = run(folder, "evaluate.py", "runs/synthetic-xsub-smoke")
+    assert result.returncode == 0, result.stderr
+    return folder / "runs" / "synthetic-xsub-smoke", result.stdout
+
+
+def test_evaluate_ends_in_one_table_and_does_nothing_twice(folder, evaluated):
+    run_folder, printed = evaluated
+    saved = json.loads((run_folder / "evaluation.json").read_text(encoding="utf-8"))
+    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == [r["measure"] for r in saved["table"]]
+    names = {"knn", "ridge", "retrieval", "few_shot", "kmeans", "linear_probe"}
+    assert saved["results"].keys() | saved["not_possible"].keys() == names
+    assert all((run_folder / f"{name}.json").exists() for name in saved["results"])
+    before = {p.name: p.stat().st_mtime_ns for p in run_folder.glob("*.np[yz]")}
+    again = run(folder, "evaluate.py", "--run=runs/synthetic-xsub-smoke", "--suite=paper")
+    assert again.stdout == printed and again.stderr.count("done at step") == len(saved["results"])
+    assert {p.name: p.stat().st_mtime_ns for p in run_folder.glob("*.np[yz]")} == before
+
+
+def test_retrieval_and_few_shot_print_and_save_their_tables(folder):
+    for script, flags in (
+        ("retrieval.py", ()),
+        ("few_shot.py", ("--ways=2", "--shots=1,2", "--queries=1", "--episodes=9")),
+    ):
+        result = run(folder, script, "runs/synthetic-xsub-smoke", *flags)
+        assert (result.returncode, result.stderr) == (0, "")
+        path = folder / "runs" / "synthetic-xsub-smoke" / script.replace(".py", ".json")
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        (row,) = saved["rows"]
+        assert all(f" {row[name]} " in result.stdout for name in row if "_" in name and row[name])
+    wanted = {"ways": 2, "shots": [1, 2], "queries": 1, "episodes": 9}
+    assert saved["settings"] == wanted and {"test_1_shot_knn", "test_2_shot_knn"} < row.keys()
+
+
+def test_ensemble_of_a_run_with_itself_is_that_run(folder, evaluated):
+    shutil.copytree(evaluated[0], folder / "runs" / "copied")
+    runs = ("runs/synthetic-xsub-smoke", "runs/copied")
+    result = run(folder, "ensemble.py", *runs, "--out=sum.json")
+    assert (result.returncode, result.stderr) == (0, "")
+    saved = json.loads((folder / "sum.json").read_text(encoding="utf-8"))
+    assert len({row["test_linear"] for row in saved["rows"]}) == 1 and len(saved["rows"]) == 3
+    for flags, told in (
+        (runs[:1], "at least 2 different runs"),
+        ((*runs, "--weights=1,x"), "--weights=1,x: give numbers"),
+        ((*runs, "--labels=10%"), "linear_probe-10pct.npz does not exist"),
+    ):
+        refused(run(folder, "ensemble.py", *flags), told)
+    shutil.rmtree(folder / "runs" / "copied")
+
+
+def test_few_shot_and_runs_by_name_refuse_in_one_line(folder):
+    run_name = "runs/synthetic-xsub-smoke"
+    refused(run(folder, "few_shot.py", run_name, "--shots=0"), "--shots=0: give numbers above 0")
+    refused(run(folder, "knn.py", run_name, "runs/other"), "'runs/other' is no flag")

@@ -40,6 +40,7 @@ def test_tables_and_pictures(store, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     for told in ("checksums are right", "144 (0 without a label)", "xview", *store.class_names[:3]):
         assert told in result.stdout
+    assert "suggested" not in result.stdout, "the config of this data set decides"
     folder = tmp_path / "runs" / "inspect" / "made"
     with Image.open(folder / f"{clip.name}.gif") as gif:
         assert gif.n_frames == clip.frames.shape[1] and gif.info["loop"] == 0
@@ -58,6 +59,16 @@ def test_bad_input_is_one_line(store, tmp_path):
         assert result.returncode == 1 and told in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_own_data_gets_suggestions(tmp_path):
+    clips = [Clip(f"c{i}", np.ones((1, 4, 25, 2), np.float32), camera=1 + i) for i in range(2)]
+    SkeletonStore.write(tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests",
+                        dataset="custom")  # fmt: skip
+    result = inspect("s", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    for told in ("suggested flag", "--config.data.camera=moving", "2 cameras", "joints are 2-D"):
+        assert told in result.stdout
 
 
 def test_facts_against_loops(store):

@@ -203,3 +203,28 @@ def test_block_is_the_transformer_of_the_books(small):
     x = x + dense(mixed, block["attention"]["out"])
     x = x + dense(gelu(dense(norm(x, block["norm2"]), block["mlp"]["in"])), block["mlp"]["out"])
     np.testing.assert_allclose(encoder.apply(params, clip), norm(x, p["norm"]), atol=2e-5)
+
+
+def test_drop_path_of_a_rate_of_zero_is_the_same_function(small):
+    encoder, params, clip, _ = small
+    plain = encoder.apply(params, clip)
+    first = Encoder(dataclasses.replace(SMALL, depth=1))  # its one block has rate 0
+    one = jax.tree.map(lambda x: x, params)
+    one["params"]["blocks"] = jax.tree.map(lambda x: x[:1], params["params"]["blocks"])
+    rngs = {"drop_path": jax.random.key(0)}
+    np.testing.assert_allclose(
+        first.apply(one, clip, drop_path=0.9, rngs=rngs), first.apply(one, clip), atol=1e-6
+    )
+    dropped = encoder.apply(params, clip, drop_path=0.5, rngs=rngs)
+    again = encoder.apply(params, clip, drop_path=0.5, rngs=rngs)
+    np.testing.assert_array_equal(dropped, again)
+    assert jnp.abs(dropped - plain).max() > 1e-3
+
+
+def test_drop_path_drops_whole_rows_and_keeps_the_mean():
+    branch = jax.random.normal(jax.random.key(0), (4000, 2, 3)) + 1
+    out = layers.drop_path(jax.random.key(1), branch, 0.25)
+    gone = (out == 0).all(axis=(1, 2))
+    assert gone.mean() == pytest.approx(0.25, abs=0.03)
+    np.testing.assert_allclose(out[~gone], branch[~gone] / 0.75, rtol=1e-6)
+    assert float(out.mean()) == pytest.approx(float(branch.mean()), abs=0.05)

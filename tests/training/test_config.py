@@ -18,7 +18,8 @@ from igm_jax.errors import InputError
 from igm_jax.reading import Reading
 from igm_jax.skeleton import KINECT20, NTU25
 from igm_jax.training.config import ExperimentConfig, differences
-from igm_jax.training.config_groups import CAMERAS, Augmentation, DataConfig, ObjectiveConfig
+from igm_jax.training.config_data import CAMERAS, Augmentation, DataConfig
+from igm_jax.training.config_groups import ObjectiveConfig
 from igm_jax.training.mapping import documented, from_mapping, nearest, to_mapping
 from igm_jax.training.objectives import OBJECTIVES, check_read
 from igm_jax.training.older_runs import config_of_run

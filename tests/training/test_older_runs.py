@@ -7,7 +7,7 @@ import tiny
 
 from igm_jax.errors import InputError
 from igm_jax.training.config import differences
-from igm_jax.training.config_groups import CAMERAS
+from igm_jax.training.config_data import CAMERAS
 from igm_jax.training.mapping import to_mapping
 from igm_jax.training.older_runs import config_of_run, reading_of_run
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from igm_jax.data.formats import custom_csv, custom_layout, custom_table, gaps, npy
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import Layout

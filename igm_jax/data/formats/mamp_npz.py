@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from igm_jax.data.formats import gaps, npy, ntu60, ntu120, pku_mmd
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from igm_jax.data.formats import ntu60, ntu_cleaning, ntu_files
-from igm_jax.data.formats.raw import RawData
+from igm_jax.data.raw import RawData
 from igm_jax.skeleton import NTU25
 
 DATASET = "ntu120"

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from igm_jax.data.formats import ntu_cleaning, ntu_files
-from igm_jax.data.formats.raw import RawData
+from igm_jax.data.raw import RawData
 from igm_jax.skeleton import NTU25
 
 DATASET = "ntu60"

@@ -16,7 +16,7 @@ import re
 import numpy as np
 
 from igm_jax.data.formats import gaps
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20

@@ -31,7 +31,7 @@ from jaxtyping import Float64
 
 from igm_jax.data.formats import gaps, ntu_cleaning, pku_files
 from igm_jax.data.formats.ntu_text import record
-from igm_jax.data.formats.raw import RawData
+from igm_jax.data.raw import RawData
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25

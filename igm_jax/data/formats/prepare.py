@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from igm_jax import locking
-from igm_jax.data.formats.raw import RawData
+from igm_jax.data.raw import RawData
 from igm_jax.data.store import BadClip
 from igm_jax.data.store.files import VERSION
 from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish

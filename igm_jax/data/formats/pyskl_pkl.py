@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from igm_jax.data.formats import gaps, ntu60, ntu120, plain_pickle
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import COCO17, NTU25

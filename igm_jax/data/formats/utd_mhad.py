@@ -25,7 +25,7 @@ import numpy as np
 import scipy.io
 
 from igm_jax.data.formats import gaps
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 from igm_jax.skeleton import MHAD20

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.data.formats.raw import RawData
+from igm_jax.data.raw import RawData
 from igm_jax.data.store import Clip
 from igm_jax.data.synthetic.actions import ACTIONS
 from igm_jax.data.synthetic.performance import Subject, draw_subject, perform_one_of, wander

@@ -8,11 +8,13 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import flax.linen as nn
+from jax.sharding import Mesh
 
 from igm_jax import masking
 from igm_jax.errors import InputError
 from igm_jax.models import IGM, Contrastive, Hardware, IGMConfig, MaskedAutoencoder
-from igm_jax.training.config_groups import DataConfig, ObjectiveConfig, TrainConfig
+from igm_jax.training.config_data import DataConfig
+from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import momentum_contrast, spectral_contrastive
@@ -176,7 +178,11 @@ def check_read(name: str, keys: Iterable[str]) -> None:
 
 
 def build_model(
-    name: str, config: IGMConfig, micro_batches: int = 1, hardware: Hardware | None = None
+    name: str,
+    config: IGMConfig,
+    micro_batches: int = 1,
+    hardware: Hardware | None = None,
+    mesh: Mesh | None = None,
 ) -> nn.Module:
     """Builds the encoder with the generator, decoder or projector of the objective.
 
@@ -185,6 +191,7 @@ def build_model(
       config: sizes.
       micro_batches: see `Backbone`.
       hardware: the devices that the networks are compiled for; those of this process by default.
+      mesh: see `Backbone`.
     """
     hardware = hardware or Hardware.here()
-    return OBJECTIVES[name].model(config, micro_batches=micro_batches, hardware=hardware)
+    return OBJECTIVES[name].model(config, micro_batches=micro_batches, hardware=hardware, mesh=mesh)

@@ -13,7 +13,7 @@ from clip_samples import content, random_clips
 from igm_jax.data import synthetic
 from igm_jax.data.formats import prepare
 from igm_jax.data.formats.prepare import prepare_store
-from igm_jax.data.formats.raw import RawData, one_clip
+from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.skeleton import KINECT20

@@ -1,0 +1,45 @@
+"""All protocols on one run: `python experiments/evaluate.py [RUN] [--suite=paper] [--baselines]`.
+
+Features are computed once. Protocols that are done at this checkpoint are not run again. The
+table and all results are in evaluation.json of the run folder.
+"""
+
+import sys
+
+import _clone  # noqa: F401
+from absl import flags
+
+from igm_jax import cli
+from igm_jax.evaluation import judge, suite
+
+_SUITE = flags.DEFINE_enum(
+    "suite", "paper", list(suite.SUITES), "paper runs all; quick leaves out the linear probe."
+)
+
+selected = cli.define_run_flags()
+
+
+def main() -> None:
+    """Reads the flags, runs the protocols and prints the table."""
+    run, baselines = selected()
+    found = suite.run_suite(
+        run,
+        _SUITE.value,
+        baselines=baselines,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(f"Frozen features of {run.folder} ({found['protocol']}), {run.progress}, in %\n")
+    if found["table"]:
+        print(judge.markdown_table(found["table"]))
+    notes = {row["note"] for rows in found["results"].values() for row in rows if "note" in row}
+    for note in sorted(notes):
+        print(f"\nNote: {note}.")
+    for name, reason in found["not_possible"].items():
+        print(f"\nNot possible: {name}: {reason}.")
+
+
+flags.adopt_module_key_flags(cli)  # for --help
+
+
+if __name__ == "__main__":
+    cli.run(main, argument="run")

@@ -1,0 +1,29 @@
+"""Retrieval by a run's features: `python experiments/retrieval.py [RUN] [--baselines]`.
+
+Each test clip looks for clips of its class: among the training clips, and among the other
+test clips.
+"""
+
+import _clone  # noqa: F401
+from absl import flags
+
+from igm_jax import cli, run_folder
+from igm_jax.evaluation import frozen, judge
+
+selected = cli.define_run_flags()
+
+
+def main() -> None:
+    """Reads the flags, evaluates the run and prints the table."""
+    run, baselines = selected()
+    rows = judge.evaluate(run, frozen.evaluate_retrieval, baselines=baselines)
+    print(f"Retrieval in % of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
+    print(judge.markdown_table(rows))
+    judge.save_rows(run.folder / run_folder.RETRIEVAL, run, rows)
+
+
+flags.adopt_module_key_flags(cli)  # for --help
+
+
+if __name__ == "__main__":
+    cli.run(main, argument="run")

@@ -1,0 +1,298 @@
+"""Fine-tunes a run on shares of the labels; validation clips choose, test clips are judged once.
+
+For every subset of the labels each learning rate is trained on the part "fit". The rate and the
+milestone with the best accuracy on "val" are chosen. A classifier is then trained with them on
+"train", and judged on "test" after its last step.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from igm_jax import parallel, run_folder
+from igm_jax.data import SkeletonStore, protocols
+from igm_jax.data.few_labels import few_labels
+from igm_jax.errors import InputError
+from igm_jax.evaluation.run import Run
+from igm_jax.finetuning.config import FinetuneConfig
+from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
+from igm_jax.finetuning.program import Program, build_program
+from igm_jax.training import claim, distributed
+from igm_jax.training.config import differences
+from igm_jax.training.mapping import to_mapping
+
+# Of the settings in config.json, those with other values of which it is the same run.
+BOOKKEEPING = frozenset({"parent.folder", "config.parallel", "subsets"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A learning rate and a milestone, and the validation accuracy that chose them."""
+
+    learning_rate: float
+    milestone: int
+    accuracy: float
+
+
+def finetune(
+    run: Run,
+    store: SkeletonStore,
+    folder: pathlib.Path,
+    config: FinetuneConfig,
+    *,
+    labels: str = "100%",
+    subsets: Sequence[int] = (0,),
+    scratch: bool = False,
+    resume: str = "auto",
+    devices: list[parallel.Device] | None = None,
+) -> str:
+    """Fine-tunes a run on one or more subsets of the labels; starts or resumes.
+
+    Args:
+      run: the pre-training run.
+      store: its data.
+      folder: gets config.json, environment.json, results.json, and subset-S/ with result.json,
+        scores.npz and the trials.
+      config: settings.
+      labels: "100%", or a key of `few_labels.SUBSETS`.
+      subsets: seeds of the subsets; with 100 % of the labels, of the training alone.
+      scratch: start from a random encoder, as the control.
+      resume: "auto" goes on with a run of the same settings, "never" refuses an existing run.
+      devices: devices to train on; all by default.
+
+    Returns:
+      "finished", or the name of the signal that stopped the run after it was saved.
+
+    Raises:
+      InputError: the settings do not fit the run or the data, or the folder holds something else.
+      DivergedError: a loss that is not finite.
+    """
+    with claim.held(folder):
+        parts = {seed: _parts(run, store, labels, seed) for seed in subsets}
+        program = build_program(
+            config, run, len(store.class_names), scratch=scratch, devices=devices
+        )
+        stated = {
+            "parent": parent_of(run),
+            "from": "scratch" if scratch else "parent",
+            "labels": labels,
+            "subsets": list(subsets),
+            "config": to_mapping(config),
+        }
+        _claim(folder, stated, resume)
+        for seed, part in parts.items():
+            subset = _Subset(folder / f"subset-{seed}", seed, part, program, config, run, store)
+            if stopped := subset.finish():
+                return stopped
+        if distributed.leader():
+            _save_results(folder, run, store, labels, subsets, scratch)
+    return "finished"
+
+
+def parent_of(run: Run) -> dict[str, Any]:
+    """Folder, step, config hash and data checksums of a run, as fine-tuning records them."""
+    text = json.dumps(to_mapping(run.config), sort_keys=True)
+    return {
+        "folder": str(run.folder.absolute()),
+        "step": run.step,
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "data": run.data,
+    }
+
+
+def labelled(
+    run: Run, store: SkeletonStore, part: str, labels: str = "100%", subset: int = 0
+) -> Labelled:
+    """Labelled clips of a part of the run's protocol.
+
+    Args:
+      run: says the protocol.
+      store: its data.
+      part: of `protocols.PARTS`.
+      labels: "100%", or a key of `few_labels.SUBSETS`.
+      subset: seed of the subset.
+
+    Raises:
+      InputError: the part has no label, or the subset has no clip of a class of the part.
+    """
+    everything = protocols.split(store, run.config.data.protocol, part)
+    label = store.clips["label"]
+    everything = everything[label[everything] >= 0]
+    if not len(everything):
+        raise InputError(
+            f"{store.path}: no clip of part {part!r} has a label: classifiers need labels, add some"
+        )
+    chosen = everything
+    if labels != "100%":
+        chosen = few_labels(store, everything, labels, subset)
+        absent = np.setdiff1d(label[everything], label[chosen])
+        if len(absent):
+            names = ", ".join(store.class_names[c] for c in absent[:3])
+            raise InputError(
+                f"labels={labels}, subset {subset}: {len(chosen)} clips of part {part!r} leave "
+                f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}):"
+                " choose a larger share, or one without -plain"
+            )
+    return Labelled(chosen, label[chosen].astype(np.int32))
+
+
+def choose(judged: Sequence[tuple[float, Sequence[float]]]) -> Choice:
+    """The rate and milestone of the best validation accuracy.
+
+    Of equal ones the latest milestone counts, where the rate has decayed most, then the first rate.
+
+    Args:
+      judged: (learning rate, accuracy at each milestone) of each rate.
+
+    >>> choose([(0.1, [0.5, 0.9, 0.9]), (0.3, [0.9, 0.2, 0.1])])
+    Choice(learning_rate=0.1, milestone=2, accuracy=0.9)
+    """
+    ranked = [
+        (value, milestone, -i)
+        for i, (_, accuracies) in enumerate(judged)
+        for milestone, value in enumerate(accuracies)
+    ]
+    value, milestone, i = max(ranked)
+    return Choice(judged[-i][0], milestone, value)
+
+
+def _parts(run: Run, store: SkeletonStore, labels: str, subset: int) -> dict[str, Labelled]:
+    """Clips for training and for choices; the test clips are looked up after the training."""
+    parts = {part: labelled(run, store, part, labels, subset) for part in ("fit", "train")}
+    return parts | {"val": labelled(run, store, "val")}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Subset:
+    """The trials of one subset of the labels."""
+
+    folder: pathlib.Path
+    seed: int
+    parts: dict[str, Labelled]
+    program: Program
+    config: FinetuneConfig
+    run: Run
+    store: SkeletonStore
+
+    def finish(self) -> str | None:
+        """Chooses, trains and judges, unless that is done; the name of a signal that stopped it."""
+        if (self.folder / run_folder.RESULT).exists():
+            return None
+        judged = []
+        for rate in self.config.learning_rates:
+            trained = self._train(f"fit-{rate:g}", "fit", rate, asked=self.parts["val"])
+            if trained.stopped:
+                return trained.stopped
+            judged.append((rate, trained.accuracies))
+        choice = choose(judged)
+        trained = self._train(
+            "train", "train", choice.learning_rate, milestones=choice.milestone + 1
+        )
+        if trained.stopped:
+            return trained.stopped
+        self._judge(choice, trained)
+        return None
+
+    def _train(self, name: str, part: str, rate: float, **rest: Any) -> Trained:
+        seed = self.config.seed + self.seed
+        asked = rest.pop("asked", None)
+        trial = Trial(self.folder / name, self.parts[part], asked, rate, seed, **rest)
+        return train(trial, self.program, self.config, self.run, self.store)
+
+    def _judge(self, choice: Choice, trained: Trained) -> None:
+        """Judges the test clips, and writes scores and result."""
+        test = labelled(self.run, self.store, "test")
+        logits = predicted(self.program, trained.state, self.store, test.indices, self.run)
+        row = {
+            "subset": self.seed,
+            "clips": len(self.parts["train"]),
+            "learning_rate": choice.learning_rate,
+            "epochs": trained.epochs,
+            "validation_finetune": _percent(choice.accuracy),
+            "test_finetune": _percent(accuracy(logits, test.labels)),
+        }
+        if not distributed.leader():
+            return
+        save_scores(self.folder / run_folder.SCORES, logits, test, self.store)
+        run_folder.write_json(self.folder / run_folder.RESULT, row)
+        for trial in self.folder.glob("fit-*"):  # the choice is made; metrics.jsonl stays
+            shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)
+
+
+def save_scores(
+    path: pathlib.Path, logits: np.ndarray, clips: Labelled, store: SkeletonStore
+) -> None:
+    """Writes logits, labels, and names of clips and classes as .npz without pickle.
+
+    Args:
+      path: of the file.
+      logits: [n, classes].
+      clips: whose logits they are.
+      store: has the names.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        np.savez(
+            file, logits=logits, labels=clips.labels, class_names=np.array(store.class_names),
+            names=store.clips["name"][clips.indices].astype(str),
+        )  # fmt: skip
+    temporary.replace(path)
+
+
+def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
+    """Begins a run folder, or checks that it holds a run of the same settings."""
+    path = folder / run_folder.CONFIG
+    if not path.exists():
+        return claim.begin(folder, stated)
+    saved = run_folder.read_json(path)
+    if resume == "never":
+        raise InputError(f"{folder} holds a run already: choose another --run, or --resume=auto")
+    if saved is None:
+        raise InputError(f"{path} is damaged: put it back, or choose another --run")
+    if "parent" not in saved:
+        raise InputError(f"{folder} holds a pre-training run: choose another --run")
+    if changed := differences(saved, stated, ignored=BOOKKEEPING):
+        raise InputError(
+            f"{folder} holds a run of other settings ({'; '.join(changed[:4])}"
+            f"{' …' if len(changed) > 4 else ''}): choose another --run"
+        )
+    if distributed.leader():
+        run_folder.write_json(path, stated)
+
+
+def _save_results(
+    folder: pathlib.Path,
+    run: Run,
+    store: SkeletonStore,
+    labels: str,
+    subsets: Sequence[int],
+    scratch: bool,
+) -> None:
+    """Writes results.json: the rows of the subsets, their mean and deviation."""
+    saved = (run_folder.read_json(folder / f"subset-{s}" / run_folder.RESULT) for s in subsets)
+    rows = [row for row in saved if row is not None]  # each subset has written its own
+    note = protocols.note(store, run.config.data.protocol)
+    columns = ("validation_finetune", "test_finetune")
+    values = {c: [row[c] for row in rows] for c in columns}
+    content = {
+        "parent": parent_of(run),
+        "from": "scratch" if scratch else "parent",
+        "labels": labels,
+        "protocol": run.config.data.protocol,
+        "rows": rows,
+        "mean": {c: round(float(np.mean(v)), 2) for c, v in values.items()},
+        "deviation": {
+            c: round(float(np.std(v, ddof=1)), 2) for c, v in values.items() if len(v) > 1
+        },
+    }
+    run_folder.write_json(folder / run_folder.RESULTS, content | ({"note": note} if note else {}))
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)

@@ -1,0 +1,226 @@
+"""Fine-tuning from end to end: it resumes exactly, and the test clips have no part in it."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from igm_jax import run_folder
+from igm_jax.data import protocols
+from igm_jax.data.few_labels import few_labels
+from igm_jax.errors import InputError
+from igm_jax.finetuning import study
+from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
+from igm_jax.training.log import RunLog
+
+ONE = jax.devices()[:1]
+
+
+def go(run, store, folder, config, **rest):
+    return finetune(run, store, folder, config, devices=ONE, **rest)
+
+
+def weights(folder):
+    """All numbers of the state that was trained on the training part."""
+    trial = folder / "subset-0" / "train"
+    state = trial / "checkpoints" / str(run_folder.newest_step(trial)) / "state"
+    return jax.tree.leaves(ocp.PyTreeCheckpointer().restore(state.absolute()))
+
+
+def result(folder):
+    return run_folder.read_json(folder / "subset-0" / "result.json")
+
+
+def altered(store, part, path, *, labels=False, frames=False):
+    """A copy of the store with other labels or coordinates of one part, and the same checksums."""
+    chosen = protocols.split(store, "xsub", part)
+    clips = np.array(store.clips)
+    if labels:
+        clips["label"][chosen] = (clips["label"][chosen] + 1) % 3
+    if frames:
+        shutil.copytree(store.path, path)
+        moved = np.load(path / "frames.npy")
+        for clip in clips[chosen]:
+            rows = slice(clip["offset"], clip["offset"] + clip["length"] * clip["bodies"])
+            moved[rows] += 7
+        np.save(path / "frames.npy", moved)
+        frames = np.load(path / "frames.npy", mmap_mode="r")
+        return dataclasses.replace(store, clips=clips, frames=frames)
+    return dataclasses.replace(store, clips=clips)
+
+
+@pytest.fixture(scope="module")
+def finished(run, store, config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "finetune"
+    assert go(run, store, folder, config) == "finished"
+    return folder
+
+
+def test_what_a_run_leaves(finished, run, store, config):
+    row = result(finished)
+    assert list(row) == [
+        "subset", "clips", "learning_rate", "epochs", "validation_finetune", "test_finetune"
+    ]  # fmt: skip
+    test = labelled(run, store, "test")
+    with np.load(finished / "subset-0" / "scores.npz") as scores:  # without pickle
+        assert scores["logits"].shape == (len(test), 3)
+        assert scores["names"].tolist() == store.clips["name"][test.indices].tolist()
+        assert scores["class_names"].tolist() == list(store.class_names)
+        hits = scores["logits"].argmax(axis=1) == store.clips["label"][test.indices]
+        np.testing.assert_array_equal(scores["labels"], store.clips["label"][test.indices])
+    assert row["test_finetune"] == round(100 * hits.mean(), 2)
+    saved = run_folder.read_json(finished / "config.json")
+    assert saved["parent"] == parent_of(run) and saved["parent"]["step"] == 10
+    results = run_folder.read_json(finished / "results.json")
+    assert results["rows"] == [row] and results["deviation"] == {}
+    assert results["mean"]["test_finetune"] == row["test_finetune"]
+    trials = {p.name for p in (finished / "subset-0").glob("*/metrics.jsonl") for p in [p.parent]}
+    assert trials == {"fit-1e-05", "fit-0.03", "train"}
+    for line in (finished / "subset-0" / "train" / "metrics.jsonl").read_text().splitlines():
+        assert "val_accuracy" not in json.loads(line)
+
+
+def test_choice_is_the_best_on_validation(finished, config):
+    judged = [
+        (rate, [r["val_accuracy"] for r in run_folder.read_reports(path / "metrics.jsonl")])
+        for rate in config.learning_rates
+        for path in [finished / "subset-0" / f"fit-{rate:g}"]
+    ]
+    choice, row = choose(judged), result(finished)
+    assert row["learning_rate"] == choice.learning_rate
+    assert row["validation_finetune"] == round(100 * choice.accuracy, 2)
+    trained = run_folder.newest_step(finished / "subset-0" / "train")
+    total = config.total_steps(row["clips"], 8)
+    assert trained == config.milestones(total)[choice.milestone]
+    assert row["epochs"] == round(trained / (row["clips"] // 8), 2)
+
+
+def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():
+    assert choose([(1.0, [0.5, 0.5]), (2.0, [0.5, 0.5])]) == Choice(1.0, 1, 0.5)
+    assert choose([(1.0, [0.5, 0.4]), (2.0, [0.1, 0.5])]) == Choice(2.0, 1, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["labels", "frames"])
+def test_test_clips_reach_neither_training_nor_choices(
+    finished, run, store, config, tmp_path, kind
+):
+    """Other labels or coordinates of the test clips change the test accuracy and nothing else."""
+    other = altered(store, "test", tmp_path / "store", **{kind: True})
+    assert go(run, other, tmp_path / "run", config) == "finished"
+    for a, b in zip(weights(finished), weights(tmp_path / "run"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    before, after = result(finished), result(tmp_path / "run")
+    assert {k for k in before if before[k] != after[k]} <= {"test_finetune"}
+    with (
+        np.load(finished / "subset-0" / "scores.npz") as a,
+        np.load(tmp_path / "run" / "subset-0" / "scores.npz") as b,
+    ):
+        changed = "labels" if kind == "labels" else "logits"
+        assert (a[changed] != b[changed]).any()
+
+
+def test_the_leak_tests_see_a_leak(finished, run, store, config, tmp_path, monkeypatch):
+    """Test clips that are put into training on purpose change the weights."""
+    honest = study.labelled
+
+    def leaking(run, store, part, *rest):
+        return honest(run, store, "test" if part == "train" else part, *rest)
+
+    monkeypatch.setattr(study, "labelled", leaking)
+    other = altered(store, "test", tmp_path / "store", labels=True)
+    for name, leaked in (("a", store), ("b", other)):
+        assert go(run, leaked, tmp_path / name, config) == "finished"
+    pairs = zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+
+
+def test_only_the_subset_trains(run, store, config, tmp_path, monkeypatch):
+    """Labels and coordinates outside the subset, the validation and the test are never read."""
+    seen, gather = set(), study.train
+
+    def spying(trial, *rest):
+        seen.update(trial.known.indices.tolist())
+        return gather(trial, *rest)
+
+    monkeypatch.setattr(study, "train", spying)
+    one = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+    assert go(run, store, tmp_path / "run", one, labels="10%", subsets=(3,)) == "finished"
+    allowed = [
+        few_labels(store, protocols.split(store, "xsub", part), "10%", 3)
+        for part in ("fit", "train")
+    ]
+    assert seen == set(np.concatenate(allowed).tolist())
+
+
+def test_interrupted_run_goes_on_bit_for_bit(finished, run, store, config, tmp_path, monkeypatch):
+    folder, advance, stops = tmp_path / "run", RunLog.advance, iter([2, 4, 7])
+    stop = [next(stops)]
+
+    def hooked(self, step):
+        advance(self, step)
+        if step == stop[0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "advance", hooked)
+    ends = []
+    while not ends or ends[-1] != "finished":
+        ends.append(go(run, store, folder, config))
+        stop[0] = next(stops, None)
+    assert ends == ["SIGTERM"] * 3 + ["finished"]
+    for a, b in zip(weights(finished), weights(folder), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert result(folder) == result(finished)
+    for name in ("fit-1e-05", "fit-0.03", "train"):
+        lines = [(x / "subset-0" / name / "metrics.jsonl").read_text() for x in (finished, folder)]
+        assert lines[0] == lines[1]
+
+
+def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
+    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+    go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0,))
+    first = result(tmp_path / "run")
+    go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0, 1, 2))
+    assert result(tmp_path / "run") == first
+    results = run_folder.read_json(tmp_path / "run" / "results.json")
+    values = [row["test_finetune"] for row in results["rows"]]
+    assert [row["subset"] for row in results["rows"]] == [0, 1, 2]
+    assert results["mean"]["test_finetune"] == pytest.approx(np.mean(values), abs=0.01)
+    assert results["deviation"]["test_finetune"] == pytest.approx(np.std(values, ddof=1), abs=0.01)
+    clips = [labelled(run, store, "train", "10%", s).indices.tolist() for s in range(3)]
+    assert clips[0] != clips[1] != clips[2]
+
+
+def test_refusals_are_one_line(finished, run, store, config, tmp_path):
+    with pytest.raises(InputError, match=r"other settings \(config.epochs: 6 → 7\): choose"):
+        go(run, store, finished, dataclasses.replace(config, epochs=7))
+    with pytest.raises(InputError, match=r"parent.step: 10 → 11"):
+        go(dataclasses.replace(run, step=11), store, finished, config)
+    with pytest.raises(InputError, match="holds a run already"):
+        go(run, store, finished, config, resume="never")
+    (tmp_path / "config.json").write_text('{"name": "tiny"}', encoding="utf-8")
+    with pytest.raises(InputError, match="holds a pre-training run"):
+        go(run, store, tmp_path, config)
+    with pytest.raises(InputError, match=r"labels=1%-plain, subset 0: 1 clips .* leave 2 classes"):
+        go(run, store, tmp_path / "x", config, labels="1%-plain")
+    clips = np.array(store.clips)
+    clips["label"][protocols.split(store, "xsub", "train")] = -1
+    with pytest.raises(InputError, match="no clip of part 'fit' has a label"):
+        go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
+    name = dataclasses.replace(run.config.objective, name="spectral_contrastive")
+    without = dataclasses.replace(run.config, objective=name, data=dataclasses.replace(
+        run.config.data, crops=2))  # fmt: skip
+    with pytest.raises(InputError, match="has no generator: leave --generated out"):
+        go(dataclasses.replace(run, config=without), store, tmp_path / "x",
+           dataclasses.replace(config, generated=0.5))  # fmt: skip
+    assert not (tmp_path / "x").exists()
+
+
+def test_too_few_clips_for_the_devices(run, store, config, tmp_path):
+    with pytest.raises(InputError, match=r"\d labelled clips .* cannot be split over 8 devices"):
+        finetune(run, store, tmp_path / "x", config, labels="10%", devices=jax.devices())
