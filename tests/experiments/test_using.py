@@ -53,8 +53,10 @@ def test_what_is_refused_in_one_line(folder):
     (folder / "empty.npy").touch()
     refused(run(folder, "embed.py", "runs/tiny", "empty.npy"), "empty.npy: ", "no NumPy array")
     refused(run(folder, "embed.py", "runs/tiny", "x.skeleton"), "x.skeleton: no such file")
-    refused(run(folder, "generate.py", "runs/tiny", "--unconditional"), "condition_drop=0.1")
-    refused(run(folder, "generate.py", "runs/tiny", "--clips=clip0"), "no clip 'clip0'")
+    generate = ("generate.py", "runs/tiny", "--out=new")
+    refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
+    refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
+    assert not (folder / "new").exists()
 
 
 def test_the_export_says_how_near_it_is(folder):
