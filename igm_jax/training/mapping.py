@@ -34,11 +34,15 @@ def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    may_be_empty = {f.name for f in dataclasses.fields(cls) if f.default == ()}
     kwargs = {}
     for key, value in values.items():
         if key not in fields:
             raise InputError(f"config has no key {prefix + key!r}{nearest(key, fields)}")
-        kwargs[key] = _convert(fields[key], value, prefix + key)
+        if key in may_be_empty and isinstance(value, list | tuple) and not value:
+            kwargs[key] = ()
+        else:
+            kwargs[key] = _convert(fields[key], value, prefix + key)
     return cls(**kwargs)
 
 

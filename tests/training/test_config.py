@@ -432,6 +432,15 @@ def test_every_key_of_the_objectives_is_read_by_one_of_them():
     assert of_objectives - reads == {"objective.name"}
 
 
+@pytest.mark.parametrize("names", [(), ("circle", "jerk")])
+def test_classes_that_are_left_out_survive_the_file(names):
+    config = tiny.config({"data.leave_out": names})
+    read = from_mapping(ExperimentConfig, json.loads(json.dumps(to_mapping(config))))
+    assert read == config and read.data.leave_out == names
+    with pytest.raises(InputError, match=r"'data\.leave_out' needs a tuple"):
+        tiny.config({"data.leave_out": "circle"})
+
+
 def test_config_of_an_earlier_run_is_read():
     """Keys that were removed are dropped where they did nothing; added ones get their defaults."""
     values = to_mapping(tiny.config())
