@@ -12,7 +12,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, scores
+from igm_jax.evaluation import scores, table
 
 _RUNS = flags.DEFINE_multi_string("run", [], "Add the scores of this run folder. Repeat it.")
 _WEIGHTS = flags.DEFINE_list("weights", None, "Weigh the runs by these numbers, in their order.")
@@ -42,7 +42,7 @@ def main() -> None:
     equal = "weights " + ", ".join(_WEIGHTS.value) if _WEIGHTS.value else "equal weights"
     protocol = next(iter(found.values())).protocol
     print(f"Sum of softmax scores of linear probes ({protocol}{few}), {equal}\n")
-    print(judge.markdown_table(rows))
+    print(table.markdown_table(rows))
     if _OUT.value:
         content = {"protocol": protocol, "weights": _weights(), "rows": rows}
         run_folder.write_json(pathlib.Path(_OUT.value), content)

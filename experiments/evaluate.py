@@ -10,7 +10,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.evaluation import judge, suite
+from igm_jax.evaluation import suite, table
 
 _SUITE = flags.DEFINE_enum(
     "suite", "paper", list(suite.SUITES), "paper runs all; quick leaves out the linear probe."
@@ -30,7 +30,7 @@ def main() -> None:
     )
     print(f"Frozen features of {run.folder} ({run.judged_on}), {run.progress}, in %\n")
     if found["table"]:
-        print(judge.markdown_table(found["table"]))
+        print(table.markdown_table(found["table"]))
     notes = {row["note"] for rows in found["results"].values() for row in rows if "note" in row}
     for note in sorted(notes):
         print(f"\nNote: {note}.")

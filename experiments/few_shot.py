@@ -11,7 +11,7 @@ from absl import flags
 
 from igm_jax import cli, run_folder
 from igm_jax.errors import InputError
-from igm_jax.evaluation import frozen, judge
+from igm_jax.evaluation import frozen, judge, table
 
 _WAYS = flags.DEFINE_integer("ways", 5, "Draw this many classes in an episode.", lower_bound=2)
 _SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Give this many labelled clips of each class.")
@@ -43,8 +43,8 @@ def main() -> None:
         f"{_WAYS.value}-way accuracy in % of {run.folder} ({run.judged_on}, "
         f"{_EPISODES.value} episodes), {run.progress}\n"
     )
-    print(judge.markdown_table(rows))
-    judge.save_rows(run.results(run_folder.FEW_SHOT), run, rows, settings)
+    print(table.markdown_table(rows))
+    table.save_rows(run.results(run_folder.FEW_SHOT), run, rows, settings)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -20,7 +20,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge
+from igm_jax.evaluation import table
 from igm_jax.evaluation.run import open_store
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.study import finetune
@@ -73,7 +73,7 @@ def main() -> None:
     print(
         f"{folder}: fine-tuned from {start} ({run.config.data.protocol}, {labels} of the labels)\n"
     )
-    print(judge.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
+    print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
 
 
 def _table(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,10 +15,10 @@ import _clone  # noqa: F401
 import numpy as np
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, run_folder
 from igm_jax.data import Clip, SkeletonStore, protocols
 from igm_jax.errors import InputError
-from igm_jax.evaluation import generation_quality, judge
+from igm_jax.evaluation import generation_quality, table
 from igm_jax.evaluation.generate import LoadedGenerator, generator_of, given_of_store
 from igm_jax.evaluation.run import load_run, open_store
 from igm_jax.training.mapping import nearest
@@ -131,8 +131,8 @@ def main() -> None:
         seed=_SEED.value,
     )
     print(f"Generated clips of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
-    print(judge.markdown_table(rows))
-    judge.save_rows(run.folder / "generation.json", run, rows)
+    print(table.markdown_table(rows))
+    table.save_rows(run.folder / run_folder.GENERATION, run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -4,7 +4,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import judge
+from igm_jax.evaluation import judge, table
 
 selected = cli.define_run_flags()
 
@@ -14,8 +14,8 @@ def main() -> None:
     run, baselines = selected()
     rows = judge.evaluate(run, judge.evaluate_knn, baselines=baselines)
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
-    print(judge.markdown_table(rows))
-    judge.save_rows(run.results(run_folder.KNN), run, rows)
+    print(table.markdown_table(rows))
+    table.save_rows(run.results(run_folder.KNN), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

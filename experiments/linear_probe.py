@@ -13,7 +13,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge
+from igm_jax.evaluation import judge, table
 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
@@ -42,8 +42,8 @@ def main() -> None:
     few += "" if subset is None else f", subset {subset}"
     crops = ", new crops and rotations in each epoch" if augmented else ""
     print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")
-    print(judge.markdown_table(rows))
-    judge.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
+    print(table.markdown_table(rows))
+    table.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

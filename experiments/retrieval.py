@@ -8,7 +8,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import frozen, judge
+from igm_jax.evaluation import frozen, judge, table
 
 selected = cli.define_run_flags()
 
@@ -18,8 +18,8 @@ def main() -> None:
     run, baselines = selected()
     rows = judge.evaluate(run, frozen.evaluate_retrieval, baselines=baselines)
     print(f"Retrieval in % of {run.folder} ({run.judged_on}), {run.progress}\n")
-    print(judge.markdown_table(rows))
-    judge.save_rows(run.results(run_folder.RETRIEVAL), run, rows)
+    print(table.markdown_table(rows))
+    table.save_rows(run.results(run_folder.RETRIEVAL), run, rows)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -27,6 +27,7 @@ RETRIEVAL = "retrieval.json"
 FEW_SHOT = "few_shot.json"
 KMEANS = "kmeans.json"
 EVALUATION = "evaluation.json"
+GENERATION = "generation.json"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"

@@ -21,7 +21,7 @@ from igm_jax import augment, diffusion, losses, masking, metrics, precision, ske
 from igm_jax.errors import InputError
 from igm_jax.finetuning.model import joint_features
 from igm_jax.finetuning.step import smoothed_cross_entropy
-from igm_jax.models import Hardware, adapter, attention, encoder, layers
+from igm_jax.models import Hardware, adapter, attention, blocks, encoder, layers
 from igm_jax.reading import Reading
 from igm_jax.training.objectives import OBJECTIVES
 from igm_jax.training.program import build_program
@@ -188,7 +188,7 @@ ROWS = [
     Row(smoothed_cross_entropy, (FEATURES,), (LABELS, 0.1)),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
     Row(encoder.stretch_means, ((3, 12, 5),), (4, 2), keeps=True),
-    keyed(layers.drop_path, (3, 4, 5), 0.3),
+    keyed(blocks.drop_path, (3, 4, 5), 0.3),
     Row(layers.patchify, ((2, 8, 6, 3),), (layers.Patch(4),), keeps=True),
     Row(layers.unpatchify, ((2, 12, 12),), (layers.Patch(4), 6), keeps=True),
 ]  # fmt: skip
@@ -206,14 +206,15 @@ OTHERS = {
     metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
     metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
     metrics.normalized_mutual_information, attention.fused, layers.apply,
-    layers.check_transformer, layers.dense, layers.flat, layers.by_rows,
-    layers.keep_products, layers.scan_blocks, precision.of,
+    layers.check_transformer, layers.dense, layers.flat, blocks.by_rows,
+    blocks.keep_products, blocks.scan_blocks, precision.of,
 }  # fmt: skip
 MODULES = (
     losses, diffusion, metrics.spread, metrics.knn, metrics.classification, metrics.intervals,
     metrics.spectrum, metrics.graph, metrics.ridge, metrics.retrieval, metrics.few_shot,
     metrics.clustering,
-    metrics.generation, skeleton, augment, masking, precision, adapter, attention, encoder, layers,
+    metrics.generation, skeleton, augment, masking, precision, adapter, attention, blocks,
+    encoder, layers,
 )  # fmt: skip
 
 # Functions of arrays of floats that NumPy computes in float64.

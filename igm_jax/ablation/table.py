@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from igm_jax.ablation.plan import COLUMNS, PROBES, Job, measured, probe_rows
-from igm_jax.evaluation.judge import markdown_table
+from igm_jax.evaluation.table import markdown_table
 
 _COMPARED = ("linear", "KNN K=1")  # columns with a difference to the first row
 

@@ -1,7 +1,6 @@
 """Loads the generator of a run, and generates clips with it."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,16 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float32, Int
 
-from igm_jax import diffusion, masking, skeleton
+from igm_jax import skeleton
 from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.errors import InputError
+from igm_jax.evaluation import sampling
 from igm_jax.evaluation.run import Run, checked_clips, load_run, present_bodies
-from igm_jax.models import IGM, Condition, IGMConfig, apply
+from igm_jax.models import IGM
 from igm_jax.reading import Reading
 from igm_jax.training import checkpoint
-from igm_jax.training.config import ObjectiveConfig
 
 BATCH_SIZE = 64  # clips in one call of the networks
 
@@ -135,7 +134,9 @@ class LoadedGenerator:
         return self._batches(
             given.clip,
             given.present,
-            lambda clip, index: _one_step(self.params, clip, index, seed, step, setting=setting),
+            lambda clip, index: sampling.one_step(
+                self.params, clip, index, seed, step, setting=setting
+            ),
         )
 
     def sample(
@@ -161,7 +162,7 @@ class LoadedGenerator:
         return self._batches(
             given.clip,
             given.present,
-            lambda clip, index: _sample(self.params, clip, index, seed, setting=setting),
+            lambda clip, index: sampling.sample(self.params, clip, index, seed, setting=setting),
         )
 
     def unconditional(
@@ -190,19 +191,19 @@ class LoadedGenerator:
         return self._batches(
             np.zeros((count, 1, c.frames, c.joints, channels), np.float32),
             np.ones((count, 1), bool),
-            lambda clip, index: _sample(self.params, clip, index, seed, setting=setting),
+            lambda clip, index: sampling.sample(self.params, clip, index, seed, setting=setting),
         )
 
     def _setting(
         self, mask_ratio: float | None, num_steps: int = 1, conditioned: bool = True
-    ) -> "_Setting":
+    ) -> sampling.Setting:
         if mask_ratio is not None and not 0 <= mask_ratio <= 1:
             raise InputError(f"mask_ratio={mask_ratio} is outside 0..1")
         if not 1 <= num_steps <= self.steps:
             raise InputError(f"{num_steps} DDIM steps are outside 1..{self.steps}")
         c = self.run.config
         reading = self.run.reading
-        return _Setting(c.model, c.objective, reading, mask_ratio, num_steps, conditioned)
+        return sampling.Setting(c.model, c.objective, reading, mask_ratio, num_steps, conditioned)
 
     def _batches(
         self, clips: np.ndarray, present: np.ndarray, make: Callable[[np.ndarray, np.ndarray], Any]
@@ -254,112 +255,3 @@ def generator_of(run: Run) -> LoadedGenerator:
     wanted = {"generator": shapes["generator"]}
     params = checkpoint.restore_params(run.folder, run.step, wanted)
     return LoadedGenerator(run, {"encoder": run.params, **params})
-
-
-# The programs
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """Everything that a compiled program depends on."""
-
-    model: IGMConfig
-    objective: ObjectiveConfig
-    reading: Reading
-    mask_ratio: float | None
-    num_steps: int
-    conditioned: bool
-
-    @property
-    def alpha_bar(self) -> Float[jax.Array, " K"]:
-        return diffusion.alpha_bar(self.objective.schedule, self.objective.diffusion_steps)
-
-
-@functools.partial(jax.jit, static_argnames="setting")
-def _one_step(
-    params: Any,
-    clip: Float[Array, "B M T V C"],
-    index: Int[Array, " B"],
-    seed: Int[Array, ""] | int,
-    t: Int[Array, ""],
-    *,
-    setting: _Setting,
-) -> Float[Array, "B M T V C"]:
-    """The clean clips that g predicts from noised ones."""
-    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
-    k_order, k_noise = _keys(seed, index)
-    noise = _noise(k_noise, (clip.shape[1], *rows.shape[1:]))
-    step = jnp.full(rows.shape[:1], t)
-    x_t = diffusion.add_noise(setting.alpha_bar, rows, step, noise)
-    predicted = _denoiser(params, rows, k_order, clip.shape[1], setting)(x_t, step)
-    clean = diffusion.predict_clean(setting.alpha_bar, x_t, step, predicted)
-    limit = setting.objective.clean_clip
-    return _positions(jnp.clip(clean, -limit, limit), setting.reading).reshape(clip.shape)
-
-
-@functools.partial(jax.jit, static_argnames="setting")
-def _sample(
-    params: Any,
-    clip: Float[Array, "B M T V C"],
-    index: Int[Array, " B"],
-    seed: Int[Array, ""] | int,
-    *,
-    setting: _Setting,
-) -> Float[Array, "B M T V C"]:
-    """Clips by DDIM; of `clip` only the features are read, if the setting is conditioned."""
-    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
-    k_order, k_noise = _keys(seed, index)
-    clean = diffusion.ddim_sample(
-        _denoiser(params, rows, k_order, clip.shape[1], setting),
-        setting.alpha_bar,
-        _noise(k_noise, (clip.shape[1], *rows.shape[1:])),
-        num_steps=setting.num_steps,
-        clip=setting.objective.clean_clip,
-    )
-    return _positions(clean, setting.reading).reshape(clip.shape)
-
-
-def _keys(seed: Any, index: Int[Array, " B"]) -> tuple[jax.Array, jax.Array]:
-    """Two random keys for each clip: of its mask and of its noise."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
-    of_purpose = jax.vmap(jax.random.fold_in, (0, None))
-    return of_purpose(keys, 0), of_purpose(keys, 1)
-
-
-def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Noise of this shape for each key, its first axis joined with that of the keys."""
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
-    return noise.reshape(-1, *shape[1:])
-
-
-def _denoiser(
-    params: Any, rows: jax.Array, keys: jax.Array, bodies: int, setting: _Setting
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """`(x_t, t) → ε` under the features of these rows, or under none."""
-    model = IGM(setting.model)
-    dropped = None
-    if not setting.conditioned:
-        width = setting.model.encoder.width
-        condition = Condition(jnp.zeros((len(rows), width), jnp.float32))
-        dropped = jnp.ones(len(rows), bool)
-    else:
-        order = keep = None
-        if setting.mask_ratio:
-            num = setting.model.encoder.num_tokens
-            order = jax.vmap(lambda key: masking.random_order(key, bodies, num))(keys)
-            order = order.reshape(-1, num)
-            keep = order[:, : masking.num_visible(num, setting.mask_ratio)]
-        tokens = apply(model, params, rows, keep, method="encode")
-        condition = apply(model, params, tokens, order, method="condition")
-    return lambda x_t, t: apply(model, params, x_t, condition, t, dropped, method="generate")
-
-
-def _positions(rows: Float[Array, "R T V CS"], reading: Reading) -> Float[Array, "R T V C"]:
-    """Joint positions of standardised streams, in the units of the data."""
-    channels = rows.shape[-1] // len(reading.streams)
-    start = reading.streams.index("joint") * channels
-    part = slice(start, start + channels)
-    mean, std = (
-        jnp.asarray(x[part], jnp.float32).reshape(1, 1, 1, -1) for x in (reading.mean, reading.std)
-    )
-    return rows[..., part] * std + mean

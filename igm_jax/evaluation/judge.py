@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -249,60 +247,3 @@ def evaluate_knn(
             else:
                 row[f"{name}_knn_{k}"] = percent(right.mean())
     return row | {"details": details}
-
-
-def heading(name: str) -> str:
-    """Heading of the column that holds the values of this name.
-
-    >>> [heading(name) for name in ("learning_rate", "test_linear", "test_knn_20")]
-    ['learning rate', 'test %', 'test K=20 %']
-    >>> heading("test_finetune")
-    'test %'
-    >>> heading("test_linear_interval")
-    '95 % interval'
-    """
-    if name.endswith("_interval"):
-        return "95 % interval"
-    name = re.sub(r"_knn_(\d+)$", r" K=\1 %", name)
-    name = re.sub(r"_linear_best_epoch$", " %, best epoch", name)
-    name = re.sub(r"_(linear|finetune)$", " %", name)
-    return name.replace("_", " ")
-
-
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Formats rows with the same keys as a Markdown table; `details` are left out.
-
-    >>> print(markdown_table([{"features": "joint coordinates", "test_knn_1": 69.6}]))
-    | features          | test K=1 % |
-    |-------------------|------------|
-    | joint coordinates | 69.6       |
-    """
-    names = [name for name in rows[0] if name != "details"]
-    cells = [[heading(name) for name in names], *([str(row[n]) for n in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in cells]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
-
-
-def save_rows(
-    path: pathlib.Path,
-    run: Run,
-    rows: Sequence[dict[str, Any]],
-    settings: dict[str, Any] | None = None,
-) -> None:
-    """Writes rows as JSON into the run folder, with the step and the settings that they belong to.
-
-    Raises:
-      OSError: the file cannot be written; an older one is kept.
-    """
-    content = {
-        "step": run.step,
-        "total_steps": run.total_steps,
-        "unfinished": run.unfinished,
-        "protocol": run.config.data.protocol,
-        **({"classes": run.classes} if run.classes != "all" else {}),
-        **({"settings": settings} if settings else {}),
-        "rows": list(rows),
-    }
-    run_folder.write_json(path, content)

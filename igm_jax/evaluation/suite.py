@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from igm_jax import run_folder
 from igm_jax.data import SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.evaluation import frozen, judge
+from igm_jax.evaluation import frozen, judge, table
 from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import Run, open_store
 
@@ -138,7 +138,7 @@ def run_suite(
                 not_possible[name] = str(error)
                 report(f"{name}: not possible: {error}")
                 continue
-            judge.save_rows(run.results(protocol.file), run, rows, protocol.settings)
+            table.save_rows(run.results(protocol.file), run, rows, protocol.settings)
             report(f"{name}: saved {run.results(protocol.file).name}")
         results[name] = [{k: v for k, v in row.items() if k != "details"} for row in rows]
     content = {

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from igm_jax.models import layers
+from igm_jax.models import blocks, layers
 from igm_jax.models.generator import GeneratorConfig
 from igm_jax.models.hardware import Hardware
 from igm_jax.models.igm import Backbone
@@ -47,8 +47,8 @@ class Decoder(nn.Module):
         hidden = order.shape[1] - tokens.shape[1]
         rest = jnp.broadcast_to(mask.astype(seen.dtype), (len(seen), hidden, c.width))
         x = jnp.concatenate([seen, rest], axis=1) + position[order].astype(seen.dtype)
-        blocks = layers.scan_blocks(layers.Block, c.depth, self.hardware, remat=c.remat)
-        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x)
+        stack = blocks.scan_blocks(blocks.Block, c.depth, self.hardware, remat=c.remat)
+        x, _ = stack(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x)
         x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)
         out = layers.dense(self.out, "float32", "out")
         return layers.flat(out, x)
@@ -67,7 +67,7 @@ class MaskedAutoencoder(Backbone):
         self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
     ) -> Float[Array, "B N P"]:
         """Predicts every token from the visible ones; see `Decoder`."""
-        return layers.by_rows(self.decoder, self.mesh, self.micro_batches, tokens, order)
+        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, tokens, order)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
         """Touches every parameter; used to initialise them."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
 from igm_jax.errors import InputError
-from igm_jax.models import layers
+from igm_jax.models import blocks, layers
 from igm_jax.models.hardware import Hardware
 
 
@@ -33,7 +33,7 @@ class EncoderConfig:
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
       remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
-        still recompute what is cheap (`layers.scan_blocks`).
+        still recompute what is cheap (`blocks.scan_blocks`).
       stretches: of the clip, whose mean tokens stand side by side in the features that are
         evaluated; the losses see one mean over all tokens.
     """
@@ -175,10 +175,10 @@ class Encoder(nn.Module):
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
         rates = [jnp.linspace(0, drop_path, c.depth)] if drop_path > 0 else []
-        blocks = layers.scan_blocks(
-            layers.Block, c.depth, self.hardware, each=len(rates), remat=c.remat
+        stack = blocks.scan_blocks(
+            blocks.Block, c.depth, self.hardware, each=len(rates), remat=c.remat
         )
-        x, _ = blocks(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x, *rates)
+        x, _ = stack(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x, *rates)
         return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
 
 

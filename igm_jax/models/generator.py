@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
-from igm_jax.models import layers
+from igm_jax.models import blocks, layers
 from igm_jax.models.hardware import Hardware
 
 
@@ -24,7 +24,7 @@ class GeneratorConfig:
       mlp_width: hidden width of the MLPs.
       dtype: compute precision; parameters are float32 always.
       remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
-        still recompute what is cheap (`layers.scan_blocks`).
+        still recompute what is cheap (`blocks.scan_blocks`).
     """
 
     width: int = 256
@@ -165,8 +165,8 @@ class Generator(nn.Module):
         time = layers.dense(c.width, c.dtype, "time")(time)
         time = nn.silu(time)
 
-        blocks = layers.scan_blocks(Block, c.depth, self.hardware, broadcast=2, remat=c.remat)
-        x, _ = blocks(c, self.hardware, name="blocks")(x, condition, time)
+        stack = blocks.scan_blocks(Block, c.depth, self.hardware, broadcast=2, remat=c.remat)
+        x, _ = stack(c, self.hardware, name="blocks")(x, condition, time)
         x = AdaLN(c.dtype, name="norm")(x, condition, time)
         out = layers.dense(patches.shape[-1], "float32", "out", kernel_init=nn.initializers.zeros)
         out = layers.flat(out, x)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax.errors import InputError
-from igm_jax.models import layers
+from igm_jax.models import blocks, layers
 from igm_jax.models.adapter import AdapterConfig, adapt
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
     Attributes:
       config: sizes.
       micro_batches: number of parts into which the networks split their rows; see
-        `layers.by_rows`.
+        `blocks.by_rows`.
       hardware: the devices that the networks are compiled for.
       mesh: devices that each have their own copy of the networks `BY_ROWS`, whose parameters then
         come from `parallel.spread`; None without such copies.
@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         aux: AuxTokens | None = None,
     ) -> Float[Array, "B n D"]:
         """Applies f; see `Encoder`."""
-        return layers.by_rows(self.encoder, self.mesh, self.micro_batches, clip, keep, aux)
+        return blocks.by_rows(self.encoder, self.mesh, self.micro_batches, clip, keep, aux)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Projects pooled features for the losses."""
@@ -132,7 +132,7 @@ class IGM(Backbone):
     ) -> Float[Array, "B T V C"]:
         """Applies g; see `Generator`."""
         rows = noisy_clip, condition, t, dropped
-        return layers.by_rows(self.generator, self.mesh, self.micro_batches, *rows)
+        return blocks.by_rows(self.generator, self.mesh, self.micro_batches, *rows)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
         """Touches every parameter; used to initialise them."""

@@ -5,14 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from igm_jax import precision
 from igm_jax.errors import InputError
-from igm_jax.models.attention import MIXED, attention
+from igm_jax.models.attention import attention
 from igm_jax.models.hardware import Hardware
 
 # Transformers without a class token are trained with Xavier-uniform matrices since MAE.
@@ -182,152 +180,3 @@ class PositionEmbedding(nn.Module):
         temporal = self.param("temporal", position_init, (steps, self.width))
         spatial = self.param("spatial", position_init, (groups, self.width))
         return (temporal[:, None] + spatial[None]).reshape(-1, self.width)
-
-
-def by_rows(module: nn.Module, mesh: Mesh | None, micro_batches: int, *rows: Any) -> Any:
-    """Computes `module(*rows)`: each device its own rows, and those in equal parts one by one.
-
-    The backward pass recomputes each part, so only one part's activations are in memory.
-    The result is that of all rows at once, so a loss that compares clips compares all of them.
-
-    Args:
-      module: a network whose every output row depends on the same row of its inputs alone.
-      mesh: devices that the rows are split over, each of which has its own copy of the parameters
-        (`parallel.spread`). None: the parameters have no axis of devices.
-      micro_batches: number of parts.
-      *rows: trees of arrays [R, …] with R a multiple of parts times devices, or None.
-
-    Returns:
-      What the module returns, [R, …].
-    """
-    if module.is_initializing() or (mesh is None and micro_batches == 1):
-        return module(*rows)
-    network, variables = module.unbind()
-
-    def on_one_device(params: Any, rows: Any) -> Any:
-        if mesh is not None:
-            params = jax.tree.map(lambda x: x[0], params)
-        return _in_parts(lambda rows: network.apply({"params": params}, *rows), micro_batches, rows)
-
-    if mesh is None:
-        return on_one_device(variables["params"], rows)
-    split = PartitionSpec(mesh.axis_names)
-    # Nothing crosses the devices in here, so there is nothing to be checked.
-    everywhere = jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(split, split), out_specs=split, check_vma=False
-    )
-    return everywhere(variables["params"], rows)
-
-
-def _in_parts(function: Callable[[Any], Any], count: int, rows: Any) -> Any:
-    """`function(rows)` in `count` parts, each recomputed in the backward pass."""
-    if count == 1:
-        return function(rows)
-
-    def split(x: Array) -> Array:
-        return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
-
-    def join(x: Array) -> Array:
-        return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
-
-    parts = jax.lax.map(jax.checkpoint(function, prevent_cse=False), jax.tree.map(split, rows))
-    return jax.tree.map(join, parts)
-
-
-def scan_blocks(
-    block: type[nn.Module],
-    depth: int,
-    hardware: Hardware,
-    *,
-    broadcast: int = 0,
-    each: int = 0,
-    remat: bool = False,
-):
-    """`depth` blocks with stacked parameters [depth, …], compiled once.
-
-    Args:
-      block: a module whose call is `(x, *broadcast, *each) -> (x, None)`.
-      depth: number of blocks.
-      hardware: on CPU the loop is unrolled. Elsewhere the backward pass recomputes what is cheap,
-        such as GELU and norms, and keeps the products (`keep_products`).
-      broadcast: how many arguments after x every block gets alike.
-      each: how many further arguments [depth, …] give every block its own entry.
-      remat: recompute the whole block in the backward pass, and keep only its input.
-    """
-    on_cpu = hardware.platform == "cpu"
-    if remat:
-        block = nn.remat(block, prevent_cse=False)
-    elif not on_cpu:
-        block = nn.remat(block, prevent_cse=False, policy=keep_products)
-    return nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True, "drop_path": True},
-        in_axes=(nn.broadcast,) * broadcast + (0,) * each,  # pyright: ignore[reportArgumentType]
-        length=depth,
-        # Copies in and out of the loop cost the CPU a fifth of the step; compiling costs it little.
-        unroll=depth if on_cpu else 1,
-    )
-
-
-def keep_products(primitive: Any, *args: Any, **params: Any) -> bool:
-    """Policy of `jax.checkpoint`: keeps dense layers and attention, recomputes all between them.
-
-    Of attention it keeps the mixed values (`MIXED`), and of a fused kernel all that it returns,
-    but no weights. So no large product is computed twice where attention is fused.
-    """
-    policies = jax.checkpoint_policies
-    return (
-        policies.dots_with_no_batch_dims_saveable(primitive, *args, **params)
-        or policies.save_only_these_names(MIXED)(primitive, *args, **params)
-        or primitive.name.startswith("dot_product_attention_fwd")  # cuDNN's
-    )
-
-
-def drop_path(
-    key: Key[Array, ""], branch: Float[Array, "B N D"], rate: float | Float[Array, ""]
-) -> Float[Array, "B N D"]:
-    """Drops a residual branch of some rows, and scales it in the others to the same mean.
-
-    Args:
-      key: random key.
-      branch: [B, N, D], the output of attention or MLP, before it is added.
-      rate: share of the rows that lose it, in [0, 1).
-
-    References:
-      Huang et al., Deep Networks with Stochastic Depth (ECCV 2016).
-    """
-    kept = 1 - jnp.asarray(rate, jnp.float32)
-    chosen = jax.random.bernoulli(key, kept, (branch.shape[0], 1, 1))
-    return branch * (chosen.astype(jnp.float32) / kept).astype(branch.dtype)
-
-
-class Block(nn.Module):
-    """A transformer block: x + attention(LN x), then x + MLP(LN x)."""
-
-    heads: int
-    mlp_width: int
-    dtype: str
-    hardware: Hardware
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B N D"], dropped: Float[Array, ""] | None = None
-    ) -> tuple[Float[Array, "B N D"], None]:
-        """Maps [B, N, D] to ([B, N, D], None), as `nn.scan` needs.
-
-        Args:
-          x: tokens.
-          dropped: rate of `drop_path` for both branches, with keys named "drop_path"; None for no
-            drop-path.
-        """
-
-        def added(x: Array, branch: Array) -> Array:
-            if dropped is not None:
-                branch = drop_path(self.make_rng("drop_path"), branch, dropped)
-            return x + branch
-
-        h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        x = added(x, SelfAttention(self.heads, self.dtype, self.hardware, name="attention")(h))
-        h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        return added(x, Mlp(self.mlp_width, self.dtype, name="mlp")(h)), None

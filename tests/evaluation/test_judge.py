@@ -20,11 +20,10 @@ from igm_jax.evaluation.judge import (
     evaluate_knn,
     evaluate_linear,
     feature_sets,
-    markdown_table,
-    save_rows,
 )
 from igm_jax.evaluation.run import Run, init_encoder, load_run
 from igm_jax.evaluation.scores import load_scores
+from igm_jax.evaluation.table import markdown_table, save_rows
 from igm_jax.reading import Reading
 
 RATES = (1e-6, 0.1, 30.0)

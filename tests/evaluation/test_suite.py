@@ -9,7 +9,7 @@ import tiny
 
 from igm_jax import run_folder
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, suite
+from igm_jax.evaluation import judge, suite, table
 from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import Run
 
@@ -41,13 +41,13 @@ def test_everything_that_is_possible_runs_once(run):
     assert "ways=5" in found["not_possible"]["few_shot"]
     assert [line.split(":")[0] for line in said] == list(suite.PROTOCOLS)
     assert json.loads((run.folder / run_folder.EVALUATION).read_text()) == found
-    table = {row["measure"]: row for row in found["table"]}
+    shown = {row["measure"]: row for row in found["table"]}
     assert (
-        table["linear probe"]["pre-trained"] == found["results"]["linear_probe"][0]["test_linear"]
+        shown["linear probe"]["pre-trained"] == found["results"]["linear_probe"][0]["test_linear"]
     )
-    assert table["KNN, K=1"]["95 % interval"] == [100.0, 100.0]
-    assert table["k-means, 100 NMI"]["95 % interval"] == "-"
-    assert len(judge.markdown_table(found["table"]).splitlines()) == 2 + len(table)
+    assert shown["KNN, K=1"]["95 % interval"] == [100.0, 100.0]
+    assert shown["k-means, 100 NMI"]["95 % interval"] == "-"
+    assert len(table.markdown_table(found["table"]).splitlines()) == 2 + len(shown)
     # The same command again computes nothing, and says the same.
     again = suite.run_suite(run)
     assert run.params == [False] and again == found

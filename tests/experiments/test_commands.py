@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from igm_jax.evaluation.judge import heading
+from igm_jax.evaluation.table import heading
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = f"--config={ROOT}/configs/synthetic.py:smoke"

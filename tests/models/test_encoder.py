@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igm_jax.errors import InputError
-from igm_jax.models import AuxTokens, Encoder, EncoderConfig, layers, pool, stretch_means
+from igm_jax.models import AuxTokens, Encoder, EncoderConfig, blocks, layers, pool, stretch_means
 
 SMALL = EncoderConfig(frames=8, joints=5, width=16, depth=2, heads=2, mlp_width=32)
 
@@ -223,7 +223,7 @@ def test_drop_path_of_a_rate_of_zero_is_the_same_function(small):
 
 def test_drop_path_drops_whole_rows_and_keeps_the_mean():
     branch = jax.random.normal(jax.random.key(0), (4000, 2, 3)) + 1
-    out = layers.drop_path(jax.random.key(1), branch, 0.25)
+    out = blocks.drop_path(jax.random.key(1), branch, 0.25)
     gone = (out == 0).all(axis=(1, 2))
     assert gone.mean() == pytest.approx(0.25, abs=0.03)
     np.testing.assert_allclose(out[~gone], branch[~gone] / 0.75, rtol=1e-6)

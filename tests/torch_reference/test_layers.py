@@ -14,7 +14,15 @@ import tiny
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
 
 from igm_jax import diffusion, losses, masking  # noqa: E402
-from igm_jax.models import AuxTokens, Condition, Encoder, Generator, layers  # noqa: E402
+from igm_jax.models import (  # noqa: E402
+    AuxTokens,
+    Condition,
+    Encoder,
+    Generator,
+    Hardware,
+    blocks,
+    layers,
+)
 from igm_jax.models.adapter import adapt  # noqa: E402
 from igm_jax.models.generator import AdaLN  # noqa: E402
 from igm_jax.models.generator import Block as GeneratorBlock  # noqa: E402
@@ -73,9 +81,9 @@ def test_position():
 @pytest.mark.parametrize(
     ("module", "reference"),
     [
-        (layers.SelfAttention(4, "float32"), torch_layers.Attention(16, 4)),
+        (layers.SelfAttention(4, "float32", Hardware.here()), torch_layers.Attention(16, 4)),
         (layers.Mlp(40, "float32"), torch_layers.Mlp(16, 40)),
-        (layers.Block(4, 40, "float32"), torch_layers.Block(16, 4, 40)),
+        (blocks.Block(4, 40, "float32", Hardware.here()), torch_layers.Block(16, 4, 40)),
     ],
     ids=["attention", "mlp", "block"],
 )

@@ -1,0 +1,122 @@
+"""Compiled programs that generate clips: one step from noised clips, and DDIM."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from igm_jax import diffusion, masking
+from igm_jax.models import IGM, Condition, IGMConfig, apply
+from igm_jax.reading import Reading
+from igm_jax.training.config import ObjectiveConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Everything that a compiled program depends on."""
+
+    model: IGMConfig
+    objective: ObjectiveConfig
+    reading: Reading
+    mask_ratio: float | None
+    num_steps: int
+    conditioned: bool
+
+    @property
+    def alpha_bar(self) -> Float[jax.Array, " K"]:
+        """The noise schedule of the run."""
+        return diffusion.alpha_bar(self.objective.schedule, self.objective.diffusion_steps)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def one_step(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    t: Int[Array, ""],
+    *,
+    setting: Setting,
+) -> Float[Array, "B M T V C"]:
+    """The clean clips that g predicts from noised ones."""
+    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
+    k_order, k_noise = _keys(seed, index)
+    noise = _noise(k_noise, (clip.shape[1], *rows.shape[1:]))
+    step = jnp.full(rows.shape[:1], t)
+    x_t = diffusion.add_noise(setting.alpha_bar, rows, step, noise)
+    predicted = _denoiser(params, rows, k_order, clip.shape[1], setting)(x_t, step)
+    clean = diffusion.predict_clean(setting.alpha_bar, x_t, step, predicted)
+    limit = setting.objective.clean_clip
+    return _positions(jnp.clip(clean, -limit, limit), setting.reading).reshape(clip.shape)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def sample(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    *,
+    setting: Setting,
+) -> Float[Array, "B M T V C"]:
+    """Clips by DDIM; of `clip` only the features are read, if the setting is conditioned."""
+    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
+    k_order, k_noise = _keys(seed, index)
+    clean = diffusion.ddim_sample(
+        _denoiser(params, rows, k_order, clip.shape[1], setting),
+        setting.alpha_bar,
+        _noise(k_noise, (clip.shape[1], *rows.shape[1:])),
+        num_steps=setting.num_steps,
+        clip=setting.objective.clean_clip,
+    )
+    return _positions(clean, setting.reading).reshape(clip.shape)
+
+
+def _keys(seed: Any, index: Int[Array, " B"]) -> tuple[jax.Array, jax.Array]:
+    """Two random keys for each clip: of its mask and of its noise."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
+    of_purpose = jax.vmap(jax.random.fold_in, (0, None))
+    return of_purpose(keys, 0), of_purpose(keys, 1)
+
+
+def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Noise of this shape for each key, its first axis joined with that of the keys."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+    return noise.reshape(-1, *shape[1:])
+
+
+def _denoiser(
+    params: Any, rows: jax.Array, keys: jax.Array, bodies: int, setting: Setting
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`(x_t, t) → ε` under the features of these rows, or under none."""
+    model = IGM(setting.model)
+    dropped = None
+    if not setting.conditioned:
+        width = setting.model.encoder.width
+        condition = Condition(jnp.zeros((len(rows), width), jnp.float32))
+        dropped = jnp.ones(len(rows), bool)
+    else:
+        order = keep = None
+        if setting.mask_ratio:
+            num = setting.model.encoder.num_tokens
+            order = jax.vmap(lambda key: masking.random_order(key, bodies, num))(keys)
+            order = order.reshape(-1, num)
+            keep = order[:, : masking.num_visible(num, setting.mask_ratio)]
+        tokens = apply(model, params, rows, keep, method="encode")
+        condition = apply(model, params, tokens, order, method="condition")
+    return lambda x_t, t: apply(model, params, x_t, condition, t, dropped, method="generate")
+
+
+def _positions(rows: Float[Array, "R T V CS"], reading: Reading) -> Float[Array, "R T V C"]:
+    """Joint positions of standardised streams, in the units of the data."""
+    channels = rows.shape[-1] // len(reading.streams)
+    start = reading.streams.index("joint") * channels
+    part = slice(start, start + channels)
+    mean, std = (
+        jnp.asarray(x[part], jnp.float32).reshape(1, 1, 1, -1) for x in (reading.mean, reading.std)
+    )
+    return rows[..., part] * std + mean
