@@ -14,6 +14,7 @@ def get_config(variant: str | None = None):
     c.data.update(dataset="nw_ucla", path="data/nw_ucla", protocol=protocol, min_crop_frames=16)
     base.small_networks(c)
     c.model.encoder.joints = 20
+    c.objective.queue_size = 960
     c.optimizer.warmup_epochs = 10.0
     c.train.update(epochs=100, log_every=100, knn_every=25, checkpoint_every=25)
     return base.smoke(c) if smoke else c

@@ -95,6 +95,12 @@ class ExperimentConfig:
         """The same experiment, with every key set that another one decides."""
         return dataclasses.replace(self, data=self.data.spelled_out())
 
+    def with_queue(self, clips: int) -> "ExperimentConfig":
+        """Replaces a zero in objective.queue_size, by the number of clips to pre-train on."""
+        queue = self.objective.queue_size or max(1, min(clips // 2, 16384))
+        objective = dataclasses.replace(self.objective, queue_size=queue)
+        return dataclasses.replace(self, objective=objective)
+
     def fitted(self, joints: int, channels: int, bodies: int) -> "ExperimentConfig":
         """Replaces zeros in model.encoder and data.bodies by the numbers of the data.
 

@@ -34,7 +34,8 @@ class ObjectiveConfig:
       ramp_epochs: epochs over which all λ then grow linearly; at first x̂0 is noise [ours].
       target_temperature: temperature of P(x) in L_ide_dist [ActCLR: 0.04].
       temperature: temperature of P(x̂0), and of momentum contrast [ActCLR].
-      queue_size: Q, reference features; fewer than the clips of a small data set [ours].
+      queue_size: Q, reference features, fewer than the clips; 0 = half of them, at most 16,384
+        [ours].
       ema_decay: decay of a teacher that makes targets and queue; 0 = f makes them [ours].
       aux_tokens: tell f of z_t', t and t' while it re-encodes [paper: True].
       reencode_mask_ratio: share of the tokens of x̂0 that are hidden from f [ours].
@@ -75,7 +76,8 @@ class ObjectiveConfig:
     spectral_mu: float = 4.0
 
     def __post_init__(self):
-        check_at_least("objective", self, 1, "diffusion_steps", "queue_size")
+        check_at_least("objective", self, 1, "diffusion_steps")
+        check_at_least("objective", self, 0, "queue_size")
         check_at_least("objective", self, 0, "start_epoch", "ramp_epochs")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(

@@ -75,6 +75,7 @@ def build_program(
     Raises:
       InputError: `config.parallel` does not fit the devices, or the batch does not.
     """
+    config = config.with_queue(num_clips)
     batch_size = config.train.batch_size
     mesh = parallel.make_mesh(config.parallel, batch_size, devices)
     hardware = hardware or Hardware.of(mesh, whole=True)

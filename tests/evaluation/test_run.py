@@ -96,7 +96,7 @@ def test_twenty_lengths_and_few_batch_sizes_are_compiled(loaded):
     traced = []
     true = features.Encoder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "Encoder", lambda c: traced.append(c) or true(c))
+        patch.setattr(features, "Encoder", lambda c, h: traced.append(c) or true(c, h))
         features._jitted.cache_clear()
         rng = np.random.default_rng(0)
         for length in range(1, 21):

@@ -86,7 +86,8 @@ def test_every_variant_parses_and_its_program_builds(name, variant):
     state = jax.eval_shape(program.init, jax.random.key(0))
     encoder = state.params["encoder"]["position"]["spatial"]
     assert encoder.shape == (config.model.encoder.grid[1], config.model.encoder.width)
-    assert state.queue.shape == (config.objective.queue_size, config.model.encoder.width)
+    queue = config.with_queue(10_000).objective.queue_size
+    assert state.queue.shape == (queue, config.model.encoder.width) and queue > 0
     assert program.total_steps == config.train.epochs * (10_000 // config.train.batch_size)
 
 
@@ -452,3 +453,10 @@ def test_config_of_an_earlier_run_is_read():
     earlier["objective"]["centre_features"] = True
     with pytest.raises(InputError, match=r"trained with objective\.centre_features, which this"):
         config_of_run(earlier)
+
+
+def test_queue_of_zero_follows_from_the_clips():
+    config = tiny.config({"objective.queue_size": 0})
+    sizes = [config.with_queue(n).objective.queue_size for n in (1, 30, 40_091)]
+    assert sizes == [1, 15, 16_384]
+    assert tiny.config().with_queue(30) == tiny.config()  # a size that is set stays
