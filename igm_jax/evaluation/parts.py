@@ -1,4 +1,4 @@
-"""What every protocol shares: named features, labelled parts of a store, and columns of results."""
+"""Shared parts of all protocols: named features, labelled parts of a store, columns of results."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -9,8 +9,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.data.synthetic.actions import ARM_RESTS, HANGING, SEATED, Motion, Pose
+from igm_jax.data.synthetic.actions import ARM_RESTS, HANGING, SEATED
 from igm_jax.data.synthetic.body import CHANNELS, INDEX, Body, pose_joints
+from igm_jax.data.synthetic.poses import Motion, Pose
 from igm_jax.skeleton import NTU25
 
 _FPS = 30.0

@@ -6,8 +6,9 @@ import pytest
 
 from igm_jax.data import synthetic
 from igm_jax.data.synthetic import clips as clips_module
-from igm_jax.data.synthetic.actions import ACTIONS, reverse
+from igm_jax.data.synthetic.actions import ACTIONS
 from igm_jax.data.synthetic.body import CHANNELS, INDEX, Body, pose_joints
+from igm_jax.data.synthetic.poses import reverse
 from igm_jax.errors import InputError
 from igm_jax.skeleton import NTU25, in_reference_frame, reference_frame
 
