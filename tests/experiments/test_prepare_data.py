@@ -108,6 +108,7 @@ def test_bad_input_is_one_line(flags, told, prepare):
 
 # The command, but for committing after each clip instead of every two seconds.
 EAGER = """
+import os
 import runpy
 import sys
 
@@ -116,6 +117,7 @@ if __name__ == "__main__":
 
     prepare._COMMIT_EVERY = -1.0
     del sys.argv[0]
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as if it were started itself
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
