@@ -38,7 +38,7 @@ def test_a_gradient_crosses_the_devices_once_and_in_float32(monkeypatch):
     config = sizes.size("smoke", batch=16, dtype="bfloat16")
     parallel_ = dataclasses.replace(config.parallel, accumulate=2)
     config = dataclasses.replace(config, parallel=parallel_)
-    program = build_program(config, sizes.inputs(config), 64)
+    program = build_program(config, sizes.reading(config), 64)
     gradient = sum(4 * x.size for x in jax.tree.leaves(program.restore_target.params))
     found = collectives.collectives_by_dtype(collectives.compile_step(config, program))
     assert {dtype for kind, dtype in found if kind != "all-gather"} == {"f32"}

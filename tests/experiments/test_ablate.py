@@ -82,7 +82,7 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
         assert row["overrides"] == {"objective.mask_ratio": config["objective"]["mask_ratio"]}
         assert (config["seed"], config["train"]["epochs"]) == (3, 16)
         probe = json.loads((folder_ / "linear_probe.json").read_text())["rows"][0]
-        assert row["columns"]["linear"]["values"] == {"3": probe["validation %"]}
+        assert row["columns"]["linear"]["values"] == {"3": probe["validation_linear"]}
         assert row["columns"]["effective rank"]["mean"] > 1
     assert table["split"] == "validation" and table["hardware"]["devices"] == ["cpu"]
 

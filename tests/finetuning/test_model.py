@@ -177,7 +177,7 @@ def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch
     """The loss is the weighted mean over real clips and those that g makes of them."""
     model, objective = IGM(run.config.model), run.config.objective
     params = tiny.random_params(model)
-    monkeypatch.setattr(programs, "_generator", lambda run: (model, params))
+    monkeypatch.setattr(programs, "_generator", lambda *_: (model, params))
     changes = {"generated": 0.5, "generated_weight": 3.0, "dropout": 0.0, "drop_path": 0.0}
     changed = dataclasses.replace(config, **changes)
     program = build_program(changed, run, 3, devices=jax.devices()[:1])

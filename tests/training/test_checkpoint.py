@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
-from igm_jax import parallel
+from igm_jax import parallel, run_folder
 from igm_jax.errors import InputError
 from igm_jax.training import checkpoint
 from igm_jax.training.checkpoint import Checkpoints
@@ -183,10 +183,10 @@ def test_half_written_checkpoint_of_a_killed_run_is_swept_away(tmp_path):
 
 
 def test_newest_step_without_opening_anything(tmp_path):
-    assert checkpoint.newest_step(tmp_path / "nothing") == 0
+    assert run_folder.newest_step(tmp_path / "nothing") == 0
     folder = save(tmp_path, {1: None, 9: None, 10: None})
     (folder / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()
-    assert checkpoint.newest_step(folder) == 10
+    assert run_folder.newest_step(folder) == 10
 
 
 @pytest.mark.parametrize("damage", ["cut short", "without reading", "gone"])
