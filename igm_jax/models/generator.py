@@ -112,7 +112,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B N D"], condition: Condition, time: Float[Array, "B E"]
     ) -> tuple[Float[Array, "B N D"], None]:
-        """[B, N, D] → ([B, N, D], None), as `nn.scan` wants it."""
+        """[B, N, D] → ([B, N, D], None), as `nn.scan` needs it."""
         c = self.config
         h = AdaLN(c.dtype, name="norm1")(x, condition, time)
         x = x + layers.SelfAttention(c.heads, c.dtype, self.hardware, name="attention")(h)

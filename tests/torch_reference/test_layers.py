@@ -135,7 +135,7 @@ def test_generator_layer(layer, order):
     ours_c, theirs_c = conditions(order)
     x, time = normal(3, 12, 24), normal(3, 24)
     g = CONFIG.model.generator
-    module = AdaLN("float32") if layer == "adaln" else GeneratorBlock(g)
+    module = AdaLN("float32") if layer == "adaln" else GeneratorBlock(g, Hardware.here())
     reference = torch_model.AdaLN(24, 16) if layer == "adaln" else torch_model.GeneratorBlock(g, 16)
     ours, reference = both(module, reference, in_order(x, order), ours_c, time)
     theirs = reference(torch.tensor(x), theirs_c, torch.tensor(time))
