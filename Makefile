@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test soak parity lint clean help
 
 help:
-	@echo "make demo   install, make synthetic clips, pre-train, probe: 3 minutes on 2 cores"
+	@echo "make demo   install, make synthetic clips, pre-train, probe: a few minutes on 2 cores"
 	@echo "make test   install, run the tests: 7 to 15 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
 	@echo "make soak   run the slow tests: a run is killed twenty times, 5 minutes on 2 cores"
 	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it), hold ours against it"
