@@ -79,6 +79,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def two_keys(mesh: Mesh, seed: int) -> jax.Array:
+    """Two independent keys on all devices: one for the initial state, one for all steps."""
+    split = jax.jit(jax.random.split, out_shardings=replicated(mesh))
+    return split(jax.random.key(seed))
+
+
 def split_batch(mesh: Mesh) -> NamedSharding:
     """Sharding that splits the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))

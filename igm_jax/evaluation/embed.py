@@ -1,8 +1,8 @@
 """Features of raw clips of any length, many in one call of the encoder."""
 
 import csv
+import io
 import itertools
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from igm_jax import features
+from igm_jax import features, run_folder
 from igm_jax.data import Clip, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run, checked_clips, present_bodies
@@ -84,27 +84,17 @@ def save(path: pathlib.Path, embedded: Embedded) -> None:
       OSError: it cannot be written; an older file is kept.
     """
     check_suffix(path)
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        if path.suffix == ".npz":
-            with open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    names=np.array(embedded.names, np.str_),
-                    labels=embedded.labels,
-                    features=embedded.features,
-                )
-        else:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                width = embedded.features.shape[1]
-                table.writerow(["name", "label", *(f"f{i}" for i in range(width))])
-                for name, label, row in zip(*embedded):
-                    table.writerow([name, label, *map(str, row)])
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = str(path)
-        raise
+    if path.suffix == ".npz":
+        names = np.array(embedded.names, np.str_)
+        arrays = {"names": names, "labels": embedded.labels, "features": embedded.features}
+        run_folder.write_arrays(path, arrays)
+        return
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "label", *(f"f{i}" for i in range(embedded.features.shape[1]))])
+    for name, label, row in zip(*embedded):
+        table.writerow([name, label, *map(str, row)])
+    run_folder.write_text(path, text.getvalue())
 
 
 def check_suffix(path: pathlib.Path) -> None:

@@ -101,7 +101,7 @@ def train(
         config.optimizer(trial.learning_rate), total, total / config.epochs
     )
     rates = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
-    init_key, step_key = _keys(program, trial.seed)
+    init_key, step_key = parallel.two_keys(program.mesh, trial.seed)
     iterator = iter(_batches(trial, batch_size, program, run, store))
     start, losses, pending, stop = run_folder.newest_step(trial.folder), [], None, None
     trial.folder.mkdir(parents=True, exist_ok=True)
@@ -195,12 +195,6 @@ def _batches(
         batch_size=batch_size, crop=data.augmentation.crop, min_crop_frames=data.min_crop_frames,
         seed=trial.seed, rows=rows,
     ).map(labelled)  # fmt: skip
-
-
-def _keys(program: Program, seed: int) -> jax.Array:
-    """Keys on all devices: for the initial state, and for all steps."""
-    split = jax.jit(jax.random.split, out_shardings=parallel.replicated(program.mesh))
-    return split(jax.random.key(seed))
 
 
 def _fetched(step: int, values: dict[str, jax.Array], folder: pathlib.Path) -> dict[str, float]:

@@ -236,13 +236,13 @@ def save_scores(
       clips: whose logits they are.
       store: has the names.
     """
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as file:
-        np.savez(
-            file, logits=logits, labels=clips.labels, class_names=np.array(store.class_names),
-            names=store.clips["name"][clips.indices].astype(str),
-        )  # fmt: skip
-    temporary.replace(path)
+    arrays = {
+        "logits": logits,
+        "labels": clips.labels,
+        "class_names": np.array(store.class_names),
+        "names": store.clips["name"][clips.indices].astype(str),
+    }
+    run_folder.write_arrays(path, arrays)
 
 
 def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:

@@ -102,7 +102,7 @@ def _pretrain(
     if saved is None:
         claim.begin(folder, stated)
     iterator = iter(run_data.batches(config, store, indices, reading, program.mesh))
-    init_key, step_key = program.keys(config.seed)
+    init_key, step_key = parallel.two_keys(program.mesh, config.seed)
 
     with (
         distributed.one_line_for_a_lost_process(),

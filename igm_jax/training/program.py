@@ -40,11 +40,6 @@ class Program:
     total_steps: int
     steps_per_epoch: int
 
-    def keys(self, seed: int) -> jax.Array:
-        """Two independent keys on all devices: for the initial state, and for all steps."""
-        split = jax.jit(jax.random.split, out_shardings=parallel.replicated(self.mesh))
-        return split(jax.random.key(seed))
-
     @property
     def restore_target(self) -> TrainState:
         """Shapes, dtypes and shardings of the state, for a checkpoint to be read into."""
