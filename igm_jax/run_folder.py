@@ -47,15 +47,19 @@ def linear_probe(labels: str = "all", augmented: bool = False, subset: int | Non
     return f"linear_probe{share}{which}{'-augmented' if augmented else ''}.json"
 
 
-def finetuning(labels: str = "100%", scratch: bool = False, generated: float = 0.0) -> str:
+def finetuning(
+    labels: str = "100%", scratch: bool = False, generated: float = 0.0, data: str = ""
+) -> str:
     """Name of the folder, within that of the pre-training run, that fine-tuning writes.
+
+    `data` is the name of the data set, if it is not that of the run.
 
     >>> finetuning("10%", generated=0.5)
     'finetune-10pct-generated0.5'
     """
     start = "-scratch" if scratch else ""
     clips = f"-generated{generated:g}" if generated else ""
-    return f"finetune-{labels.replace('%', 'pct')}{start}{clips}"
+    return f"finetune{f'-{data}' * bool(data)}-{labels.replace('%', 'pct')}{start}{clips}"
 
 
 def probe_scores(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
