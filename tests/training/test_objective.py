@@ -457,3 +457,5 @@ def test_diagnostics_show_a_collapse():
         np.testing.assert_allclose(diagnostics["coding_length"], np.log1p(x).sum(), rtol=1e-5)
         beyond = np.log1p(x) - x + x**2 / 2
         np.testing.assert_allclose(diagnostics["residual"], -beyond.sum(), rtol=1e-5)
+        np.testing.assert_allclose(diagnostics["second_term"], -(x**2).sum() / 2, rtol=1e-5)
+        np.testing.assert_allclose(diagnostics["radius"], x.max(), rtol=1e-5)
