@@ -72,6 +72,17 @@ def probe_scores(labels: str = "all", augmented: bool = False, subset: int | Non
     return linear_probe(labels, augmented, subset).removesuffix(".json") + ".npz"
 
 
+def variant(name: str, data: str = "", classes: str = "all") -> str:
+    """Name of results on another data set, or on some classes only.
+
+    >>> variant("knn.json", classes="unseen"), variant("knn.json", data="utd_mhad")
+    ('knn-unseen.json', 'knn-utd_mhad.json')
+    """
+    stem, dot, suffix = name.rpartition(".")
+    kind = [data, "" if classes == "all" else classes]
+    return "-".join([stem, *filter(None, kind)]) + dot + suffix
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """`write_bytes` of a text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))

@@ -75,9 +75,7 @@ class Run:
 
         On another data set it is `knn-NAME.json`.
         """
-        path = self.folder / name
-        kind = [self.other_data, "" if self.classes == "all" else self.classes]
-        return path.with_stem("-".join([path.stem, *filter(None, kind)]))
+        return self.folder / run_folder.variant(name, self.other_data, self.classes)
 
     @property
     def progress(self) -> str:

@@ -21,6 +21,7 @@ from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.parts import percent
 from igm_jax.evaluation.run import Run
+from igm_jax.evaluation.scores import Scores, checksums, save_finetuned
 from igm_jax.evaluation.transfer import described
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
@@ -226,30 +227,20 @@ class _Subset:
         }
         if not distributed.leader():
             return
-        save_scores(self.folder / run_folder.SCORES, logits, test, self.store)
+        found = Scores(
+            class_names=np.array(self.store.class_names),
+            clips=self.store.clips["name"][test.indices].astype(str),
+            labels=test.labels,
+            scores=logits,
+            step=self.run.step,
+            protocol=self.run.config.data.protocol,
+            streams="+".join(self.run.reading.streams),
+            data=checksums(self.run.data),
+        )
+        save_finetuned(self.folder / run_folder.SCORES, found)
         run_folder.write_json(self.folder / run_folder.RESULT, row)
         for trial in self.folder.glob("fit-*"):  # the choice is made; metrics.jsonl stays
             shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)
-
-
-def save_scores(
-    path: pathlib.Path, logits: np.ndarray, clips: Labelled, store: SkeletonStore
-) -> None:
-    """Writes logits, labels, and names of clips and classes as .npz without pickle.
-
-    Args:
-      path: of the file.
-      logits: [n, classes].
-      clips: whose logits they are.
-      store: has the names.
-    """
-    arrays = {
-        "logits": logits,
-        "labels": clips.labels,
-        "class_names": np.array(store.class_names),
-        "names": store.clips["name"][clips.indices].astype(str),
-    }
-    run_folder.write_arrays(path, arrays)
 
 
 def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
