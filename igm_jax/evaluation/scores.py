@@ -82,7 +82,8 @@ def load_scores(path: pathlib.Path) -> ProbeScores:
     names = {f.name for f in dataclasses.fields(ProbeScores)} - {"head"} | {*LinearHead._fields}
     arrays = _arrays(path, names, "experiments/linear_probe.py")
     head = LinearHead(*(jnp.asarray(arrays.pop(name)) for name in LinearHead._fields))
-    return ProbeScores(head=head, **arrays | {"temperature": float(arrays["temperature"])})
+    temperature = float(arrays.pop("temperature"))
+    return ProbeScores(head=head, temperature=temperature, **arrays)
 
 
 def save_finetuned(path: pathlib.Path, found: Scores) -> None:
