@@ -398,6 +398,35 @@ def test_ensemble_of_a_run_with_itself_is_that_run(folder, evaluated):
     shutil.rmtree(folder / "runs" / "copied")
 
 
+def test_a_run_is_judged_on_the_data_of_another_config(folder):
+    """Here other views of the same clips; the joints are the same, so nothing is said of them."""
+    shutil.copytree(folder / "data" / "synthetic", folder / "data" / "views")
+    run_name, other = "runs/synthetic-xsub-smoke", f"--transfer={ROOT}/configs/synthetic.py:xview"
+    result = run(folder, "knn.py", run_name, other, "--data=data/views")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Cosine KNN of {run_name} (views, xview)")
+    saved = json.loads((folder / run_name / "knn-views.json").read_text())
+    assert saved["transfer"]["joints"] == "the same" and saved["protocol"] == "xview"
+    for flag, told in (
+        ("--transfer.data.streams=('bone',)", "reads the streams joint, motion and no others"),
+        ("--transfer.data.coordinates=body", "transfer.data.coordinates is decided by runs/"),
+    ):
+        refused(run(folder, "knn.py", run_name, other, flag), told)
+    refused(run(folder, "knn.py", run_name, "--transfer=x.py"), "--transfer=x.py: no such file")
+
+
+def test_theory_prints_its_tables(folder):
+    run_name = "runs/synthetic-xsub-smoke"
+    flags = ("--checkpoints=1", "--clips=24", "--draws=1")
+    result = run(folder, "theory.py", run_name, *flags)
+    assert (result.returncode, result.stderr) == (0, "")
+    saved = json.loads((folder / run_name / "theory.json").read_text())
+    names = [stage["name"] for stage in saved["stages"]]
+    assert names == ["untrained", f"step {saved['step']}"]
+    assert all(result.stdout.count(f"| {name} ") == 2 for name in names)
+    refused(run(folder, "theory.py"), "no run is given")
+
+
 def test_few_shot_and_runs_by_name_refuse_in_one_line(folder):
     run_name = "runs/synthetic-xsub-smoke"
     refused(run(folder, "few_shot.py", run_name, "--shots=0"), "--shots=0: give numbers above 0")
