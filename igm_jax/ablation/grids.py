@@ -50,9 +50,14 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # The t of x̂0: of its own, or that of L_gen; clips beyond the largest t are left out then.
     "clean_t": {
-        "own": {"objective.own_t": True},
-        "that of L_gen": {"objective.own_t": False},
-        "that of L_gen, max_t 0.9 K": {"objective.own_t": False, "objective.max_t_share": 0.9},
+        "own, max_t 0.15 K": {"objective.own_t": True, "objective.max_t_share": 0.15},
+        **{
+            f"that of L_gen, max_t {share:g} K": {
+                "objective.own_t": False,
+                "objective.max_t_share": share,
+            }
+            for share in (0.15, 0.9)
+        },
     },
     # The t' of the noisy feature in the auxiliary tokens.
     "feature_t": {
