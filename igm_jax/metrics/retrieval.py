@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from igm_jax.arguments import Array
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labelled, dot, float32
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labelled
+from igm_jax.precision import dot, float32
 
 
 class Retrieval(NamedTuple):
