@@ -1,17 +1,13 @@
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
 
 from igm_jax.data import protocols, summary, synthetic
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.skeleton import NTU25
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +26,7 @@ def store(tmp_path_factory):
 
 
 def inspect(*flags, cwd):
-    command = [sys.executable, str(ROOT / "experiments" / "inspect_data.py"), *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return run(cwd, "inspect_data.py", *flags)
 
 
 def test_tables_and_pictures(store, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tiny
-from test_commands import refused, run
+from commands import refused, run
 
 import igm_jax
 from igm_jax.data import SkeletonStore
