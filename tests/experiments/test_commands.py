@@ -233,6 +233,8 @@ def test_batch_script_of_the_docs_puts_a_stopped_job_back(tmp_path):
     [
         (("--config.train.epohcs=3",), ("'epohcs'", "did you mean 'epochs'")),
         (("--config.objetcive.max_t_share=1",), ("'objetcive'", "objective")),
+        (("--config.=3",), ("config has no key ''",)),
+        (("--config.train.epochs.x=3",), ("config has no key 'train.epochs.x'",)),
         (("--config.train.epochs=many",), ("--config.train.epochs=many",)),
         (("--config.data.coordinates=side",), ("data.coordinates='side' is unknown", "body")),
         (

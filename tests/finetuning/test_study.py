@@ -197,7 +197,7 @@ def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
 
 
 def test_refusals_are_one_line(finished, run, store, config, tmp_path):
-    with pytest.raises(InputError, match=r"other settings \(config.epochs: 6 → 7\): choose"):
+    with pytest.raises(InputError, match=r"another config \(config.epochs: 6 → 7\): choose"):
         go(run, store, finished, dataclasses.replace(config, epochs=7))
     with pytest.raises(InputError, match=r"parent.step: 10 → 11"):
         go(dataclasses.replace(run, step=11), store, finished, config)

@@ -4,12 +4,14 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 import tiny
 from absl import flags
+from commands import ROOT, output
 from ml_collections import config_flags
 
 from configs import base
@@ -27,7 +29,7 @@ from igm_jax.training.program import build_program
 
 CONFIGS = sorted(
     p.stem
-    for p in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    for p in (ROOT / "configs").glob("*.py")
     if p.stem not in ("base", "__init__", "paper_literal")
 )
 
@@ -65,6 +67,14 @@ def test_every_key_says_what_it_means():
     found = {key: meaning for key, _, meaning in documented(ExperimentConfig())}
     assert found.keys() == keys.keys()
     assert all(len(meaning.split()) > 0 for meaning in found.values())
+
+
+def test_keys_are_listed_without_docstrings():
+    """`python -OO` drops them, and every command that lists its keys must still start."""
+    code = "from igm_jax.finetuning.config import FinetuneConfig as C\n"
+    code += "from igm_jax.training.mapping import documented; print(*documented(C()))"
+    printed = output(ROOT, sys.executable, "-OO", "-c", code)
+    assert "('seed', 0, '')" in printed
 
 
 def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one():
