@@ -8,7 +8,7 @@ import tiny
 
 from configs import custom
 from igm_jax.data.store import Clip, SkeletonStore
-from igm_jax.data.suggest import direction_classes, facing_spread, suggest
+from igm_jax.data.suggest import BATCH_SIZE, direction_classes, facing_spread, suggest
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import CAMERAS
 from igm_jax.training.mapping import from_mapping, to_mapping
@@ -27,7 +27,7 @@ def store_of(tmp_path):
     """Writes a store with a clip for each facing in degrees."""
 
     def store_of(facings, *, cameras=(1,), classes=("a", "b"), layout=tiny.LAYOUT, bodies=(1,),
-                 axes=None, channels=3):  # fmt: skip
+                 axes=None, channels=3, subjects=(1,)):  # fmt: skip
         axes = np.eye(3) if axes is None else axes
         body = np.array(
             [[0, 0, 0], [0, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0], [0.4, 0.3, 0], [-0.4, 0.3, 0]]
@@ -38,7 +38,7 @@ def store_of(tmp_path):
                 np.tile((body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
                         (bodies[i % len(bodies)], 20, 1, 1)).astype(np.float32),
                 i % len(classes),
-                subject=1,
+                subject=subjects[i % len(subjects)],
                 camera=cameras[i % len(cameras)],
             )
             for i, degrees in enumerate(facings)
@@ -130,11 +130,19 @@ def test_coordinates_and_bodies(store_of):
     assert keys(rare)["data.bodies"] == 1
 
 
+def test_batch_of_a_small_store(store_of):
+    """The largest power of two that the training clips fill: those of the odd subjects."""
+    batch = lambda *facings, **who: keys(store_of(facings, **who)).get("train.batch_size")  # noqa: E731
+    assert batch(*[0] * 45, subjects=(1, 2, 3)) == 16
+    assert batch(*[0] * 96, subjects=(1, 2, 3)) is None
+    assert batch(0, 0, 0) is None, "one person leaves nobody to validate on"
+
+
 def test_suggestions_are_keys_of_the_config(store_of):
     plain = from_mapping(ExperimentConfig, custom.get_config().to_dict())
-    rare = store_of(MANY * 8, classes=("left", "right"), bodies=(2, *(1,) * 31))
+    rare = store_of(MANY * 8, classes=("left", "right"), bodies=(2, *(1,) * 31), subjects=(1, 3))
     found = suggest(rare)
-    assert len(found) == 4
+    assert len(found) == 5 and plain.train.batch_size == BATCH_SIZE
     values = to_mapping(plain)
     for suggestion in found:
         group, _, key = suggestion.key.partition(".")

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import re
 import sys
 
 import jax
@@ -432,6 +433,15 @@ def test_keys_that_an_objective_ignores_are_refused_when_they_are_set():
         check_read("motion_prediction", ["objective.feature_weight", "model.adapter.eta"])
     with pytest.raises(InputError, match=r"ignores objective\.spectral_mu"):
         check_read("igm", ["objective.spectral_mu"])
+
+
+def test_igm_reads_the_keys_that_it_says():
+    """So that a key of another objective is refused, as a name that its code does not hold."""
+    folder = ROOT / "igm_jax" / "training"
+    files = [*folder.glob("*.py"), folder / "objectives" / "igm.py"]
+    code = "".join(p.read_text(encoding="utf-8") for p in files if "config" not in p.name)
+    keys = [k.removeprefix("objective.") for k in OBJECTIVES["igm"].reads if k != "model"]
+    assert not [key for key in keys if not re.search(rf"\.{key}\b", code)]
 
 
 def test_every_key_of_the_objectives_is_read_by_one_of_them():

@@ -348,7 +348,7 @@ def test_run_goes_on_with_its_own_data_only(whole, store, tmp_path):
         ({"model.encoder.channels": 2}, "channels=2"),
         (
             {"train.batch_size": 48, "objective.queue_size": 48},
-            "has 40 clips to pre-train on, fewer than train.batch_size=48",
+            "has 40 clips to pre-train on, fewer than train.batch_size=48: set .* to 40 or less",
         ),
         (
             {"train.batch_size": 32, "objective.queue_size": 32, "data.pretrain_split": "fit"},
