@@ -26,8 +26,17 @@ def turned(degrees):
 def store_of(tmp_path):
     """Writes a store with a clip for each facing in degrees."""
 
-    def store_of(facings, *, cameras=(1,), classes=("a", "b"), layout=tiny.LAYOUT, bodies=(1,),
-                 axes=None, channels=3, subjects=(1,)):  # fmt: skip
+    def store_of(
+        facings,
+        *,
+        cameras=(1,),
+        classes=("a", "b"),
+        layout=tiny.LAYOUT,
+        bodies=(1,),
+        axes=None,
+        channels=3,
+        subjects=(1,),
+    ):
         axes = np.eye(3) if axes is None else axes
         body = np.array(
             [[0, 0, 0], [0, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0], [0.4, 0.3, 0], [-0.4, 0.3, 0]]
@@ -35,17 +44,20 @@ def store_of(tmp_path):
         clips = [
             Clip(
                 f"clip{i}",
-                np.tile((body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
-                        (bodies[i % len(bodies)], 20, 1, 1)).astype(np.float32),
+                np.tile(
+                    (body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
+                    (bodies[i % len(bodies)], 20, 1, 1),
+                ).astype(np.float32),
                 i % len(classes),
                 subject=subjects[i % len(subjects)],
                 camera=cameras[i % len(cameras)],
             )
             for i, degrees in enumerate(facings)
-        ]  # fmt: skip
+        ]
         path = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
-        SkeletonStore.write(path, clips, layout=layout, class_names=classes, source="tests",
-                            dataset="custom")  # fmt: skip
+        SkeletonStore.write(
+            path, clips, layout=layout, class_names=classes, source="tests", dataset="custom"
+        )
         return SkeletonStore.open(path)
 
     return store_of
@@ -108,8 +120,10 @@ def test_reasons_name_the_facts(store_of):
 def test_classes_of_left_and_right_are_not_mirrored(store_of):
     sided = store_of(MANY, classes=("swipe left", "b"))
     assert keys(sided) == {
-        "data.camera": "moving", "data.coordinates": "posture", "data.mirror": 0.0
-    }  # fmt: skip
+        "data.camera": "moving",
+        "data.coordinates": "posture",
+        "data.mirror": 0.0,
+    }
     assert "data.mirror" not in keys(store_of(MANY))
     assert "data.mirror" not in keys(store_of(ALIKE, classes=("swipe left", "b")))
     lone = dataclasses.replace(tiny.LAYOUT, pairs=())

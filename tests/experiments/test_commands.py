@@ -108,9 +108,18 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
 
 
 def test_finetuning_writes_a_run_that_names_its_parent(folder):
-    flags = ("--labels=10%", "--subsets=2", "--subset=3", "--generated=0.5", "--config.epochs=2",
-             "--config.warmup_epochs=0.5", "--config.min_steps=2", "--config.judgements=2",
-             "--config.hidden=16", "--config.learning_rates=(1e-3,)")  # fmt: skip
+    flags = (
+        "--labels=10%",
+        "--subsets=2",
+        "--subset=3",
+        "--generated=0.5",
+        "--config.epochs=2",
+        "--config.warmup_epochs=0.5",
+        "--config.min_steps=2",
+        "--config.judgements=2",
+        "--config.hidden=16",
+        "--config.learning_rates=(1e-3,)",
+    )
     result = run(folder, "finetune.py", *flags)
     assert result.returncode == 0, result.stderr
     parent = folder / "runs" / "synthetic-xsub-smoke"

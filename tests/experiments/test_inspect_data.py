@@ -58,8 +58,9 @@ def test_bad_input_is_one_line(store, tmp_path):
 
 def test_own_data_gets_suggestions(tmp_path):
     clips = [Clip(f"c{i}", np.ones((1, 4, 25, 2), np.float32), camera=1 + i) for i in range(2)]
-    SkeletonStore.write(tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests",
-                        dataset="custom")  # fmt: skip
+    SkeletonStore.write(
+        tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests", dataset="custom"
+    )
     result = inspect("s", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     for told in ("suggested flag", "--config.data.camera=moving", "2 cameras", "joints are 2-D"):
