@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import ROOT, refused, run
+from commands import ROOT, experiment, output, refused, run
 
 from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu_writer
@@ -96,7 +97,6 @@ def test_bad_input_is_one_line(flags, told, prepare):
 
 # The command, but for committing after each clip instead of every two seconds.
 EAGER = """
-import os
 import runpy
 import sys
 
@@ -105,7 +105,6 @@ if __name__ == "__main__":
 
     prepare._COMMIT_EVERY = -1.0
     del sys.argv[0]
-    sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as if it were started itself
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -118,10 +117,11 @@ def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_
     script, out = ROOT / "experiments" / "prepare_data.py", tmp_path / "out"
     flags = ["--dataset=ntu60", f"--source={source}", f"--out={out}", "--workers=2"]
     command = [sys.executable, str(tmp_path / "eager.py"), str(script), *flags]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{script.parent}"}
     journal, moment, lines = tmp_path / ".out.partial" / "journal.jsonl", random.Random(0), 1
     for _ in range(2):
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         wanted = lines + moment.randint(1, 30)
         while not journal.exists() or journal.read_bytes().count(b"\n") < wanted:
@@ -132,8 +132,7 @@ def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_
         assert process.returncode == -9 and not out.exists()
         lines = journal.read_bytes().count(b"\n")
         assert wanted <= lines < 97
-    result = subprocess.run([sys.executable, str(script), *flags], cwd=ROOT, timeout=120)
-    assert result.returncode == 0
+    output(ROOT, *experiment("prepare_data.py", *flags))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".out.lock",
         ".whole.lock",
