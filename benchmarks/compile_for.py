@@ -134,9 +134,11 @@ def main() -> None:
     device, limit = target.devices[0], 1e9 * _MEMORY.value or target.memory
     program = build_program(config, sizes.reading(config), _NUM_CLIPS, target.devices)
     state = program.restore_target
-    print(f"{_TARGET.value}: {len(target.devices)} x {device.device_kind} ({device.platform}), "
-          f"{limit / 1e9:.1f} GB each; {_CONFIG.value}, {config.model.encoder.dtype}, "
-          f"{config.train.batch_size} clips a step; {parallel.describe(state)}")  # fmt: skip
+    print(
+        f"{_TARGET.value}: {len(target.devices)} x {device.device_kind} ({device.platform}), "
+        f"{limit / 1e9:.1f} GB each; {_CONFIG.value}, {config.model.encoder.dtype}, "
+        f"{config.train.batch_size} clips a step; {parallel.describe(state)}"
+    )
     start = time.perf_counter()
     lowered = collectives.lower_step(config, program)
     try:
@@ -157,11 +159,16 @@ def main() -> None:
         print(line)
     if device.platform == "gpu":
         forward, backward = (hlo.count(f'"__cudnn$fmhaSoftmax{x}"') for x in ("", "Backward"))
-        print(f"attention fused by cuDNN: {forward} forward, {backward} backward"
-              if forward else "attention is not fused")  # fmt: skip
-    print(f"a device: {memory.temp_size_in_bytes / 1e9:.2f} GB of temporaries, {kept / 1e9:.2f} GB "
-          f"of arguments and results, {peak / 1e9:.2f} of {limit / 1e9:.1f} GB in all: "
-          f"{'fits' if peak <= limit else 'DOES NOT FIT'}")  # fmt: skip
+        print(
+            f"attention fused by cuDNN: {forward} forward, {backward} backward"
+            if forward
+            else "attention is not fused"
+        )
+    print(
+        f"a device: {memory.temp_size_in_bytes / 1e9:.2f} GB of temporaries, {kept / 1e9:.2f} GB "
+        f"of arguments and results, {peak / 1e9:.2f} of {limit / 1e9:.1f} GB in all: "
+        f"{'fits' if peak <= limit else 'DOES NOT FIT'}"
+    )
 
 
 if __name__ == "__main__":

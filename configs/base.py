@@ -44,9 +44,15 @@ def smoke(c: ConfigDict) -> ConfigDict:
     """A tiny version for tests: small networks, two epochs, seconds."""
     c.name += "-smoke"
     c.model.encoder.update(
-        frames=16, patch_frames=4, patch_joints=1, stretches=1, width=32, depth=2, heads=2,
+        frames=16,
+        patch_frames=4,
+        patch_joints=1,
+        stretches=1,
+        width=32,
+        depth=2,
+        heads=2,
         mlp_width=64,
-    )  # fmt: skip
+    )
     c.model.generator.update(width=32, depth=1, heads=2, mlp_width=64)
     c.objective.update(
         mask_ratio=0.5, reencode_mask_ratio=0.5, queue_size=0, start_epoch=0, ramp_epochs=1

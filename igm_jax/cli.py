@@ -237,6 +237,7 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
             if i < most:
                 argv[i] = f"--{argument}={argv[i]}"
+    _check_keys(argv)
     if _default_config:
         _check_config_file(argv, _default_config)
     try:
@@ -251,8 +252,8 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
             raise InputError(
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
-        found = re.search(r"\w+", str(error))
-        name = found[0] if found else ""
+        found = re.search(r"lookup: ([\w.]+)", str(error)) or re.search(r"(\w+)", str(error))
+        name = found[1] if found else ""
         raise InputError(f"config has no key {name!r}: --help lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
@@ -263,6 +264,15 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         flags.FLAGS[files].value = [*(flags.FLAGS[files].value or []), *rest[1:]]
     elif len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
+
+
+def _check_keys(argv: list[str]) -> None:
+    """Refuses `--config.KEY=VALUE` where KEY is not written as one, such as `--config.=3`."""
+    name = r"[^\W\d]\w*"
+    for argument in argv:
+        given = re.match(r"--?config\.([^=]*)", argument)
+        if given and not re.fullmatch(rf"{name}(\.{name})*", given[1]):
+            raise InputError(f"config has no key {given[1]!r}: --help lists them all")
 
 
 def _check_config_file(argv: list[str], default: str) -> None:

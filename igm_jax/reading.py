@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from igm_jax import skeleton
-
-Array = jax.Array | np.ndarray
+from igm_jax.arguments import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,7 @@ class ObjectiveConfig:
     """The losses, and every choice that they leave open.
 
     Attributes:
-      name: igm, masked_autoencoding, motion_prediction, spectral_contrastive or momentum_contrast.
-        docs/objectives.md compares them.
+      name: how f is trained: igm, or a baseline that docs/objectives.md lists.
       schedule: noise schedule: inverse_cosine [MacDiff], cosine or linear.
       diffusion_steps: K [MacDiff].
       mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
