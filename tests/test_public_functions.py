@@ -127,6 +127,7 @@ ROWS = [
     Row(metrics.uniformity, (FEATURES,)),
     Row(metrics.top_k_accuracy, (FEATURES,), (LABELS, 2)),
     Row(metrics.knn_predict, PAIR, (LABELS,), {"k": 2, "num_classes": 3}),
+    Row(metrics.knn_ranks, PAIR, (LABELS,), {"k": 2, "num_classes": 3}),
     Row(
         given(metrics.knn_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
         {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
@@ -190,7 +191,7 @@ ROWS = [
 ]  # fmt: skip
 # Choices have no error of rounding.
 CHOICES = {
-    "top_k_accuracy", "knn_predict", "knn_accuracy", "retrieval", "retrieval_within",
+    "top_k_accuracy", "knn_predict", "knn_ranks", "knn_accuracy", "retrieval", "retrieval_within",
     "few_shot_accuracy", "kmeans", "ridge_accuracy",
     "positive_pairs", "manifold_precision_recall",
 }  # fmt: skip

@@ -393,6 +393,7 @@ def test_configs_are_frozen_and_hashable():
         ({"name": "masked_autoencoding", "mask_ratio": 0.01}, "mask_ratio that hides a token"),
         ({"name": "contrast"}, "objective.name='contrast' is unknown"),
         ({"max_t_share": 1.5}, "max_t_share=1.5: must be in .0, 1."),
+        ({"max_feature_t_share": 0.0}, "max_feature_t_share=0.0: must be in .0, 1."),
         ({"spectral_mu": 0.0}, "spectral_mu=0.0: must be above 0"),
         ({"entropy_weight": -1.0}, "entropy_weight=-1.0: must not be negative"),
     ],

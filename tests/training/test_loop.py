@@ -178,6 +178,8 @@ def test_run_folder_of_a_whole_run(whole, store, traces):
         "effective_rank",
         "coding_length",
         "residual",
+        "second_term",
+        "radius",
     }
     assert reports[0].keys() == named
     assert {"val_knn_1", "val_knn_20", "val_ridge", "val_effective_rank"} < reports[2].keys()
