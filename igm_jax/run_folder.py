@@ -28,6 +28,7 @@ FEW_SHOT = "few_shot.json"
 KMEANS = "kmeans.json"
 EVALUATION = "evaluation.json"
 GENERATION = "generation.json"
+REPORT = "report.html"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"
