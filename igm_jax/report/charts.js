@@ -54,13 +54,15 @@ function drawCurves() {
     const traces = curveTraces(title);
     const chart = element("div", { className: "chart" });
     by("curves").append(element("div", {}, element("h3", { textContent: title }), chart));
+    const legend = traces.length > 1 ? 14 + 19 * Math.ceil(traces.length / 3) : 0;
+    chart.style.height = `${270 + legend}px`;
     plot(chart, traces, layoutOf({
-      margin: { l: 8, r: 8, t: 12, b: 8 },
+      margin: { l: 48, r: 8, t: 12, b: 42 + legend },
       hovermode: "x unified",
-      legend: { orientation: "h", y: -0.22, yanchor: "top" },
+      legend: { orientation: "h", y: -0.21, yanchor: "top" },
       showlegend: traces.length > 1,
-      xaxis: { title: { text: "step", standoff: 4 } },
-      yaxis: { ticksuffix: unit && ` ${unit}` },
+      xaxis: { title: { text: "step", standoff: 4 }, automargin: false },
+      yaxis: { ticksuffix: unit && ` ${unit}`, automargin: false },
     }));
   }
   if (!units.size) {
@@ -156,9 +158,10 @@ function drawMap(run, chosen) {
       marker: { size, color: "rgba(0,0,0,0)", line: { color: colour("ink"), width } },
     });
   const made = run.player.clips.flatMap((clip, i) => (clip.sampled === undefined ? [] : [i]));
-  // Many classes are named where they lie, in the middle of their points; few by a legend.
+  // Many classes, and all on a phone, are named where they lie; others by a legend.
   const middle = (rows, axis) => rows.map((i) => at[i][axis]).sort((a, b) => a - b)[rows.length >> 1];
-  const annotations = known.length <= 12 ? [] : classes.map(({ name, customdata, marker }) => ({
+  const many = known.length > 12 || by("map").clientWidth < 500;
+  const annotations = !many ? [] : classes.map(({ name, customdata, marker }) => ({
     x: middle(customdata, 0), y: middle(customdata, 1), text: name.replaceAll("<", "&lt;"), showarrow: false,
     yshift: 12, font: { size: 10.5, color: marker.color }, bgcolor: colour("panel"), opacity: 0.85, borderpad: 0,
   }));
@@ -166,7 +169,7 @@ function drawMap(run, chosen) {
   const bare = { visible: false, range: [-0.04, 1.04] };
   return plot("map", traces, layoutOf({
     annotations,
-    showlegend: known.length <= 12,
+    showlegend: !many,
     legend: { orientation: "h", y: -0.01, yanchor: "top", font: { size: 12 } },
     hovermode: "closest",
     margin: { l: 0, r: 0, t: 0, b: 0 },

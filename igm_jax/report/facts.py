@@ -25,14 +25,15 @@ def training(run: Run, store: SkeletonStore) -> Pairs:
     }
     size = sum(x.size for x in jax.tree.leaves(run.params))
     width = f"{encoder.depth} blocks of width {encoder.width}, {encoder.num_tokens} tokens a clip"
+    most = int(store.clips["bodies"].max())
+    bodies = f"{c.data.bodies} of up to {most} bodies" if c.data.bodies < most else f"{most} bodies"
     losses = f", {objective.diffusion_steps} steps of noise" if objective.name == "igm" else ""
     return [
         ("data set", f"{store.dataset}, {store.layout.num_joints} joints, {c.data.protocol}"),
         ("clips", ", ".join(f"{count:,} in {part}" for part, count in clips.items())),
         ("classes", f"{len(store.class_names)}" if store.class_names else "no labels"),
         ("reads", f"{encoder.frames} frames, streams {'+'.join(c.data.streams)}, "
-                  f"{c.data.bodies} of up to {store.clips['bodies'].max()} bodies, "
-                  f"{c.data.coordinates} coordinates"),
+                  f"{'one body' if most == 1 else bodies}, {c.data.coordinates} coordinates"),
         ("encoder", f"{size:,} parameters: {width}"),
         ("objective", f"{objective.name}{losses}"),
         ("progress", f"{run.progress}, {c.train.epochs} epochs, batches of {c.train.batch_size}"),

@@ -83,7 +83,7 @@ function drawClip(canvas, clips, camera, row, column, time, frame = clips.size(r
 
   const [yaw, pitch] = clips.flat ? [0, 0] : [camera.yaw, camera.pitch];
   const [sy, cy, sp, cp] = [Math.sin(yaw), Math.cos(yaw), Math.sin(pitch), Math.cos(pitch)];
-  const scale = Math.min((0.72 * height) / frame.top, (0.46 * width) / frame.side);
+  const scale = Math.min((0.76 * height) / frame.top, (0.6 * width) / frame.side);
   const [cx, cz] = clips.centre(row, time);
   // [right, down, away] in pixels of the page.
   const project = ([x, y, z]) => {

@@ -135,7 +135,7 @@ function choose(row, playing = state.playing) {
   drawPanes();
 }
 
-// Clips with generated ones first, then class by class.
+// Clips with generated ones first, then class by class; returns the first.
 function listClips() {
   const { labels, names } = run().map;
   const made = run().player.clips.map((clip) => clip.sampled !== undefined);
@@ -153,11 +153,11 @@ function noteOfMap() {
 }
 
 async function showRun(index) {
-  state.run = index;
   if (!read[index]) {
     const text = by("clips").textContent.split("\n")[index];
-    read[index] = new Clips(run().player, await inflated(text));
+    read[index] = new Clips(content.runs[index].player, await inflated(text));
   }
+  state.run = index;
   showText(run());
   by("map-note").textContent = noteOfMap();
   const methods = Object.keys(run().map.places);
@@ -168,10 +168,9 @@ async function showRun(index) {
   const { ts } = run().player;
   state.noise = run().player.first;
   [by("noise").max, by("noise").value] = [Math.max(0, ts.length - 1), state.noise];
-  const first = listClips();
+  state.clip = listClips();
   makePanes();
-  choose(first, !matchMedia("(prefers-reduced-motion: reduce)").matches);
-  by("map").on("plotly_click", ({ points }) => clicked(points[0].customdata));
+  choose(state.clip, !matchMedia("(prefers-reduced-motion: reduce)").matches);
   drawConfusion(run());
 }
 
@@ -231,6 +230,7 @@ async function start() {
   showDifferences();
   listen();
   await showRun(0);
+  by("map").on("plotly_click", ({ points }) => clicked(points[0].customdata));
   drawCurves();
 }
 

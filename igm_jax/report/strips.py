@@ -46,7 +46,8 @@ def strip(report: RunReport) -> Figure:
     for row, ((title, _), view) in enumerate(zip(reversed(shown), reversed(views))):
         floor = row * (_CELL[1] + 0.25) + 0.12
         axes.plot([0.15, 0.15 + _CELL[0] * _MOMENTS], [floor] * 2, color=FLOOR, lw=0.8, zorder=1)
-        write(axes, 0.15, floor + _CELL[1], title, size=8.5, weight="bold")
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        write(axes, 0.15, floor + _CELL[1], title, size=8.5, weight="bold", bbox=ground, zorder=3)
         strokes = Strokes()
         for column, frame in enumerate(frames):
             shift = np.array([0.15 + (column + 0.5) * _CELL[0], floor, 0.0])
