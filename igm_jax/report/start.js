@@ -68,6 +68,7 @@ function makePanes() {
     }),
   );
   by("noise-label").hidden = panes().length === 1;
+  by("hint").hidden = by("reset").hidden = run().player.flat;
 }
 
 function turnable(canvas) {
