@@ -141,7 +141,7 @@ function drawMap(run, chosen) {
     return points(rows, {
       name: className(run, label),
       customdata: rows,
-      text: rows.map((i) => [names[i], facts[i]].filter(Boolean).join("<br>")),
+      text: rows.map((i) => [names[i], facts[i], judged(run, i)].filter(Boolean).join("<br>")),
       hovertemplate: `<b>${className(run, label).replaceAll("<", "&lt;")}</b><br>%{text}<extra></extra>`,
       marker: {
         color: classColour(label),
@@ -159,11 +159,16 @@ function drawMap(run, chosen) {
     });
   const made = run.player.clips.flatMap((clip, i) => (clip.sampled === undefined ? [] : [i]));
   // Many classes, and all on a phone, are named where they lie; others by a legend.
-  const middle = (rows, axis) => rows.map((i) => at[i][axis]).sort((a, b) => a - b)[rows.length >> 1];
+  const median = (rows, axis) => rows.map((i) => at[i][axis]).sort((a, b) => a - b)[rows.length >> 1];
+  const middle = (rows) => {
+    const [x, y] = [0, 1].map((axis) => median(rows, axis));
+    const far = (i) => Math.hypot(at[i][0] - x, at[i][1] - y);
+    return at[rows.reduce((best, i) => (far(i) < far(best) ? i : best))];
+  };
   const many = known.length > 12 || by("map").clientWidth < 500;
   const annotations = !many ? [] : classes.map(({ name, customdata, marker }) => ({
-    x: middle(customdata, 0), y: middle(customdata, 1), text: name.replaceAll("<", "&lt;"), showarrow: false,
-    yshift: 12, font: { size: 10.5, color: marker.color }, bgcolor: colour("panel"), opacity: 0.85, borderpad: 0,
+    x: middle(customdata)[0], y: middle(customdata)[1], text: name.replaceAll("<", "&lt;"), showarrow: false,
+    yshift: 12, font: { size: 10.5, color: marker.color },
   }));
   const traces = [ring(made, 13, 1), ...classes, ring(neighbours[chosen], 15, 1.8), ring([chosen], 21, 3)];
   const bare = { visible: false, range: [-0.04, 1.04] };
@@ -179,3 +184,10 @@ function drawMap(run, chosen) {
 }
 
 const className = (run, label) => (label < 0 ? "unlabelled" : run.classes[label]);
+
+// What the linear probe says to a clip, if one was saved.
+function judged(run, row) {
+  const said = run.map.said[row];
+  if (said === null) return "";
+  return said === className(run, run.map.labels[row]) ? "the linear probe is right" : `the linear probe says ${said}`;
+}

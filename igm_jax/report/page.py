@@ -60,6 +60,7 @@ def _run(report: RunReport) -> tuple[dict[str, Any], str]:
     run, store, shown = report.run, report.store, report.map
     moves, clips = player.packed(report.clips, store.layout, store.meta["units"])
     table = store.clips[shown.indices]
+    names = table["name"].astype(str).tolist()
     content = {
         "name": report.name,
         "folder": str(run.folder),
@@ -79,7 +80,8 @@ def _run(report: RunReport) -> tuple[dict[str, Any], str]:
         "map": {
             "total": shown.total,
             "places": {name: _rounded(xy, 4) for name, xy in shown.places.items()},
-            "names": table["name"].astype(str).tolist(),
+            "names": names,
+            "said": results.predictions(run, names),
             "labels": table["label"].tolist(),
             "facts": [_who(row) for row in table],
             "neighbours": shown.neighbours.tolist(),

@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from igm_jax import run_folder
 from igm_jax.evaluation.run import Run
+from igm_jax.evaluation.scores import load_scores
 from igm_jax.evaluation.table import heading
 
 # Files of results whose names say too little.
@@ -171,6 +173,19 @@ def confusions(run: Run) -> list[Confusion]:
                 }
             )
     return made
+
+
+def predictions(run: Run, clips: Sequence[str]) -> list[str | None]:
+    """The class that the saved linear probe says for each of these test clips.
+
+    None where no probe of this checkpoint was saved, or it has no such clip.
+    """
+    path = run.folder / run_folder.probe_scores()
+    if not path.exists() or (found := load_scores(path)).step != run.step:
+        return [None] * len(clips)
+    names = found.class_names[found.scores.argmax(axis=1)]
+    said = dict(zip(found.clips.tolist(), names.tolist()))
+    return [said.get(name) for name in clips]
 
 
 def _files(run: Run) -> list[pathlib.Path]:

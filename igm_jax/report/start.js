@@ -119,7 +119,7 @@ function choose(row, playing = state.playing) {
   const { labels, names, facts, neighbours, cosines } = run().map;
   by("clip").value = row;
   by("clip-class").textContent = className(run(), labels[row]);
-  by("clip-facts").textContent = [names[row], facts[row]].filter(Boolean).join(", ");
+  by("clip-facts").textContent = [names[row], facts[row], judged(run(), row)].filter(Boolean).join(", ");
   by("neighbours").replaceChildren(
     ...neighbours[row].map((other, k) => {
       const label = element("span", {}, element("b", { textContent: className(run(), labels[other]) }));
@@ -150,7 +150,8 @@ function noteOfMap() {
   const made = run().player.clips.filter((clip) => clip.sampled !== undefined).length;
   const all = names.length === total ? `All ${total} test clips` : `${names.length} of ${total} test clips, drawn at random`;
   const ring = made ? ` Rings mark the ${made} clips that the generator was given: the player shows what it makes of them.` : "";
-  return `${all}. Each point is the feature of a clip: click it to play the clip.${ring} ${run().noGenerator}`;
+  const why = run().noGenerator && ` Only real clips are shown: ${run().noGenerator}.`;
+  return `${all}. Each point is the feature of a clip: click it to play the clip.${ring}${why}`;
 }
 
 async function showRun(index) {

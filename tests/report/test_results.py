@@ -2,12 +2,14 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from igm_jax import run_folder
-from igm_jax.evaluation import table
+from igm_jax.evaluation import scores, table
+from igm_jax.evaluation.linear_probe import LinearHead
 from igm_jax.evaluation.parts import class_details
 from igm_jax.evaluation.run import Run
 from igm_jax.report import facts, results
@@ -59,6 +61,30 @@ def test_confusion_matrices_are_those_of_the_encoder(run):
         "classes": ["a", "b"],
         "counts": [[1, 1], [0, 1]],
     }
+
+
+def test_the_saved_probe_says_a_class_of_each_clip(run):
+    def save_probe(step):
+        zeros = jnp.zeros(2)
+        found = scores.ProbeScores(
+            head=LinearHead(jnp.zeros((2, 2)), zeros, zeros, zeros),
+            temperature=1.0,
+            class_names=np.array(["sit", "walk"]),
+            clips=np.array(["b", "a"]),
+            labels=np.array([0, 0]),
+            scores=np.array([[0.0, 2.0], [3.0, 1.0]]),
+            step=step,
+            protocol="xsub",
+            streams="joint",
+            data="{}",
+        )
+        scores.save_scores(run.folder / run_folder.probe_scores(), found)
+
+    assert results.predictions(run, ["a"]) == [None]
+    save_probe(step=10)
+    assert results.predictions(run, ["a", "b", "c"]) == ["sit", "walk", None]
+    save_probe(step=5)  # of another checkpoint
+    assert results.predictions(run, ["a"]) == [None]
 
 
 def test_curves_and_numbers_come_from_the_log_until_a_protocol_is_run(run):
