@@ -145,6 +145,17 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def checkpoint_of(value: str) -> str | int:
+    """Value of `--checkpoint` as `load_run` takes it: last, best or a step.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if value not in ("last", "best") and not value.isdigit():
+        raise InputError(f"--checkpoint={value} is unknown: give last, best or a step number")
+    return int(value) if value.isdigit() else value
+
+
 def define_run_folder(
     name: str = "run",
 ) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
@@ -167,13 +178,11 @@ def define_run_folder(
     def selected() -> tuple[pathlib.Path, str | int, str | None]:
         from igm_jax.run_folder import newest_run
 
-        which = checkpoint.value
-        if which not in ("last", "best") and not which.isdigit():
-            raise InputError(f"--checkpoint={which} is unknown: give last, best or a step number")
+        which = checkpoint_of(checkpoint.value)
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return folder, int(which) if which.isdigit() else which, data.value
+        return folder, which, data.value
 
     return selected
 

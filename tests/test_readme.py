@@ -35,7 +35,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     commands = commands_of(README)
     assert [c[1] for c in commands] == [
-        f"experiments/{name}.py" for name in ("prepare_data", "pretrain", "linear_probe", "knn")
+        f"experiments/{name}.py"
+        for name in ("prepare_data", "pretrain", "linear_probe", "knn", "report")
     ]
     for _, script, *flags in commands:
         if "prepare_data" in script:
@@ -44,6 +45,8 @@ def folder(tmp_path_factory):
         if "pretrain" in script:
             flags = [re.sub(r"configs/(\w+)\.py", rf"{ROOT}/configs/\1.py:smoke", f) for f in flags]
             flags += ["--run=runs/synthetic-xsub"]
+        if "report" in script:
+            flags = [*flags, "--clips=16", "--generate=1"]
         output(folder, sys.executable, ROOT / script, *flags)
     return folder
 
@@ -57,6 +60,7 @@ def test_commands_leave_what_the_readme_says(folder):
         "checkpoints",
         "linear_probe.json",
         "knn.json",
+        "report.html",
     }
 
 
