@@ -26,7 +26,7 @@ $(VENV)/.installed: setup.py
 demo: $(VENV)/.installed
 	@test -d data/synthetic || { echo "== 1/4 making synthetic clips"; \
 		$(BIN)/python experiments/prepare_data.py --dataset=synthetic --out=data/synthetic; }
-	@echo "== 2/4 pre-training (interrupt with Ctrl-C; the same command goes on from there)"
+	@echo "== 2/4 pre-training (interrupt with Ctrl-C; the same command resumes it)"
 	$(BIN)/python experiments/pretrain.py --config=configs/synthetic.py
 	@echo "== 3/4 linear probe"
 	$(BIN)/python experiments/linear_probe.py --run=runs/synthetic-xsub --baselines
