@@ -54,12 +54,10 @@ class Target:
     Attributes:
       devices: none of them is here.
       memory: bytes that a program may use on each.
-      options: of the compiler.
     """
 
     devices: list[jax.Device]
     memory: float
-    options: dict[str, bool]
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -92,14 +90,13 @@ def find(name: str) -> Target:
         raise InputError(f"--target={name} needs a compiler: pip install -e '.[{extra}]'")
     if device in TPUS:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name)
-        return Target(found.devices, 1e9 * TPUS[device], {})
+        return Target(found.devices, 1e9 * TPUS[device])
     text = (_ROOT / "targets" / f"{device}.txtpb").read_text(encoding="utf-8")
     found = topologies.get_topology_desc(
         platform="cuda", topology_name=device, topology=f"1x1x{shape}", target_config=text
     )
     memory = re.search(r"device_memory_size: (\d+)", text)
-    # Without a card nothing can be tuned, which Triton's products need.
-    return Target(found.devices, float(memory[1]), {"xla_gpu_enable_triton_gemm": False})
+    return Target(found.devices, float(memory[1]))
 
 
 def configured() -> ExperimentConfig:
@@ -145,7 +142,7 @@ def main() -> None:
     start = time.perf_counter()
     lowered = collectives.lower_step(config, program)
     try:
-        compiled = lowered.compile(compiler_options=target.options)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
         if not used:

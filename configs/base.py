@@ -36,7 +36,7 @@ def small_networks(c: ConfigDict) -> None:
     c.data.batches = "session"
     c.model.encoder.update(frames=52, patch_frames=4, patch_joints=0, depth=4, heads=4, stretches=3)
     c.model.generator.update(width=128, depth=1, heads=4, mlp_width=512)
-    c.objective.update(mask_ratio=0.3, reencode_mask_ratio=0.3, queue_size=0)
+    c.objective.update(mask_ratio=0.3, reencode_mask_ratio=0.3)
     c.train.batch_size = 64
 
 

@@ -62,7 +62,7 @@ class ObjectiveConfig:
     ramp_epochs: int = 10
     target_temperature: float = 0.05
     temperature: float = 0.1
-    queue_size: int = 16384
+    queue_size: int = 0
     ema_decay: float = 0.0
     aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9
