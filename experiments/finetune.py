@@ -65,9 +65,15 @@ def main() -> None:
     folder = pathlib.Path(_RUN.value) if _RUN.value else run.folder / name
     seeds = range(_SUBSET.value, _SUBSET.value + _SUBSETS.value)
     result = finetune(
-        run, open_store(run), folder, config,
-        labels=labels, subsets=seeds, scratch=scratch, resume=_RESUME.value,
-    )  # fmt: skip
+        run,
+        open_store(run),
+        folder,
+        config,
+        labels=labels,
+        subsets=seeds,
+        scratch=scratch,
+        resume=_RESUME.value,
+    )
     if result != "finished":
         sys.exit(cli.exit_code(result))
     start = "a random encoder" if scratch else f"{run.folder}, {run.progress}"

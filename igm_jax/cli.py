@@ -145,6 +145,17 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def checkpoint_of(value: str) -> str | int:
+    """Value of `--checkpoint` as `load_run` takes it: last, best or a step.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if value not in ("last", "best") and not value.isdigit():
+        raise InputError(f"--checkpoint={value} is unknown: give last, best or a step number")
+    return int(value) if value.isdigit() else value
+
+
 def define_run_folder(
     name: str = "run",
 ) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
@@ -167,13 +178,11 @@ def define_run_folder(
     def selected() -> tuple[pathlib.Path, str | int, str | None]:
         from igm_jax.run_folder import newest_run
 
-        which = checkpoint.value
-        if which not in ("last", "best") and not which.isdigit():
-            raise InputError(f"--checkpoint={which} is unknown: give last, best or a step number")
+        which = checkpoint_of(checkpoint.value)
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return folder, int(which) if which.isdigit() else which, data.value
+        return folder, which, data.value
 
     return selected
 
@@ -212,6 +221,7 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
             if i < most:
                 argv[i] = f"--{argument}={argv[i]}"
+    _check_keys(argv)
     for name, default in _config_files.items():
         _check_config_file(argv, name, default)
     try:
@@ -226,8 +236,8 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
             raise InputError(
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
-        found = re.search(r"\w+", str(error))
-        name = found[0] if found else ""
+        found = re.search(r"lookup: ([\w.]+)", str(error)) or re.search(r"(\w+)", str(error))
+        name = found[1] if found else ""
         raise InputError(f"config has no key {name!r}: --help lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
@@ -238,6 +248,15 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         flags.FLAGS[files].value = [*(flags.FLAGS[files].value or []), *rest[1:]]
     elif len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
+
+
+def _check_keys(argv: list[str]) -> None:
+    """Refuses `--config.KEY=VALUE` where KEY is not written as one, such as `--config.=3`."""
+    name = r"[^\W\d]\w*"
+    for argument in argv:
+        given = re.match(r"--?config\.([^=]*)", argument)
+        if given and not re.fullmatch(rf"{name}(\.{name})*", given[1]):
+            raise InputError(f"config has no key {given[1]!r}: --help lists them all")
 
 
 def _check_config_file(argv: list[str], name: str, default: str | None) -> None:

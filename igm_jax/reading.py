@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from igm_jax import skeleton
+from igm_jax.arguments import Array
 from igm_jax.joint_map import JointMap
-
-Array = jax.Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ KMEANS = "kmeans.json"
 EVALUATION = "evaluation.json"
 GENERATION = "generation.json"
 THEORY = "theory.json"
+REPORT = "report.html"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"

@@ -27,7 +27,6 @@ from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed
-from igm_jax.training.config import differences
 from igm_jax.training.mapping import to_mapping
 
 # Of the settings in config.json, those with other values of which it is the same run.
@@ -66,7 +65,7 @@ def finetune(
       labels: "100%", or a key of `few_labels.SUBSETS`.
       subsets: seeds of the subsets; with 100 % of the labels, of the training alone.
       scratch: start from a random encoder, as the control.
-      resume: "auto" goes on with a run of the same settings, "never" refuses an existing run.
+      resume: "auto" resumes a run of the same settings, "never" refuses an existing run.
       devices: devices to train on; all by default.
 
     Returns:
@@ -248,18 +247,10 @@ def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     path = folder / run_folder.CONFIG
     if not path.exists():
         return claim.begin(folder, stated)
-    saved = run_folder.read_json(path)
-    if resume == "never":
-        raise InputError(f"{folder} holds a run already: choose another --run, or --resume=auto")
-    if saved is None:
-        raise InputError(f"{path} is damaged: put it back, or choose another --run")
+    saved = claim.saved_config(folder, resume)
     if "parent" not in saved:
         raise InputError(f"{folder} holds a pre-training run: choose another --run")
-    if changed := differences(saved, stated, ignored=BOOKKEEPING):
-        raise InputError(
-            f"{folder} holds a run of other settings ({'; '.join(changed[:4])}"
-            f"{' …' if len(changed) > 4 else ''}): choose another --run"
-        )
+    claim.check_same_config(folder, saved, stated, BOOKKEEPING)
     if distributed.leader():
         run_folder.write_json(path, stated)
 

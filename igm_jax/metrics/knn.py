@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import check_positive
-from igm_jax.losses import Array, Scalar, normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labels, dot, float32
+from igm_jax.arguments import Array, Scalar, check_positive
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labels
+from igm_jax.precision import dot, float32
 
 
 def knn_predict(

@@ -18,8 +18,7 @@ class ObjectiveConfig:
     """The losses, and every choice that they leave open.
 
     Attributes:
-      name: igm, masked_autoencoding, motion_prediction, spectral_contrastive or momentum_contrast.
-        docs/objectives.md compares them.
+      name: how f is trained: igm, or a baseline that docs/objectives.md lists.
       schedule: noise schedule: inverse_cosine [MacDiff], cosine or linear.
       diffusion_steps: K [MacDiff].
       mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
@@ -64,7 +63,7 @@ class ObjectiveConfig:
     ramp_epochs: int = 10
     target_temperature: float = 0.05
     temperature: float = 0.1
-    queue_size: int = 16384
+    queue_size: int = 0
     ema_decay: float = 0.0
     aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9

@@ -1,10 +1,13 @@
 """Everything random of one training step."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from torch_reference.layers import grid
 
 
 class Augmentation(NamedTuple):
@@ -73,7 +76,7 @@ def draw(config: Any, clips: int, device: torch.device) -> Draws:
     """Fresh draws for a batch of `clips` clips from PyTorch's own generator."""
     o, e, rows = config.objective, config.model.encoder, clips * config.data.bodies
     shape = (rows, e.frames, e.joints, e.channels)
-    tokens = e.frames // e.patch_frames * e.joints
+    tokens = math.prod(grid(e))
 
     def augmentation() -> Augmentation:
         limit = torch.tensor(config.data.rotation, device=device)
