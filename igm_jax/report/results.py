@@ -210,6 +210,7 @@ def _title(path: pathlib.Path, run: Run) -> str:
     if path.name in _TITLES:
         return _TITLES[path.name]
     name = path.parent.name if path.parent != run.folder else path.stem
+    name = name.replace("finetune-", "fine_tuning-")
     base, *options = name.replace("pct", " % of the labels").split("-")
     return ", ".join([_TITLES.get(f"{base}.json", base.replace("_", " ").capitalize()), *options])
 

@@ -42,7 +42,7 @@ def test_every_result_in_the_folder_becomes_a_table(run):
         "Nearest neighbours",
         "Nearest neighbours, unseen",
         "Linear probe, 10 % of the labels, subset2",
-        "Finetune, 5 % of the labels",
+        "Fine tuning, 5 % of the labels",
     ]
     knn, unseen, linear, finetuned = found.values()
     assert knn["columns"] == ["features", "test K=1 %", "95 % interval"]
