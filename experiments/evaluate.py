@@ -10,13 +10,13 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.evaluation import suite, table
+from igm_jax.evaluation import run_flags, suite, table
 
 _SUITE = flags.DEFINE_enum(
     "suite", "paper", list(suite.SUITES), "paper runs all; quick leaves out the linear probe."
 )
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         print(f"\nNot possible: {name}: {reason}.")
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

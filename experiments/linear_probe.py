@@ -13,7 +13,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, table
+from igm_jax.evaluation import judge, run_flags, table
 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
@@ -25,7 +25,7 @@ _SUBSET = flags.DEFINE_integer(
     "subset", None, "Draw the clips of --labels with this seed. Default: the seed of the run."
 )
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     table.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

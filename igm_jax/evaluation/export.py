@@ -256,9 +256,16 @@ def facts(run: Run) -> dict[str, Any]:
     """Everything that a reader of the weights has to know, as plain JSON types."""
     c = run.config.model.encoder
     names = (
-        "frames", "joints", "channels", "patch_frames", "width", "depth", "heads", "mlp_width",
+        "frames",
+        "joints",
+        "channels",
+        "patch_frames",
+        "width",
+        "depth",
+        "heads",
+        "mlp_width",
         "stretches",
-    )  # fmt: skip
+    )
     sizes = {name: getattr(c, name) for name in names}
     sizes["patch_joints"] = c.patch_joints or c.joints
     return {

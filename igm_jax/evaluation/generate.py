@@ -54,7 +54,7 @@ def given_of_store(store: SkeletonStore, indices: Int[np.ndarray, " B"], reading
     """Whole clips of a store, as the run reads them."""
     clip, present = pipeline.full_clips(store, indices, reading)
     camera, _ = pipeline.full_clips(store, indices, _in_camera(reading))
-    first = np.asarray(store.frames[store.clips["offset"][indices]])
+    first = reading.mapped(np.asarray(store.frames[store.clips["offset"][indices]]))
     return _given(clip, present, first, camera[:, 0], reading)
 
 

@@ -18,6 +18,7 @@ _TITLES = {
     run_folder.FEW_SHOT: "Few-shot episodes",
     run_folder.KMEANS: "k-means",
     run_folder.GENERATION: "Quality of generated clips",
+    run_folder.THEORY: "Theory",
     run_folder.linear_probe(): "Linear probe",
 }
 
@@ -139,11 +140,12 @@ def tables(run: Run) -> list[Table]:
     made: list[Table] = []
     for path in _files(run):
         content = run_folder.read_json(path) or {}
-        rows = content.get("table") or content.get("rows")
+        rows = content.get("table") or content.get("rows") or content.get("stages")
         if not rows:
             continue
-        names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "note"]
-        names = [name for name in names if name != "details"]
+        nested = {n for row in rows for n, value in row.items() if _is_nested(value)}
+        names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in nested]
+        names = [n for n in names if n != "note"]
         made.append(
             {
                 "title": _title(path, run),
@@ -225,6 +227,11 @@ def _note(content: dict[str, Any], run: Run) -> str:
         told.append(f"{content['classes']} classes only")
     told += [f"{name}: {why}" for name, why in content.get("not_possible", {}).items()]
     return "; ".join(filter(None, told))
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a value is more than a cell, such as the details of a classifier."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value)))
 
 
 def _cell(value: Any) -> str:

@@ -5,8 +5,8 @@ import shutil
 import jax
 import pytest
 import tiny
+from commands import refused, run
 from PIL import Image
-from test_commands import refused, run
 
 from igm_jax import run_folder
 from igm_jax.evaluation import judge, table

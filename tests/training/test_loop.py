@@ -164,9 +164,23 @@ def test_run_folder_of_a_whole_run(whole, store, traces):
     for report in reports:
         assert all(np.isfinite(v) for v in report.values())
     named = {
-        "step", "epoch", "loss", "loss_gen", "loss_feat", "loss_dist", "learning_rate", "grad_norm",
-        "cos_aux", "cos_generated", "mean_cosine", "effective_rank", "coding_length", "residual",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "loss",
+        "loss_gen",
+        "loss_feat",
+        "loss_dist",
+        "learning_rate",
+        "grad_norm",
+        "cos_aux",
+        "cos_generated",
+        "mean_cosine",
+        "effective_rank",
+        "coding_length",
+        "residual",
+        "second_term",
+        "radius",
+    }
     assert reports[0].keys() == named
     assert {"val_knn_1", "val_knn_20", "val_ridge", "val_effective_rank"} < reports[2].keys()
     assert reports[0]["epoch"] == 0.8
@@ -348,7 +362,7 @@ def test_run_goes_on_with_its_own_data_only(whole, store, tmp_path):
         ({"model.encoder.channels": 2}, "channels=2"),
         (
             {"train.batch_size": 48, "objective.queue_size": 48},
-            "has 40 clips to pre-train on, fewer than train.batch_size=48",
+            "has 40 clips to pre-train on, fewer than train.batch_size=48: set .* to 40 or less",
         ),
         (
             {"train.batch_size": 32, "objective.queue_size": 32, "data.pretrain_split": "fit"},
