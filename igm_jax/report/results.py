@@ -218,13 +218,15 @@ def _title(path: pathlib.Path, run: Run) -> str:
 
 
 def _note(content: dict[str, Any], run: Run) -> str:
-    """Caveats: another checkpoint, other classes, validation that shares people."""
+    """Caveats: another checkpoint, data set or classes, validation that shares people."""
     rows = content.get("rows") or [{}]
     told = [rows[0].get("note") or content.get("note") or ""]
     if content.get("step", run.step) != run.step:
         told.append(f"of step {content['step']}, while this page shows step {run.step}")
     if content.get("classes", "all") != "all":
         told.append(f"{content['classes']} classes only")
+    if other := content.get("transfer"):
+        told.append(f"on the data set {other['data_set']}, {other['protocol']}")
     told += [f"{name}: {why}" for name, why in content.get("not_possible", {}).items()]
     return "; ".join(filter(None, told))
 
