@@ -26,7 +26,7 @@ $(VENV)/.installed: setup.py
 demo: $(VENV)/.installed
 	@test -d data/synthetic || { echo "== 1/5 making synthetic clips"; \
 		$(BIN)/python experiments/prepare_data.py --dataset=synthetic --out=data/synthetic; }
-	@echo "== 2/5 pre-training (interrupt with Ctrl-C; the same command goes on from there)"
+	@echo "== 2/5 pre-training (interrupt with Ctrl-C; the same command resumes it)"
 	$(BIN)/python experiments/pretrain.py --config=configs/synthetic.py
 	@echo "== 3/5 linear probe"
 	$(BIN)/python experiments/linear_probe.py --run=runs/synthetic-xsub --baselines

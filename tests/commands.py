@@ -30,7 +30,7 @@ def finish(folder, *command, env=None):
 
 
 def output(folder, *command, env=None):
-    """What a command prints that must succeed."""
+    """The printed text of a command that must succeed."""
     done = finish(folder, *command, env=env)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
     return done.stdout

@@ -1,4 +1,4 @@
-"""What others install: the wheel, its requirements, and how it behaves where text is not UTF-8."""
+"""The installed package: wheel, requirements, and text where the locale is not UTF-8."""
 
 import ast
 import json

@@ -83,7 +83,7 @@ def squared(function, shape, *rest, **options):
 
 
 def reference_kernel(query, key, value, tokens):
-    """What `attention.padded` calls; JAX's own, which any device has."""
+    """The kernel that `attention.padded` calls: JAX's own, which any device has."""
     return jax.nn.dot_product_attention(
         query, key, value, query_seq_lengths=tokens, key_value_seq_lengths=tokens
     )

@@ -65,7 +65,7 @@ def finetune(
       labels: "100%", or a key of `few_labels.SUBSETS`.
       subsets: seeds of the subsets; with 100 % of the labels, of the training alone.
       scratch: start from a random encoder, as the control.
-      resume: "auto" goes on with a run of the same settings, "never" refuses an existing run.
+      resume: "auto" resumes a run of the same settings, "never" refuses an existing run.
       devices: devices to train on; all by default.
 
     Returns:

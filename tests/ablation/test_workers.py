@@ -141,12 +141,14 @@ def test_run_stopped_from_elsewhere_is_not_finished(scripts):
     all_, problems = run(scripts, [job])
     thread.join()
     assert all_.stopped is None
-    told = "pretrain.py was stopped before its end, the same command goes on: SIGTERM: saved step 5"
+    told = (
+        "pretrain.py was stopped before its end, the same command resumes it: SIGTERM: saved step 5"
+    )
     assert problems == {"seed0": told}
 
 
 def test_run_of_a_killed_command_is_waited_for(scripts, capsys):
-    """What a killed command has started holds the run folder, and may finish the run."""
+    """A run that a killed command started holds its folder, and may finish."""
     (job,) = plan(scripts / "runs", {"row": {}}, seeds=[0])
     job.folder.mkdir(parents=True)
     code = (

@@ -1,4 +1,4 @@
-"""What crosses the network: the formula against the program compiled for eight devices."""
+"""Bytes between devices: the formula against the program compiled for eight devices."""
 
 import dataclasses
 import sys

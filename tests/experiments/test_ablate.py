@@ -1,4 +1,4 @@
-"""The ablation command with the true scripts: stopped, gone on with, and asked again."""
+"""The ablation command with the true scripts: stopped, resumed, and asked again."""
 
 import json
 import signal
@@ -41,7 +41,7 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (75, "")
-    assert stderr.splitlines()[-1] == "SIGTERM: stopped; the same command goes on"
+    assert stderr.splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
     assert not list(out.glob("*/seed3/knn.json"))
 
     stdout = output(folder, *experiment("ablate.py", CONFIG, *GRID))

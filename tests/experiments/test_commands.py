@@ -167,7 +167,7 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
         assert (returncode, stdout) == (code, "")
         step = max(int(p.name) for p in (run_folder / "checkpoints").iterdir())
         assert step > reached
-        told = f"{number.name}: saved step {step} of 120 in runs/stopped; the same command goes on"
+        told = f"{number.name}: saved step {step} of 120 in runs/stopped; the same command resumes"
         assert stderr.splitlines()[-1].startswith(told)
         assert f"resumed after step {reached}" in stderr or reached == 0
         reached = step
@@ -321,7 +321,7 @@ def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.returncode, result.stdout) == (1, "")
     assert "runs/full/checkpoints: a checkpoint could not be written (File too large)" in error
-    # With room again, the same command goes on.
+    # With room again, the same command resumes.
     assert run(folder, "pretrain.py", *flags).returncode == 0
 
 

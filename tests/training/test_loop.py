@@ -261,7 +261,7 @@ def killed(store, folder, step):
 
 
 def test_killed_in_mid_write_is_the_same_run(whole, store, tmp_path):
-    """What was logged after the last checkpoint is cut off, and written again on the way."""
+    """Lines after the last checkpoint are cut off, and written again on the way."""
     folder = tmp_path / "run"
     killed(store, folder, 8)
     assert steps_in(folder) == [5]
@@ -392,7 +392,7 @@ def test_run_shorter_than_its_phases_is_not_begun(store, tmp_path, changes, told
 
 
 def test_bookkeeping_makes_no_other_run(whole, store, tmp_path):
-    """What is logged, kept and probed, and where the data and the run lie."""
+    """Settings of logging, checkpoints and probes, and paths of data and run."""
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoints" / "15")
