@@ -1,6 +1,6 @@
 // The charts that Plotly draws: curves of the log, confusion matrix, map of the features.
 
-const DASHES = ["solid", "dash", "dot", "dashdot"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
 
 // Neighbours in the list differ most; from thirteen classes on, symbols differ too.
@@ -34,16 +34,22 @@ const plot = (id, traces, layout) =>
 // One run: a colour for each quantity. Several: a colour for each run, a dash for each quantity.
 function curveTraces(title) {
   const many = content.runs.length > 1;
-  return content.runs.flatMap((run, r) => {
-    const lines = run.curves.find((chart) => chart.title === title)?.lines ?? [];
-    return lines.map(({ name, steps, values }, k) => ({
+  const lines = content.runs.flatMap((run, r) => {
+    const chart = run.curves.find((one) => one.title === title);
+    return (chart?.lines ?? []).map((line) => ({ ...line, run, r }));
+  });
+  const names = [...new Set(lines.map(({ name }) => name))];
+  return lines.map(({ name, steps, values, run, r }) => {
+    const k = names.indexOf(name);
+    const color = classColour(many ? r : k);
+    return {
       x: steps,
       y: values,
       name: many ? `${run.name}: ${name}` : name,
       mode: steps.length > 1 ? "lines" : "markers",
-      line: { color: classColour(many ? r : k), dash: many ? DASHES[k % 4] : "solid", width: 2 },
-      marker: { color: classColour(many ? r : k) },
-    }));
+      line: { color, dash: many ? DASHES[k % DASHES.length] : "solid", width: 2 },
+      marker: { color },
+    };
   });
 }
 

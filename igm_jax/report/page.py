@@ -75,7 +75,6 @@ def _run(report: RunReport) -> tuple[dict[str, Any], str]:
         "confusions": report.confusions,
         "classes": list(store.class_names),
         "noGenerator": report.no_generator,
-        "ddimSteps": player.DDIM_STEPS,
         "noiseSteps": run.config.objective.diffusion_steps,
         "map": {
             "total": shown.total,

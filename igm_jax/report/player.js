@@ -67,10 +67,11 @@ class Camera {
 }
 
 // Draws one clip on a canvas.
-//   canvas, clips, camera: the three of them
-//   row: the real clip that decides size and centre; column, bodies: the clip to draw
+//   row: the real clip that decides the centre and the number of bodies
+//   column: the first one of the clip to draw
 //   time: in [0, frames - 1]
-function drawClip(canvas, clips, camera, row, column, time, frame = clips.size(row)) {
+//   size: what `clips.size(row)` says
+function drawClip(canvas, clips, camera, row, column, time, size) {
   const ratio = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -83,7 +84,7 @@ function drawClip(canvas, clips, camera, row, column, time, frame = clips.size(r
 
   const [yaw, pitch] = clips.flat ? [0, 0] : [camera.yaw, camera.pitch];
   const [sy, cy, sp, cp] = [Math.sin(yaw), Math.cos(yaw), Math.sin(pitch), Math.cos(pitch)];
-  const scale = Math.min((0.76 * height) / frame.top, (0.6 * width) / frame.side);
+  const scale = Math.min((0.76 * height) / size.top, (0.6 * width) / size.side);
   const [cx, cz] = clips.centre(row, time);
   // [right, down, away] in pixels of the page.
   const project = ([x, y, z]) => {
@@ -96,7 +97,7 @@ function drawClip(canvas, clips, camera, row, column, time, frame = clips.size(r
     ];
   };
 
-  if (!clips.flat) drawFloor(pen, clips, project, [cx, cz], frame.side);
+  if (!clips.flat) drawFloor(pen, clips, project, [cx, cz], size.side);
   const poses = Array.from({ length: clips.clips[row].bodies }, (_, body) => clips.pose(column, body, time));
   if (!clips.flat) drawShadows(pen, clips, poses, project);
   drawBones(pen, clips, poses, project, Math.max(2.2, height / 75));

@@ -1,13 +1,14 @@
 """Clips for the page's player: real, noised and generated ones, as few bytes as they need."""
 
 import base64
+import dataclasses
 import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from igm_jax.data import SkeletonStore
+from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.drawing.canvas import bone_sides, finite
 from igm_jax.drawing.projection import is_flat, project
 from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
@@ -47,12 +48,14 @@ class Clips(NamedTuple):
       generated: position in `real` → what was generated from its features.
       ts: the steps of noise, ascending.
       first: position of the first one to show in `ts`.
+      steps: of DDIM; 0 if nothing is generated.
     """
 
     real: list[Shown]
     generated: dict[int, Generated]
     ts: tuple[int, ...]
     first: int
+    steps: int
 
 
 def show_clips(
@@ -74,18 +77,21 @@ def show_clips(
       count: how many clips are generated from.
       seed: of the noise.
     """
-    given = given_of_store(store, indices, run.reading)
-    placed = given.placed_back(given.clip)
-    frames = [clip[there] for clip, there in zip(placed, given.present)]
+    # As they were recorded: a missing joint is still exactly zero there.
+    camera = dataclasses.replace(run.reading, coordinates="camera")
+    recorded, present = pipeline.full_clips(store, indices, camera)
+    frames = [clip[there] for clip, there in zip(recorded, present)]
     show = _Picture(store.layout, store.meta["units"], frames)
     real = [show(i, clip) for i, clip in enumerate(frames)]
     if generator is None:
-        return Clips(real, {}, (), 0)
+        return Clips(real, {}, (), 0, 0)
     rows = spread(store.clips["label"][indices], count)
+    given = given_of_store(store, indices[rows], run.reading)
+    steps = min(DDIM_STEPS, generator.steps)
     ts = tuple(sorted({int(share * generator.steps) for share in NOISE}))
-    made = _generate(generator, given.take(rows), ts, seed)
+    made = _generate(generator, given, ts, steps, seed)
     shown = [
-        [show(i, clip[there]) for i, clip, there in zip(rows, clips, given.present[rows])]
+        [show(i, clip[there]) for i, clip, there in zip(rows, clips, given.present)]
         for clips in made
     ]
     columns = zip(*shown)  # those of one clip: x_t for each t, x̂0 for each t, the sample
@@ -93,15 +99,15 @@ def show_clips(
         int(i): Generated(list(c[: len(ts)]), list(c[len(ts) : -1]), c[-1])
         for i, c in zip(rows, columns)
     }
-    return Clips(real, generated, ts, ts.index(int(FIRST_NOISE * generator.steps)))
+    first = ts.index(int(FIRST_NOISE * generator.steps))
+    return Clips(real, generated, ts, first, steps)
 
 
 def _generate(
-    generator: LoadedGenerator, given: Given, ts: tuple[int, ...], seed: int
+    generator: LoadedGenerator, given: Given, ts: tuple[int, ...], steps: int, seed: int
 ) -> list[np.ndarray]:
     """Clips [n, M, T, V, C] in the camera's coordinates: x_t for each t, x̂0 for each t, DDIM."""
     ratio = generator.run.config.objective.mask_ratio
-    steps = min(DDIM_STEPS, generator.steps)
     made = [generator.noised(given, t, seed=seed) for t in ts]
     made += [generator.one_step(given, t, mask_ratio=ratio, seed=seed) for t in ts]
     made.append(generator.sample(given, steps, mask_ratio=ratio, seed=seed))
@@ -189,6 +195,7 @@ def packed(clips: Clips, layout: Layout, units: str) -> tuple[dict[str, Any], st
         "heads": [j for j, name in enumerate(names) if name == "head"],
         "ts": list(clips.ts),
         "first": clips.first,
+        "steps": clips.steps,
         "clips": entries,
     }
     return facts, deflated(bytes_.tobytes())

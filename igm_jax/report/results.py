@@ -18,6 +18,7 @@ _TITLES = {
     run_folder.FEW_SHOT: "Few-shot episodes",
     run_folder.KMEANS: "k-means",
     run_folder.GENERATION: "Quality of generated clips",
+    run_folder.THEORY: "Theory",
     run_folder.linear_probe(): "Linear probe",
 }
 
@@ -139,11 +140,12 @@ def tables(run: Run) -> list[Table]:
     made: list[Table] = []
     for path in _files(run):
         content = run_folder.read_json(path) or {}
-        rows = content.get("table") or content.get("rows")
+        rows = content.get("table") or content.get("rows") or content.get("stages")
         if not rows:
             continue
-        names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "note"]
-        names = [name for name in names if name != "details"]
+        nested = {n for row in rows for n, value in row.items() if _is_nested(value)}
+        names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in nested]
+        names = [n for n in names if n != "note"]
         made.append(
             {
                 "title": _title(path, run),
@@ -210,20 +212,28 @@ def _title(path: pathlib.Path, run: Run) -> str:
     if path.name in _TITLES:
         return _TITLES[path.name]
     name = path.parent.name if path.parent != run.folder else path.stem
+    name = name.replace("finetune-", "fine_tuning-")
     base, *options = name.replace("pct", " % of the labels").split("-")
     return ", ".join([_TITLES.get(f"{base}.json", base.replace("_", " ").capitalize()), *options])
 
 
 def _note(content: dict[str, Any], run: Run) -> str:
-    """Caveats: another checkpoint, other classes, validation that shares people."""
+    """Caveats: another checkpoint, data set or classes, validation that shares people."""
     rows = content.get("rows") or [{}]
     told = [rows[0].get("note") or content.get("note") or ""]
     if content.get("step", run.step) != run.step:
         told.append(f"of step {content['step']}, while this page shows step {run.step}")
     if content.get("classes", "all") != "all":
         told.append(f"{content['classes']} classes only")
+    if other := content.get("transfer"):
+        told.append(f"on the data set {other['data_set']}, {other['protocol']}")
     told += [f"{name}: {why}" for name, why in content.get("not_possible", {}).items()]
     return "; ".join(filter(None, told))
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a value is more than a cell, such as the details of a classifier."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value)))
 
 
 def _cell(value: Any) -> str:

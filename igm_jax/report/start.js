@@ -11,24 +11,23 @@ const clips = () => read[state.run];
 
 // The pictures beside the real clip, and the column of each; none where nothing is generated.
 function panes() {
-  const { ts } = run().player;
+  const { ts, steps } = run().player;
   const made = clips().clips[state.clip];
   if (!ts.length) return [["real clip", "", made.real]];
   return [
     ["real clip", "", made.real],
     ["noised", "x_t", made.noised?.[state.noise]],
     ["one step", "x̂0 from x_t", made.oneStep?.[state.noise]],
-    ["generated", `DDIM, ${run().ddimSteps} steps`, made.sampled],
+    ["generated", `DDIM, ${steps} steps`, made.sampled],
   ];
 }
 
 function drawPanes() {
-  const size = clips().size(state.clip);
   panes().forEach(([, , column], i) => {
     const figure = by("panes").children[i];
     const canvas = figure.querySelector("canvas");
     if (column === undefined) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-    else drawClip(canvas, clips(), camera, state.clip, column, state.time, size);
+    else drawClip(canvas, clips(), camera, state.clip, column, state.time, sizeOf(state.clip));
   });
   for (const button of by("neighbours").children) {
     const row = Number(button.dataset.row);

@@ -13,7 +13,7 @@ from igm_jax.drawing.canvas import FLOOR, QUIET, Strokes, add_pose, finite, pape
 from igm_jax.drawing.moving_picture import FPS
 from igm_jax.drawing.projection import OBLIQUE
 from igm_jax.report.build import RunReport
-from igm_jax.report.player import DDIM_STEPS, Shown
+from igm_jax.report.player import Shown
 
 _MOMENTS = 9
 _CELL, _HEIGHT = (0.95, 1.35), 1.0  # inches: of a moment, and of the body in it
@@ -31,7 +31,7 @@ def versions(report: RunReport) -> list[tuple[str, Shown]]:
     if row not in clips.generated:
         return [real]
     made, t = clips.generated[row], clips.first
-    noised, steps = f"noised, t = {clips.ts[t]}", f"generated, {DDIM_STEPS} steps"
+    noised, steps = f"noised, t = {clips.ts[t]}", f"generated, {clips.steps} steps"
     pairs = [(noised, made.noised[t]), ("one step", made.one_step[t]), (steps, made.sampled)]
     return [real, *pairs]
 

@@ -63,3 +63,14 @@ def test_left_and_right_are_told_apart_and_people_face_the_viewer():
         seen = projection.project(clip.frames[:1], NTU25, "metres")
         across = np.nanmean(seen[0, :, 16, 0] - seen[0, :, 12, 0])
         assert across < 0, clip.name
+
+
+def test_compared_clips_are_seen_from_one_side():
+    """One turn for both, so that drawing the sum is the sum of the drawings."""
+    rng = np.random.default_rng(0)
+    real, other = rng.normal(size=(2, 1, 4, 25, 3)).astype(np.float32)
+    seen = [projection.project(x, NTU25, "metres", facing=real) for x in (real, other)]
+    both = projection.project(real + other, NTU25, "metres", facing=real)
+    np.testing.assert_allclose(both, sum(seen), atol=1e-5)
+    np.testing.assert_array_equal(seen[0], projection.project(real, NTU25, "metres"))
+    assert np.abs(seen[1] - projection.project(other, NTU25, "metres")).max() > 0.1

@@ -2,10 +2,11 @@
 
 import shutil
 
+import jax
 import pytest
 import tiny
+from commands import refused, run
 from PIL import Image
-from test_commands import refused, run
 
 from igm_jax import run_folder
 from igm_jax.evaluation import judge, table
@@ -28,7 +29,8 @@ def folder(tmp_path_factory):
     changes = {"data.path": str(folder / "store"), "train.epochs": 1}
     changes |= {"objective.feature_weight": 0, "objective.distribution_weight": 0}
     changes |= {"objective.condition_drop": 0.0, "optimizer.warmup_epochs": 0.5}
-    loop.pretrain(tiny.config(changes), store, folder / "runs" / "tiny")
+    first = jax.devices()[:1]
+    loop.pretrain(tiny.config(changes), store, folder / "runs" / "tiny", devices=first)
     shutil.copytree(folder / "runs" / "tiny", folder / "runs" / "other")
     trained = load_run(folder / "runs" / "tiny")
     rows = judge.evaluate(trained, judge.evaluate_knn, baselines=False)

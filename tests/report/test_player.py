@@ -1,6 +1,7 @@
 """Clips for the page: nothing is lost but what is finer than a millimetre of a body."""
 
 import base64
+import dataclasses
 import itertools
 import zlib
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+from igm_jax.data import Clip, SkeletonStore
+from igm_jax.evaluation.run import Run
 from igm_jax.report import player
 
 
@@ -32,7 +35,7 @@ def clips():
     real[0][0, 3, 2] = np.nan
     far = np.full((2, 90, 6, 3), 1e6)
     made = player.Generated([real[1] + 1, far], [real[1] - 1, real[1]], real[1] * 2)
-    return player.Clips(real, {1: made}, (20, 500), 1)
+    return player.Clips(real, {1: made}, (20, 500), 1, 50)
 
 
 def test_packed_clips_are_the_clips(clips):
@@ -67,6 +70,26 @@ def test_the_page_knows_the_skeleton(clips):
     assert not facts["flat"]
     flat = clips._replace(real=[clip * [1, 1, 0] for clip in clips.real])
     assert player.packed(flat, tiny.LAYOUT, "pixels")[0]["flat"]
+
+
+def test_clips_stand_on_the_floor_and_missing_joints_stay_missing(tmp_path):
+    """Also in the coordinates of a run that follow the person; walking and distances are kept."""
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(2, 9, 6, 3)).astype(np.float32) + np.array([0, 0, 5])
+    frames[0, :, 4] = 0.0
+    settings = {"layout": tiny.LAYOUT, "class_names": tiny.CLASS_NAMES, "source": "tests"}
+    clips = [Clip("one", frames.astype(np.float32), 0, subject=1, camera=1)]
+    SkeletonStore.write(tmp_path / "store", clips, dataset="synthetic", **settings)
+    store = SkeletonStore.open(tmp_path / "store")
+    reading = dataclasses.replace(tiny.READING, coordinates="posture", frames=9)
+    run = Run(tmp_path, 1, tiny.config(), reading, data={}, params={})
+    (shown,) = player.show_clips(run, store, np.array([0]), None).real
+    assert np.isnan(shown[0, :, 4]).all() and np.isfinite(shown[1]).all()
+    assert np.nanmin(shown[..., 1]) == 0.0
+    np.testing.assert_allclose(shown[0, 0, 0, [0, 2]], 0, atol=1e-6)
+    seen = np.isfinite(shown[..., 0])
+    apart = lambda x: np.linalg.norm(x[seen][:, None] - x[seen][None], axis=-1)  # noqa: E731
+    np.testing.assert_allclose(apart(shown), apart(frames), atol=1e-4)
 
 
 def test_clips_are_chosen_from_all_classes():

@@ -33,6 +33,10 @@ def test_every_result_in_the_folder_becomes_a_table(run):
     save(run, run_folder.KNN, [{**row, "note": "few people", "details": {}}])
     save(run, run_folder.linear_probe("10%", subset=2), [{"test_linear": 50.0}], step=5)
     save(run, "knn-unseen.json", [{"test_knn_1": None}], classes="unseen")
+    moved = {"data_set": "utd_mhad", "protocol": "xsub"}
+    save(run, "knn-utd_mhad.json", [{"test_knn_1": 9.0}], transfer=moved)
+    stage = {"name": "step 1", "graph": {"own_%": 3.0}, "expansion": [{"rate": 1.0}], "clips": 8}
+    run_folder.write_json(run.folder / run_folder.THEORY, {"step": 10, "stages": [stage]})
     tuned = run.folder / run_folder.finetuning("5%")
     tuned.mkdir()
     run_folder.write_json(tuned / run_folder.RESULTS, {"rows": [{"epochs": 3}]})
@@ -40,11 +44,15 @@ def test_every_result_in_the_folder_becomes_a_table(run):
     found = {made["title"]: made for made in results.tables(run)}
     assert list(found) == [
         "Nearest neighbours",
+        "Theory",
         "Nearest neighbours, unseen",
+        "Nearest neighbours, utd_mhad",
         "Linear probe, 10 % of the labels, subset2",
-        "Finetune, 5 % of the labels",
+        "Fine tuning, 5 % of the labels",
     ]
-    knn, unseen, linear, finetuned = found.values()
+    knn, theory, unseen, moved, linear, finetuned = found.values()
+    assert moved["note"] == "on the data set utd_mhad, xsub"
+    assert (theory["columns"], theory["rows"]) == (["name", "clips"], [["step 1", "8"]])
     assert knn["columns"] == ["features", "test K=1 %", "95 % interval"]
     assert knn["rows"] == [["pre-trained", "70.00", "1.50 to 80.00"]]
     assert knn["note"] == "few people" and finetuned["rows"] == [["3"]]
