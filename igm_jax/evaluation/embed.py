@@ -49,15 +49,23 @@ def embed(run: Run, clips: Iterable[Clip]) -> Embedded:
         for clip in clips:
             names.append(clip.name)
             labels.append(clip.label)
-            yield _read(run, clip)
+            yield read_clip(run, clip)
 
     values = features.extract_features(
-        run.config.model.encoder, run.params, run.reading, _batches(read())
+        run.config.model.encoder, run.params, run.reading, clip_batches(read())
     )
     return Embedded(names, np.array(labels, np.int32), values)
 
 
-def _read(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+def read_clip(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes one raw clip as the run reads it.
+
+    Returns:
+      `(clip [1, M, T, V, C], present [1, M])`; bodies that are there come first.
+
+    Raises:
+      InputError: other joints or coordinates, a value that is not finite, or nobody; names it.
+    """
     channels = run.config.model.encoder.channels // len(run.reading.streams)
     try:
         frames = checked_clips(clip.frames[None], run.reading.layout, channels)
@@ -66,9 +74,10 @@ def _read(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{clip.name}: {error}") from error
 
 
-def _batches(
+def clip_batches(
     read: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Joins clips of `read_clip` to batches, as `features.rows_of` takes them."""
     while part := list(itertools.islice(read, features.BATCH_SIZE)):
         clips, present = zip(*part)
         yield np.concatenate(clips), np.concatenate(present)

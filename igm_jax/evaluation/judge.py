@@ -23,6 +23,7 @@ from igm_jax.evaluation.parts import (
     FeatureSet,
     Part,
     class_details,
+    clip_lengths,
     labelled,
     mean_columns,
     percent,
@@ -190,6 +191,7 @@ def fit_linear(
     head = _head(final, 0)
     scores = np.asarray(head_logits(head, test.features))
     predicted = scores.argmax(axis=1)
+    trained_on = labelled(features, run, store, "train", labels, subset).indices
     right = predicted == np.asarray(test.labels)
     epochs = np.append(np.asarray(final.accuracy)[0, :-1], right.mean())
     row = {
@@ -204,6 +206,7 @@ def fit_linear(
         head=head,
         temperature=temperature,
         class_names=np.asarray(store.class_names, np.str_),
+        lengths=clip_lengths(store, trained_on),
         clips=np.asarray(store.clips["name"][test.indices], np.str_),
         labels=np.asarray(test.labels),
         scores=scores,

@@ -24,6 +24,7 @@ class ProbeScores:
       head: the probe that all labelled training clips trained.
       temperature: chosen on validation clips; logits / temperature are calibrated.
       class_names: [classes].
+      lengths: frames of the shortest, the median and the longest training clip.
       clips: [n] names of the test clips.
       labels: [n] their classes.
       scores: [n, classes] their logits.
@@ -36,6 +37,7 @@ class ProbeScores:
     head: LinearHead
     temperature: float
     class_names: Shaped[np.ndarray, " classes"]
+    lengths: Int[np.ndarray, " 3"]
     clips: Shaped[np.ndarray, " n"]
     labels: Int[np.ndarray, " n"]
     scores: Float[np.ndarray, "n classes"]

@@ -172,27 +172,29 @@ def select_step(folder: pathlib.Path, which: str | int) -> int:
 
 
 def restore_params(folder: pathlib.Path, step: int, target: Any) -> Any:
-    """Restores the parameters that `target` names, on the default device.
+    """`restore_parts` of the parameters alone: `target` is a subtree of them."""
+    return restore_parts(folder, step, {"params": target})["params"]
+
+
+def restore_parts(folder: pathlib.Path, step: int, target: Any) -> Any:
+    """Restores the parts of the state that `target` names, on the default device.
 
     Args:
       folder: of the run.
       step: an existing step; see `select_step`.
-      target: tree of `jax.ShapeDtypeStruct`, a subtree of the run's parameters.
+      target: tree of `jax.ShapeDtypeStruct`, a subtree of the saved state.
     """
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = {
-        "params": jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), target
-        )
-    }
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), target
+    )
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     path = (folder / run_folder.CHECKPOINTS / str(step) / "state").absolute()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(
+        return checkpointer.restore(
             path,
             args=ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True),
         )
-    return restored["params"]
 
 
 def restore_meta(folder: pathlib.Path, step: int) -> dict[str, Any]:

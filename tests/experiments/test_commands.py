@@ -22,7 +22,12 @@ NUM_CLIPS = 192
 def start(folder, script, *flags, within=()):
     command = [*within, sys.executable, str(ROOT / "experiments" / script), *flags]
     return subprocess.Popen(
-        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 

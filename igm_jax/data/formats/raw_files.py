@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from igm_jax.data.formats import custom, ntu_files, nw_ucla, utd_mhad
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
@@ -50,6 +50,30 @@ def read_paths(
             yield file.as_posix(), _read(file, layout)
 
 
+def read_clips(
+    paths: Iterable[str | os.PathLike],
+    layout: Layout,
+    skipped: Callable[[str, BadClip], None] | None = None,
+) -> Iterator[Clip]:
+    """Yields the clips of `read_paths` that can be read.
+
+    Args:
+      paths: see `read_paths`.
+      layout: the joints that the clips should have.
+      skipped: is given the path and the reason of every other one; None refuses the first.
+
+    Raises:
+      InputError: see `read_paths`; also, without `skipped`, for a clip that cannot be read.
+    """
+    for path, clip in read_paths(paths, layout):
+        if isinstance(clip, Clip):
+            yield clip
+        elif skipped is None:
+            raise InputError(f"{path}: {clip.reason}: correct it, or leave it out with --skip")
+        else:
+            skipped(path, clip)
+
+
 def _of_store(path: pathlib.Path, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
     store = SkeletonStore.open(path)
     for i in range(len(store)):
@@ -84,7 +108,11 @@ def _read(file: pathlib.Path, layout: Layout) -> Clip | BadClip:
         suffix, (layout, functools.partial(custom.read_path, layout=layout))
     )
     wrong = _other_joints(own, layout)
+    if not wrong and not file.stat().st_size:
+        wrong = "is empty"
     clip = BadClip(file.stem, wrong) if wrong else read(file)
+    if isinstance(clip, BadClip):  # some readers begin with the name, which is said already
+        return BadClip(file.as_posix(), clip.reason.removeprefix(f"{file.name} "))
     return dataclasses.replace(clip, name=file.as_posix())
 
 
