@@ -38,7 +38,14 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
-        "export": ["flatbuffers>=24", "safetensors>=0.4"],  # experiments/export.py, and StableHLO
+        "export": [  # experiments/export.py, and the .parquet of embed.py
+            "flatbuffers>=24",
+            "safetensors>=0.4",
+            "onnx>=1.20",  # with jax2onnx, which docs/using.md says how to install
+            "onnxruntime>=1.24",
+            "pyarrow>=16",
+        ],
+        "torch": ["torch>=2.6"],  # experiments/import_weights.py reads .pth files
         "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
             "pytest",
@@ -51,6 +58,7 @@ setup(
             "pillow",
             "flatbuffers",
             "safetensors",
+            "pyarrow",
             "ruff==0.17.*",
             "pyright[nodejs]==1.1.414",  # with its own Node.js; other versions find other errors
             "setuptools>=77",  # a test builds the wheel

@@ -16,7 +16,9 @@ from igm_jax import cli
 from igm_jax.evaluation.embed import check_suffix, embed, save
 from igm_jax.evaluation.run import load_run
 
-_OUT = flags.DEFINE_string("out", "features.npz", "Write the features to this .npz or .csv file.")
+_OUT = flags.DEFINE_string(
+    "out", "features.npz", "Write the features to this .npz, .csv or .parquet file."
+)
 
 place = cli.define_run_folder()
 
