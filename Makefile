@@ -47,7 +47,7 @@ parity: $(VENV)/.installed
 	@echo "== parity with PyTorch and onnxruntime, layer by layer and step by step"
 	$(BIN)/python -m pip install --quiet '$(TORCH)' onnx onnx-ir onnxruntime
 	$(BIN)/python -m pip install --quiet --no-deps jax2onnx
-	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py tests/evaluation/test_export.py
+	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py tests/evaluation/test_export.py tests/evaluation/test_import_weights.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

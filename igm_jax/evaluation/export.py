@@ -21,6 +21,7 @@ from igm_jax.evaluation.head import Head, outputs
 from igm_jax.evaluation.run import Run
 from igm_jax.models import Hardware
 from igm_jax.reading import Reading
+from igm_jax.training.mapping import to_mapping
 
 TOLERANCE = 1e-4  # largest difference between exported and original numbers
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -131,9 +132,7 @@ def not_installed(module: str) -> InputError:
     )
 
 
-def largest_difference(
-    run: Run, head: Head | None, encode: Callable[[np.ndarray], Any]
-) -> float:
+def largest_difference(run: Run, head: Head | None, encode: Callable[[np.ndarray], Any]) -> float:
     """Largest difference of features and logits to the run, over random clips of several lengths.
 
     Args:
@@ -178,7 +177,13 @@ def facts(run: Run, head: Head | None = None) -> dict[str, Any]:
     )  # fmt: skip
     sizes = {name: getattr(c, name) for name in names}
     sizes["patch_joints"] = c.patch_joints or c.joints
-    found = {"encoder": sizes, "reading": run.reading.to_dict(), "step": run.step, "data": run.data}
+    found = {
+        "encoder": sizes,
+        "reading": run.reading.to_dict(),
+        "step": run.step,
+        "config": to_mapping(run.config),
+        "data": run.data,
+    }
     if head is None:
         return found
     names = {"class_names": list(head.class_names), "temperature": head.temperature}

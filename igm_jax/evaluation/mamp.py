@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,19 @@ import scipy.special
 from jaxtyping import Bool, Float
 
 from igm_jax import run_folder
+from igm_jax.errors import InputError
 from igm_jax.evaluation.export import check_difference, facts, not_installed
 from igm_jax.evaluation.head import Head
 from igm_jax.evaluation.run import Run
 from igm_jax.models import Encoder, EncoderConfig, apply
+
+# Name in a block of MAMP → path in a block of ours.
+_DENSE = {
+    "attn.qkv": ("attention", "qkv"),
+    "attn.proj": ("attention", "out"),
+    "mlp.fc1": ("mlp", "in"),
+    "mlp.fc2": ("mlp", "out"),
+}
 
 
 def mamp_tensors(run: Run) -> dict[str, np.ndarray]:
@@ -43,15 +53,110 @@ def mamp_tensors(run: Run) -> dict[str, np.ndarray]:
         for norm in ("norm1", "norm2"):
             tensors[f"blocks.{i}.{norm}.weight"] = block[norm]["scale"]
             tensors[f"blocks.{i}.{norm}.bias"] = block[norm]["bias"]
-        for name, part in (
-            ("attn.qkv", block["attention"]["qkv"]),
-            ("attn.proj", block["attention"]["out"]),
-            ("mlp.fc1", block["mlp"]["in"]),
-            ("mlp.fc2", block["mlp"]["out"]),
-        ):
-            tensors[f"blocks.{i}.{name}.weight"] = part["kernel"].T
-            tensors[f"blocks.{i}.{name}.bias"] = part["bias"]
+        for name, (group, key) in _DENSE.items():
+            tensors[f"blocks.{i}.{name}.weight"] = block[group][key]["kernel"].T
+            tensors[f"blocks.{i}.{name}.bias"] = block[group][key]["bias"]
     return {name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}
+
+
+def encoder_config(tensors: dict[str, np.ndarray], heads: int) -> EncoderConfig:
+    """Sizes of an encoder of MAMP, from the shapes of its tensors.
+
+    GELU is exact and ε of the norms is 1e-5, as in MAMP, where both are PyTorch's defaults.
+
+    Args:
+      tensors: under the names of `mamp_tensors`.
+      heads: of attention, which no shape says.
+
+    Raises:
+      InputError: a tensor is missing or has an impossible shape, or heads do not divide the width.
+    """
+    width, channels, patch_frames, patch_joints = shape_of(tensors, "joints_embed.proj.weight", 4)
+    return EncoderConfig(
+        frames=shape_of(tensors, "temp_embed", 4)[1] * patch_frames,
+        joints=shape_of(tensors, "pos_embed", 4)[2] * patch_joints,
+        channels=channels,
+        patch_frames=patch_frames,
+        patch_joints=patch_joints,
+        width=width,
+        depth=len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        heads=heads,
+        mlp_width=shape_of(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
+        gelu="exact",
+        layer_norm_epsilon=1e-5,
+    )
+
+
+def shape_of(tensors: dict[str, np.ndarray], name: str, ndim: int) -> tuple[int, ...]:
+    """Shape of a tensor that has to be there.
+
+    Raises:
+      InputError: it is missing, or has another number of dimensions.
+    """
+    if name not in tensors or tensors[name].ndim != ndim:
+        found = list(tensors[name].shape) if name in tensors else "nothing"
+        raise InputError(
+            f"the weights are not of MAMP's encoder: {name!r} should have {ndim} dimensions, but "
+            f"there is {found}"
+        )
+    return tensors[name].shape
+
+
+def encoder_params(tensors: dict[str, np.ndarray], config: EncoderConfig) -> Any:
+    """Parameters of our encoder; the inverse of `mamp_tensors`.
+
+    Args:
+      tensors: under the names of `mamp_tensors`. Biases of attention that are missing are zero.
+      config: of the encoder.
+
+    Raises:
+      InputError: a tensor is missing, is too much, or has another shape; names it.
+    """
+    c, given = config, dict(tensors)
+    joints, (steps, groups) = c.patch_joints or c.joints, c.grid
+
+    def take(name: str, *shape: int) -> np.ndarray:
+        if shape_of(given, name, len(shape)) != shape:
+            raise InputError(
+                f"the weights do not fit together: {name!r} has shape {list(given[name].shape)}, "
+                f"not {list(shape)}"
+            )
+        return np.asarray(given.pop(name), np.float32)
+
+    def dense(name: str, inner: int, outer: int) -> dict[str, np.ndarray]:
+        kernel = take(f"{name}.weight", outer, inner).T
+        if name.endswith("attn.qkv") and f"{name}.bias" not in given:
+            return {"kernel": kernel, "bias": np.zeros(outer, np.float32)}
+        return {"kernel": kernel, "bias": take(f"{name}.bias", outer)}
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {"scale": take(f"{name}.weight", c.width), "bias": take(f"{name}.bias", c.width)}
+
+    def block(i: int) -> dict[str, Any]:
+        sizes = (c.width, 3 * c.width), (c.width,) * 2, (c.width, c.mlp_width)
+        parts: dict[str, Any] = {n: norm(f"blocks.{i}.{n}") for n in ("norm1", "norm2")}
+        for (name, (group, key)), size in zip(_DENSE.items(), (*sizes, sizes[-1][::-1])):
+            parts.setdefault(group, {})[key] = dense(f"blocks.{i}.{name}", *size)
+        return parts
+
+    patches = take("joints_embed.proj.weight", c.width, c.channels, c.patch_frames, joints)
+    params = {
+        "embed": {
+            "kernel": patches.transpose(2, 3, 1, 0).reshape(-1, c.width),
+            "bias": take("joints_embed.proj.bias", c.width),
+        },
+        "position": {
+            "temporal": take("temp_embed", 1, steps, 1, c.width)[0, :, 0],
+            "spatial": take("pos_embed", 1, 1, groups, c.width)[0, 0],
+        },
+        "blocks": jax.tree.map(lambda *x: np.stack(x), *(block(i) for i in range(c.depth))),
+        "norm": norm("norm"),
+    }
+    for name in ("input_mean", "input_std"):
+        given.pop(name, None)
+    if given:
+        raise InputError(f"the weights have {min(given)!r}, which MAMP's encoder lacks")
+    return jax.tree.map(jnp.asarray, params)
 
 
 def mamp_tokens(
@@ -77,7 +182,7 @@ def mamp_tokens(
     x = (x + w["temp_embed"] + w["pos_embed"]).reshape(b, -1, width)
 
     def linear(name: str, x: np.ndarray) -> np.ndarray:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
 
     def norm(name: str, x: np.ndarray) -> np.ndarray:
         x = x - x.mean(-1, keepdims=True)
