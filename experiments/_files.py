@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import _clone  # noqa: F401
 from absl import flags
 
+from igm_jax import progress
 from igm_jax.data import BadClip, Clip
 from igm_jax.data.formats import raw_files
 from igm_jax.errors import InputError
@@ -24,8 +25,8 @@ def clips(layout: Layout) -> Iterator[Clip]:
     """
     if not FILES.value:
         raise InputError("no file is given: name files, stores or folders behind the run")
-    found = False
-    for clip in raw_files.read_clips(FILES.value, layout, _name if SKIP.value else None):
+    found, read = False, raw_files.read_clips(FILES.value, layout, _name if SKIP.value else None)
+    for clip in progress.counted(read, "clips", raw_files.count_clips(FILES.value)):
         found = True
         yield clip
     if not found:

@@ -74,6 +74,7 @@ def main() -> None:
         f"{folder}: fine-tuned from {start} ({run.config.data.protocol}, {labels} of the labels)\n"
     )
     print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
+    print(f"\nnext: python experiments/predict.py {folder} FILES…")
 
 
 def _table(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from igm_jax import features, run_folder, skeleton
+from igm_jax import features, progress, run_folder, skeleton
 from igm_jax.errors import InputError
 from igm_jax.evaluation.head import Head, outputs
 from igm_jax.evaluation.run import Run
@@ -146,7 +146,7 @@ def largest_difference(run: Run, head: Head | None, encode: Callable[[np.ndarray
     rng, logits = np.random.default_rng(0), None if head is None else head.logits
     original = jax.jit(functools.partial(outputs, run=run, logits=logits))
     worst = 0.0
-    for count, length in enumerate(_LENGTHS, 1):
+    for count, length in enumerate(progress.counted(_LENGTHS, "checks", len(_LENGTHS)), 1):
         clips = rng.normal(size=clip_shape(run, count, length)).astype(np.float32)
         clips[-1, 1:] = 0  # one person alone
         present = (clips != 0).any(axis=(2, 3, 4))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igm_jax import metrics, run_folder
+from igm_jax import metrics, progress, run_folder
 from igm_jax.data import SkeletonStore, protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import (
@@ -61,7 +61,9 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             )
             return extract(batches)
 
-        values = extract(clip_batches(store, everything, reading))
+        batches = clip_batches(store, everything, reading)
+        counted = progress.counted(batches, f"features, {name}", len(store), _clips_of)
+        values = extract(counted)
         return FeatureSet(name, values, augmented, trained)
 
     def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
@@ -79,6 +81,10 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
     return sets
+
+
+def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:
+    return len(batch[0])
 
 
 def evaluate(
@@ -176,10 +182,18 @@ def fit_linear(
     def probe(part: str, judged: Part, rates: jax.Array) -> Probes:
         known = labelled(features, run, store, part, labels, subset)
         asked = (judged.features, judged.labels, rates)
-        if new_crops is None:
-            return linear_probe(known.features, known.labels, *asked, **settings)
-        new = functools.partial(new_crops, known.indices)
-        return augmented_linear_probe(new, known.labels, *asked, **settings)
+        with progress.bar(f"epochs of the probe, {features.name}", config.epochs):
+            report = progress.ticking()
+            if new_crops is None:
+                probes = linear_probe(
+                    known.features, known.labels, *asked, **settings, report=report
+                )
+            else:
+                new = functools.partial(new_crops, known.indices)
+                probes = augmented_linear_probe(
+                    new, known.labels, *asked, **settings, report=report
+                )
+            return jax.block_until_ready(probes)
 
     rates = jnp.asarray(config.learning_rates)
     tried = probe("fit", val, rates)

@@ -39,15 +39,21 @@ def read_paths(
     Raises:
       InputError: no such file, an unknown format, a folder without clips, or a damaged store.
     """
-    for path in map(pathlib.Path, paths):
-        path = path.expanduser()
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        if (path / META).is_file():
-            yield from _of_store(path, layout)
-            continue
-        for file in _files(path):
-            yield file.as_posix(), _read(file, layout)
+    for source in _sources(paths):
+        if isinstance(source, SkeletonStore):
+            yield from _of_store(source, layout)
+        else:
+            yield source.as_posix(), _read(source, layout)
+
+
+def count_clips(paths: Iterable[str | os.PathLike]) -> int:
+    """How many clips `read_paths` yields; nothing is read but the index of a store.
+
+    Raises:
+      InputError: see `read_paths`.
+    """
+    sources = _sources(paths)
+    return sum(len(x) if isinstance(x, SkeletonStore) else 1 for x in sources)
 
 
 def read_clips(
@@ -74,12 +80,23 @@ def read_clips(
             skipped(path, clip)
 
 
-def _of_store(path: pathlib.Path, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
-    store = SkeletonStore.open(path)
+def _sources(paths: Iterable[str | os.PathLike]) -> Iterator[pathlib.Path | SkeletonStore]:
+    """Yields stores and files."""
+    for path in map(pathlib.Path, paths):
+        path = path.expanduser()
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if (path / META).is_file():
+            yield SkeletonStore.open(path)
+        else:
+            yield from _files(path)
+
+
+def _of_store(store: SkeletonStore, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
+    wrong = _other_joints(store.layout, layout)
     for i in range(len(store)):
         clip = store[i]
-        wrong = _other_joints(store.layout, layout)
-        yield f"{path}/{clip.name}", BadClip(clip.name, wrong) if wrong else clip
+        yield f"{store.path}/{clip.name}", BadClip(clip.name, wrong) if wrong else clip
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
