@@ -42,6 +42,13 @@ _WATCH = flags.DEFINE_bool("watch", False, "Read frames from standard input as t
 place = cli.define_run_folder()
 
 
+def title(predictor: Predictor) -> str:
+    """The head in words."""
+    head = predictor.head
+    unsure = "" if head.calibrated else " (probabilities are not calibrated, see docs/using.md)"
+    return f"{head.origin}, of {len(head.class_names)} actions{unsure}"
+
+
 def shown(predictor: Predictor, probabilities: np.ndarray) -> str:
     """The five most probable actions on one line."""
     return ", ".join(f"{name} {100 * p:.1f} %" for name, p in predictor.top(probabilities))
@@ -91,7 +98,7 @@ def predict_files(predictor: Predictor) -> None:
         if latency is None:
             first = dataclasses.replace(clip, frames=clip.frames[:, :length])
             latency = predictor.latency(first)
-            print(f"{predictor.head.origin}, of {len(predictor.head.class_names)} actions:")
+            print(f"{title(predictor)}:")
         found = timeline(predictor, clip, length, stride_of(length))
         report(predictor, found)
         if _WINDOW.value is not None:
@@ -121,7 +128,7 @@ def predict_stream(predictor: Predictor) -> None:
     stride = stride_of(length)
     watch.warm_up(predictor)
     print(
-        f"{predictor.head.origin}: ready for {layout.num_joints} joints ({layout.name}), a window "
+        f"{title(predictor)}: ready for {layout.num_joints} joints ({layout.name}), a window "
         f"of {length} frames every {stride} frames",
         file=sys.stderr,
         flush=True,

@@ -15,6 +15,7 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import BATCH_NORM_EPSILON, LinearHead, head_logits
 from igm_jax.evaluation.run import Run
 from igm_jax.evaluation.scores import load_scores
+from igm_jax.metrics.classification import TEMPERATURES
 from igm_jax.models import EncoderConfig, Hardware
 
 
@@ -39,6 +40,12 @@ class Head:
     lengths: tuple[int, int, int]
     origin: str
     tensors: dict[str, np.ndarray]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether validation clips could choose the temperature; else it is at a limit."""
+        lowest, highest = TEMPERATURES
+        return 1.001 * lowest < self.temperature < 0.999 * highest
 
 
 def probe_head(run: Run, name: str | None = None) -> Head:

@@ -47,6 +47,9 @@ def test_raw_clips_get_the_scores_of_the_probe(probed, finished):
 def test_what_the_head_knows(probed, finished):
     head, store = probe_head(probed), finished.store
     assert head.class_names == store.class_names and head.temperature > 0
+    assert dataclasses.replace(head, temperature=1.5).calibrated
+    certain = metrics.fit_temperature(np.eye(3), np.arange(3))  # all right: no temperature fits
+    assert not dataclasses.replace(head, temperature=certain).calibrated
     length = store.clips["length"][protocols.split(store, "xsub", "train")]
     assert head.lengths == (length.min(), int(np.median(length)), length.max())
     too_long = dataclasses.replace(store[0], frames=np.repeat(store[0].frames, 9, axis=1))
