@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test soak parity lint clean help
 
 help:
-	@echo "make demo   install, make synthetic clips, pre-train, probe: a few minutes on 2 cores"
+	@echo "make demo   install, make synthetic clips, pre-train, probe, report: a few minutes on 2 cores"
 	@echo "make test   install, run the tests: 7 to 15 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
 	@echo "make soak   run the slow tests: a run is killed twenty times, 5 minutes on 2 cores"
 	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it) and ONNX, hold ours against them"
@@ -24,14 +24,16 @@ $(VENV)/.installed: setup.py
 	@touch $@
 
 demo: $(VENV)/.installed
-	@test -d data/synthetic || { echo "== 1/4 making synthetic clips"; \
+	@test -d data/synthetic || { echo "== 1/5 making synthetic clips"; \
 		$(BIN)/python experiments/prepare_data.py --dataset=synthetic --out=data/synthetic; }
-	@echo "== 2/4 pre-training (interrupt with Ctrl-C; the same command goes on from there)"
+	@echo "== 2/5 pre-training (interrupt with Ctrl-C; the same command resumes it)"
 	$(BIN)/python experiments/pretrain.py --config=configs/synthetic.py
-	@echo "== 3/4 linear probe"
+	@echo "== 3/5 linear probe"
 	$(BIN)/python experiments/linear_probe.py --run=runs/synthetic-xsub --baselines
-	@echo "== 4/4 nearest neighbours"
+	@echo "== 4/5 nearest neighbours"
 	$(BIN)/python experiments/knn.py --run=runs/synthetic-xsub --baselines
+	@echo "== 5/5 report"
+	$(BIN)/python experiments/report.py runs/synthetic-xsub
 
 test: $(VENV)/.installed
 	@echo "== tests, doctests and README blocks"

@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["igm_jax", "igm_jax.*"]),
-    package_data={"igm_jax": ["py.typed"]},
+    package_data={"igm_jax": ["py.typed"], "igm_jax.report": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10,<0.13",
@@ -37,7 +37,8 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "viz": ["matplotlib", "pillow", "tensorboardX"],  # pictures, and train.tensorboard
+        # Pictures, experiments/report.py, and train.tensorboard.
+        "viz": ["matplotlib", "openTSNE>=1.0", "pillow", "plotly>=6.0", "tensorboardX"],
         "export": [  # experiments/export.py, and the .parquet of embed.py
             "flatbuffers>=24",
             "safetensors>=0.4",
@@ -55,7 +56,10 @@ setup(
             "beartype",
             "tensorboardX",
             "matplotlib",
+            "openTSNE",
             "pillow",
+            "playwright",  # drives a Chromium that is installed, over the page of a report
+            "plotly",
             "flatbuffers",
             "safetensors",
             "pyarrow",

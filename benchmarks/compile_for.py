@@ -54,12 +54,10 @@ class Target:
     Attributes:
       devices: none of them is here.
       memory: bytes that a program may use on each.
-      options: of the compiler.
     """
 
     devices: list[jax.Device]
     memory: float
-    options: dict[str, bool]
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -92,14 +90,13 @@ def find(name: str) -> Target:
         raise InputError(f"--target={name} needs a compiler: pip install -e '.[{extra}]'")
     if device in TPUS:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name)
-        return Target(found.devices, 1e9 * TPUS[device], {})
+        return Target(found.devices, 1e9 * TPUS[device])
     text = (_ROOT / "targets" / f"{device}.txtpb").read_text(encoding="utf-8")
     found = topologies.get_topology_desc(
         platform="cuda", topology_name=device, topology=f"1x1x{shape}", target_config=text
     )
     memory = re.search(r"device_memory_size: (\d+)", text)
-    # Without a card nothing can be tuned, which Triton's products need.
-    return Target(found.devices, float(memory[1]), {"xla_gpu_enable_triton_gemm": False})
+    return Target(found.devices, float(memory[1]))
 
 
 def configured() -> ExperimentConfig:
@@ -137,13 +134,15 @@ def main() -> None:
     device, limit = target.devices[0], 1e9 * _MEMORY.value or target.memory
     program = build_program(config, sizes.reading(config), _NUM_CLIPS, target.devices)
     state = program.restore_target
-    print(f"{_TARGET.value}: {len(target.devices)} x {device.device_kind} ({device.platform}), "
-          f"{limit / 1e9:.1f} GB each; {_CONFIG.value}, {config.model.encoder.dtype}, "
-          f"{config.train.batch_size} clips a step; {parallel.describe(state)}")  # fmt: skip
+    print(
+        f"{_TARGET.value}: {len(target.devices)} x {device.device_kind} ({device.platform}), "
+        f"{limit / 1e9:.1f} GB each; {_CONFIG.value}, {config.model.encoder.dtype}, "
+        f"{config.train.batch_size} clips a step; {parallel.describe(state)}"
+    )
     start = time.perf_counter()
     lowered = collectives.lower_step(config, program)
     try:
-        compiled = lowered.compile(compiler_options=target.options)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
         if not used:
@@ -160,11 +159,16 @@ def main() -> None:
         print(line)
     if device.platform == "gpu":
         forward, backward = (hlo.count(f'"__cudnn$fmhaSoftmax{x}"') for x in ("", "Backward"))
-        print(f"attention fused by cuDNN: {forward} forward, {backward} backward"
-              if forward else "attention is not fused")  # fmt: skip
-    print(f"a device: {memory.temp_size_in_bytes / 1e9:.2f} GB of temporaries, {kept / 1e9:.2f} GB "
-          f"of arguments and results, {peak / 1e9:.2f} of {limit / 1e9:.1f} GB in all: "
-          f"{'fits' if peak <= limit else 'DOES NOT FIT'}")  # fmt: skip
+        print(
+            f"attention fused by cuDNN: {forward} forward, {backward} backward"
+            if forward
+            else "attention is not fused"
+        )
+    print(
+        f"a device: {memory.temp_size_in_bytes / 1e9:.2f} GB of temporaries, {kept / 1e9:.2f} GB "
+        f"of arguments and results, {peak / 1e9:.2f} of {limit / 1e9:.1f} GB in all: "
+        f"{'fits' if peak <= limit else 'DOES NOT FIT'}"
+    )
 
 
 if __name__ == "__main__":

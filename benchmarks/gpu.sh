@@ -55,12 +55,12 @@ else
   gpu="$gpu --peak_flops=${PEAK:-989e12} --bandwidth=${BANDWIDTH:-3.35e12}"
   try parity "$python" tests/torch_reference/parity.py --platform=gpu --tolerance=1e-3
   timed ntu_masked $gpu --sizes=ntu_masked
-  timed ntu_masked_compiled $gpu --sizes=ntu_masked --compile
-  timed ntu_unmasked $gpu --sizes=ntu_unmasked --batch=32
   timed nw_ucla $gpu --sizes=nw_ucla
+  timed ntu_unmasked $gpu --sizes=ntu_unmasked --batch=32
   try attention "$python" benchmarks/attention.py --dtype=bfloat16 --rows=64 --tokens=75,750 --rounds=3
-  timed ntu_unmasked_compiled $gpu --sizes=ntu_unmasked --batch=32 --compile
+  timed ntu_masked_compiled $gpu --sizes=ntu_masked --compile
   timed nw_ucla_compiled $gpu --sizes=nw_ucla --compile
+  timed ntu_unmasked_compiled $gpu --sizes=ntu_unmasked --batch=32 --compile
 fi
 echo "== done after $SECONDS s; results lie in $out"
 exit $failed

@@ -36,7 +36,7 @@ def small_networks(c: ConfigDict) -> None:
     c.data.batches = "session"
     c.model.encoder.update(frames=52, patch_frames=4, patch_joints=0, depth=4, heads=4, stretches=3)
     c.model.generator.update(width=128, depth=1, heads=4, mlp_width=512)
-    c.objective.update(mask_ratio=0.3, reencode_mask_ratio=0.3, queue_size=0)
+    c.objective.update(mask_ratio=0.3, reencode_mask_ratio=0.3)
     c.train.batch_size = 64
 
 
@@ -44,9 +44,15 @@ def smoke(c: ConfigDict) -> ConfigDict:
     """A tiny version for tests: small networks, two epochs, seconds."""
     c.name += "-smoke"
     c.model.encoder.update(
-        frames=16, patch_frames=4, patch_joints=1, stretches=1, width=32, depth=2, heads=2,
+        frames=16,
+        patch_frames=4,
+        patch_joints=1,
+        stretches=1,
+        width=32,
+        depth=2,
+        heads=2,
         mlp_width=64,
-    )  # fmt: skip
+    )
     c.model.generator.update(width=32, depth=1, heads=2, mlp_width=64)
     c.objective.update(
         mask_ratio=0.5, reencode_mask_ratio=0.5, queue_size=0, start_epoch=0, ramp_epochs=1

@@ -10,5 +10,4 @@ def get_config(variant: str | None = None):
     c.name = "mamp_npz"
     c.data.update(dataset="mamp_npz", path="data/mamp_npz", protocol=protocol, bodies=2)
     c.model.encoder.dtype = c.model.generator.dtype = "bfloat16"
-    c.objective.queue_size = 0
     return base.smoke(c) if smoke else c

@@ -21,5 +21,4 @@ def get_config(variant: str | None = None):
     )
     c.model.encoder.update(joints=0, channels=0, dtype="bfloat16")
     c.model.generator.dtype = "bfloat16"
-    c.objective.queue_size = 0
     return base.smoke(c) if smoke else c

@@ -83,7 +83,7 @@ def main() -> None:
     processes.run(todo, ended)
     text = write_table(out, jobs, split)
     if processes.stopped:
-        print(f"{processes.stopped.name}: stopped; the same command goes on", file=sys.stderr)
+        print(f"{processes.stopped.name}: stopped; the same command resumes", file=sys.stderr)
         sys.exit(cli.exit_code(processes.stopped.name))
     print(text, end="")
     if failed:

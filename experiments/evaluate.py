@@ -10,13 +10,13 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import suite, table
+from igm_jax.evaluation import run_flags, suite, table
 
 _SUITE = flags.DEFINE_enum(
     "suite", "paper", list(suite.SUITES), "paper runs all; quick leaves out the linear probe."
 )
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -38,10 +38,11 @@ def main() -> None:
         print(f"\nNot possible: {name}: {reason}.")
     probed = (run.folder / run_folder.probe_scores()).exists()
     command = f"predict.py {run.folder} FILES…" if probed else f"linear_probe.py {run.folder}"
-    print(f"\nnext: python experiments/{command}")
+    if run.origin is None:
+        print(f"\nnext: python experiments/{command}")
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from absl import flags
 
 from igm_jax import cli, run_folder
 from igm_jax.errors import InputError
-from igm_jax.evaluation import frozen, judge, table
+from igm_jax.evaluation import frozen, judge, run_flags, table
 
 _WAYS = flags.DEFINE_integer("ways", 5, "Draw this many classes in an episode.", lower_bound=2)
 _SHOTS = flags.DEFINE_list("shots", ["1", "5"], "Give this many labelled clips of each class.")
@@ -23,7 +23,7 @@ _QUERIES = flags.DEFINE_integer(
 )
 _EPISODES = flags.DEFINE_integer("episodes", 600, "Draw this many episodes.", lower_bound=2)
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     table.save_rows(run.results(run_folder.FEW_SHOT), run, rows, settings)
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ An encoder and an MLP head are trained on labelled clips. Learning rate and leng
 validation clips; test clips are judged once. `--labels=10% --subsets=5` repeats it with five
 subsets of the labels. `--from=scratch` starts from a random encoder, as the control.
 `--generated=0.5` also trains on clips that the generator makes.
+`--transfer=configs/utd_mhad.py` trains on the clips of another data set than the parent's.
 
 Any setting is a flag: `--config.epochs=50`. The same command resumes an interrupted run. Exit
 codes are those of pretrain.py.
@@ -20,7 +21,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import table
+from igm_jax.evaluation import run_flags, table
 from igm_jax.evaluation.run import open_store
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.study import finetune
@@ -46,7 +47,7 @@ _RESUME = flags.DEFINE_enum(
     "auto resumes a run of the same settings; never refuses an existing run.",
 )
 
-parent = cli.define_pretrained_flags("parent")
+parent = run_flags.define_pretrained_flags("parent")
 settings = cli.define_settings(FinetuneConfig())
 
 
@@ -60,19 +61,23 @@ def main() -> None:
             f"--subsets={_SUBSETS.value} must be at least 1, --subset={_SUBSET.value} at least 0"
         )
     run = parent()
-    name = run_folder.finetuning(labels, scratch, config.generated)
+    name = run_folder.finetuning(labels, scratch, config.generated, run.other_data)
     folder = pathlib.Path(_RUN.value) if _RUN.value else run.folder / name
     seeds = range(_SUBSET.value, _SUBSET.value + _SUBSETS.value)
     result = finetune(
-        run, open_store(run), folder, config,
-        labels=labels, subsets=seeds, scratch=scratch, resume=_RESUME.value,
-    )  # fmt: skip
+        run,
+        open_store(run),
+        folder,
+        config,
+        labels=labels,
+        subsets=seeds,
+        scratch=scratch,
+        resume=_RESUME.value,
+    )
     if result != "finished":
         sys.exit(cli.exit_code(result))
     start = "a random encoder" if scratch else f"{run.folder}, {run.progress}"
-    print(
-        f"{folder}: fine-tuned from {start} ({run.config.data.protocol}, {labels} of the labels)\n"
-    )
+    print(f"{folder}: fine-tuned from {start} ({run.judged_on}, {labels} of the labels)\n")
     print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
     print(f"\nnext: python experiments/predict.py {folder} FILES…")
 
@@ -86,7 +91,8 @@ def _table(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [*rows, {name: both.get(name, "") for name in rows[0]} | {"subset": "mean ± std"}]
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+for module in (cli, run_flags):  # for --help
+    flags.adopt_module_key_flags(module)
 
 
 if __name__ == "__main__":

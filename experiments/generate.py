@@ -8,6 +8,7 @@ steps. `--t=100` instead noises the real clips to step 100 and predicts them in 
 `--table` measures the quality over t and steps, against held-out real clips, and writes no store.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -72,9 +73,9 @@ def conditioned(generator: LoadedGenerator, store: SkeletonStore) -> Iterator[Cl
     else:
         clips = generator.one_step(given, _T.value, **setting)
     for i, clip, present in zip(indices, given.placed_back(clips), given.present):
-        _, *facts = store[int(i)].facts
-        name = f"generated-{store.clips['name'][i]}"[:256]
-        yield Clip(name, clip[present], *facts)
+        real = store[int(i)]
+        name = f"generated-{real.name}"[:256]
+        yield dataclasses.replace(real, name=name, frames=clip[present])
 
 
 def unconditional(generator: LoadedGenerator) -> Iterator[Clip]:

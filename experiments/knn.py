@@ -4,9 +4,9 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import judge, table
+from igm_jax.evaluation import judge, run_flags, table
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -16,10 +16,11 @@ def main() -> None:
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
-    print(f"\nnext: python experiments/linear_probe.py {run.folder}")
+    if run.origin is None:
+        print(f"\nnext: python experiments/linear_probe.py {run.folder}")
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, table
+from igm_jax.evaluation import judge, run_flags, table
 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
@@ -25,7 +25,7 @@ _SUBSET = flags.DEFINE_integer(
     "subset", None, "Draw the clips of --labels with this seed. Default: the seed of the run."
 )
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -44,12 +44,13 @@ def main() -> None:
     print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
-    head = run_folder.probe_scores(labels, augmented, subset)
+    head = run.results(run_folder.probe_scores(labels, augmented, subset)).name
     chosen = "" if head == run_folder.probe_scores() else f" --head={head}"
-    print(f"\nnext: python experiments/predict.py {run.folder} FILES…{chosen}")
+    if run.origin is None:
+        print(f"\nnext: python experiments/predict.py {run.folder} FILES…{chosen}")
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

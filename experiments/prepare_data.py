@@ -17,7 +17,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, progress
-from igm_jax.data import BadClip, SkeletonStore, summary, synthetic
+from igm_jax.data import BadClip, SkeletonStore, protocols, summary, synthetic
 from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.formats.sources import FORMATS
@@ -100,6 +100,7 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
     """Text that describes the store and the next command."""
     facts = store.summary()
     shortest, median, longest = facts["length"]
+    bodies = "1 body" if facts["max_bodies"] == 1 else f"{facts['max_bodies']} bodies"
     lines = [f"skipped {bad.name}: {bad.reason}" for bad in skipped[:_NAMED]]
     if len(skipped) > _NAMED:
         lines.append(f"… and {len(skipped) - _NAMED} more: {store.path / 'meta.json'} names them")
@@ -107,7 +108,7 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
     lines += [
         f"{store.path}: {facts['clips']} clips of {facts['classes']} classes, "
         f"{facts['subjects']} subjects, {facts['cameras']} cameras",
-        f"{facts['max_bodies']} bodies at most, {shortest} to {longest} frames (median {median}), "
+        f"{bodies} at most, {shortest} to {longest} frames (median {median}), "
         f"{facts['bytes'] / 1e6:.1f} MB, {len(skipped)} skipped, {seconds:.1f} s",
         *(f"suggested {found.flag}: {found.reason}" for found in suggestions),
         " ".join(
@@ -122,10 +123,9 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 
 def variant(store: SkeletonStore) -> str:
     """Suffix of the config that selects a protocol for which the store has columns."""
-    rows = summary.parts(store)
-    needed = ("train", "fit", "val")  # of a run
-    usable = [row["protocol"] for row in rows if "-" not in (row[part] for part in needed)]
-    return f":{usable[0]}" if usable and usable[0] != rows[0]["protocol"] else ""
+    default = next(iter(protocols.PROTOCOLS.get(store.dataset, {})), None)
+    usable = [row["protocol"] for row in summary.usable_parts(store)]
+    return f":{usable[0]}" if usable and usable[0] != default else ""
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import frozen, judge, table
+from igm_jax.evaluation import frozen, judge, run_flags, table
 
-selected = cli.define_run_flags()
+selected = run_flags.define_run_flags()
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     table.save_rows(run.results(run_folder.RETRIEVAL), run, rows)
 
 
-flags.adopt_module_key_flags(cli)  # for --help
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 if __name__ == "__main__":

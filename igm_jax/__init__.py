@@ -49,7 +49,8 @@ __all__ = [
 
 _MODULES = (
     "ablation", "augment", "data", "diffusion", "drawing", "errors", "evaluation", "features",
-    "losses", "masking", "metrics", "models", "parallel", "reading", "skeleton", "training",
+    "losses", "masking", "metrics", "models", "parallel", "reading", "report", "skeleton",
+    "training",
 )  # fmt: skip
 _NAMES = {
     "LoadedEncoder": "igm_jax.evaluation.run",

@@ -1,12 +1,17 @@
-"""Checks of arguments. Where JAX traces one, its shape is known and its value is not."""
+"""Types and checks of arguments. Where JAX traces one, its shape is known and its value is not."""
 
 from typing import Any
 
+import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from igm_jax.errors import InputError
+
+Array = jax.Array | np.ndarray
+Scalar = float | int | Float[Array, ""]
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -30,3 +35,9 @@ def check_floating(**arrays: Any) -> None:
     for name, x in arrays.items():
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InputError(f"{name} is of type {x.dtype}: cast it to float32 first")
+
+
+def check_same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
+    """Raises `InputError` unless both have one shape: [1, D] would be broadcast silently."""
+    if x.shape != other.shape:
+        raise InputError(f"{name} {x.shape} and {other_name} {other.shape} must have one shape")

@@ -3,47 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Key
 
-from igm_jax.arguments import check_floating
-from igm_jax.precision import EXACT
-
-Array = jax.Array | np.ndarray
-
-
-def crop_resize(
-    clip: Float[Array, "*batch T V C"],
-    start: Float[Array, "*batch"] | Int[Array, "*batch"],
-    length: Float[Array, "*batch"] | Int[Array, "*batch"],
-    num_frames: int,
-) -> Float[jax.Array, "*batch num_frames V C"]:
-    """Linear resize of frames `start … start + length − 1` to `num_frames` frames.
-
-    Sample i lies at start + (i + ½) · length / num_frames − ½ (half-pixel centres, as image
-    libraries resize), held at the first and last frame of the crop.
-
-    Args:
-      clip: [..., T, V, C].
-      start: [...], first frame of the crop, 0 … T − 1.
-      length: [...], number of frames, start + length ≤ T.
-      num_frames: frames of the result.
-
-    Returns:
-      [..., num_frames, V, C], of the dtype of the clip.
-    """
-    clip, wide = _wide(clip)
-    start, length = (jnp.asarray(x, wide.dtype)[..., None] for x in (start, length))
-    steps = (jnp.arange(num_frames, dtype=wide.dtype) + 0.5) / num_frames
-    steps = steps.reshape((1,) * (start.ndim - 1) + (-1,))
-    position = start + jnp.clip(steps * length - 0.5, 0, length - 1)
-    before = jnp.floor(position).astype(jnp.int32)
-    after = jnp.minimum(before + 1, (start + length - 1).astype(jnp.int32))
-    weight = (position - before.astype(wide.dtype))[..., None, None]
-
-    def frames(index):
-        return jnp.take_along_axis(wide, index[..., None, None], axis=-3)
-
-    return (frames(before) * (1 - weight) + frames(after) * weight).astype(clip.dtype)
+from igm_jax.arguments import Array, check_floating
+from igm_jax.precision import EXACT, float32
 
 
 def rotation_matrix(angles: Float[Array, "*batch 3"]) -> Float[jax.Array, "*batch 3 3"]:
@@ -124,10 +87,9 @@ def random_mirror(
 
 
 def _wide(clip: Float[Array, "..."]) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:
-    """The clip, and the clip in float32 at least: half precision cannot tell 300 frames apart."""
+    """The clip, and the clip in float32 at least: half precision rounds metres to centimetres."""
     check_floating(clip=clip)
-    clip = jnp.asarray(clip)
-    return clip, clip.astype(jnp.promote_types(clip.dtype, jnp.float32))
+    return jnp.asarray(clip), float32(clip)
 
 
 def _turned(

@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from igm_jax.errors import STOPPED, DivergedError, InputError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_default_config: str | None = None
+_config_files: dict[str, str | None] = {}  # flag → the file that is read without it
 _settings: list[str] = []  # keys of `define_settings`; only those that are set become flags
 
 
@@ -89,13 +89,23 @@ def define_config(default: str) -> flags.FlagHolder:
     Args:
       default: config file without the flag, relative to the repository.
     """
+    # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
+    return define_config_file("config", _config_help(), str(_ROOT / default))
+
+
+def define_config_file(name: str, meaning: str, default: str | None = None) -> flags.FlagHolder:
+    """Defines `--NAME=FILE[:VARIANT]`, every key of which is a flag `--NAME.KEY=VALUE`.
+
+    Args:
+      name: of the flag.
+      meaning: its help.
+      default: config file without the flag; None leaves its value None.
+    """
     # Imported here: only commands with a config need it.
     from ml_collections import config_flags
 
-    global _default_config
-    # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
-    _default_config = str(_ROOT / default)
-    return config_flags.DEFINE_config_file("config", None, _config_help(), lock_config=True)
+    _config_files[name] = default
+    return config_flags.DEFINE_config_file(name, None, meaning, lock_config=True)
 
 
 def _config_help() -> str:
@@ -142,6 +152,17 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def checkpoint_of(value: str) -> str | int:
+    """Value of `--checkpoint` as `load_run` takes it: last, best or a step.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if value not in ("last", "best") and not value.isdigit():
+        raise InputError(f"--checkpoint={value} is unknown: give last, best or a step number")
+    return int(value) if value.isdigit() else value
+
+
 def define_run_folder(
     name: str = "run",
 ) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
@@ -164,48 +185,11 @@ def define_run_folder(
     def selected() -> tuple[pathlib.Path, str | int, str | None]:
         from igm_jax.run_folder import newest_run
 
-        which = checkpoint.value
-        if which not in ("last", "best") and not which.isdigit():
-            raise InputError(f"--checkpoint={which} is unknown: give last, best or a step number")
+        which = checkpoint_of(checkpoint.value)
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return folder, int(which) if which.isdigit() else which, data.value
-
-    return selected
-
-
-def define_pretrained_flags(name: str) -> Callable[[], Any]:
-    """`define_run_folder` whose function loads the run."""
-    place = define_run_folder(name)
-
-    def selected() -> Any:
-        from igm_jax.evaluation.run import load_run
-
-        return load_run(*place())
-
-    return selected
-
-
-def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint`, `--classes` and `--baselines`.
-
-    Returns:
-      A function that gives `(run, baselines)` once the flags are parsed.
-    """
-    loaded = define_pretrained_flags("run")
-    classes = flags.DEFINE_enum(
-        "classes",
-        "all",
-        ["all", "unseen", "seen"],
-        "Judge on all classes, on those of data.leave_out, or on the others.",
-    )
-    baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
-    )
-
-    def selected() -> Any:
-        return dataclasses.replace(loaded(), classes=classes.value), baselines.value
+        return folder, which, data.value
 
     return selected
 
@@ -244,8 +228,9 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
             if i < most:
                 argv[i] = f"--{argument}={argv[i]}"
-    if _default_config:
-        _check_config_file(argv, _default_config)
+    _check_keys(argv)
+    for name, default in _config_files.items():
+        _check_config_file(argv, name, default)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -258,8 +243,8 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
             raise InputError(
                 f"config has no key {match[2]!r}: did you mean {match[1]!r}?"
             ) from error
-        found = re.search(r"\w+", str(error))
-        name = found[0] if found else ""
+        found = re.search(r"lookup: ([\w.]+)", str(error)) or re.search(r"(\w+)", str(error))
+        name = found[1] if found else ""
         raise InputError(f"config has no key {name!r}: --help lists them all") from error
     except flags.IllegalFlagValueError as error:
         # An exception inside a config file arrives as the text of its traceback.
@@ -272,20 +257,31 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
 
 
-def _check_config_file(argv: list[str], default: str) -> None:
+def _check_keys(argv: list[str]) -> None:
+    """Refuses `--config.KEY=VALUE` where KEY is not written as one, such as `--config.=3`."""
+    name = r"[^\W\d]\w*"
+    for argument in argv:
+        given = re.match(r"--?config\.([^=]*)", argument)
+        if given and not re.fullmatch(rf"{name}(\.{name})*", given[1]):
+            raise InputError(f"config has no key {given[1]!r}: --help lists them all")
+
+
+def _check_config_file(argv: list[str], name: str, default: str | None) -> None:
     """Adds the default config to `argv` if none is given; refuses a missing file."""
     for i, argument in enumerate(argv):
-        if re.match(r"--?config(=|$)", argument):
+        if re.match(rf"--?{name}(=|$)", argument):
             value = argument.partition("=")[2] or (argv[i + 1] if i + 1 < len(argv) else "")
             break
     else:
+        if default is None:
+            return
         value = default
-        argv.insert(1, f"--config={value}")
+        argv.insert(1, f"--{name}={value}")
     path = pathlib.Path(value.partition(":")[0])
     if not path.is_file():
         known = sorted((_ROOT / "configs").glob("[!_]*.py"))
         names = ", ".join(f"configs/{p.name}" for p in known if p.stem != "base")
-        raise InputError(f"--config={value}: no such file: choose one of {names}")
+        raise InputError(f"--{name}={value}: no such file: choose one of {names}")
 
 
 def _line(error: Exception) -> str:

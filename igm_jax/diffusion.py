@@ -1,4 +1,4 @@
-"""Noise schedules, forward noising, conversions between predictions, and DDIM sampling.
+"""Noise schedules, forward noising, the prediction of x from the noise, and DDIM sampling.
 
 A schedule is an array ᾱ of K values, ᾱ_t the share of signal left after step t = 0 … K−1:
 x_t = √ᾱ_t x + √(1−ᾱ_t) ε. JAX silently clamps an index outside an array. Here a concrete step
@@ -12,11 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key, Real
 
-from igm_jax.arguments import check_floating, concrete
+from igm_jax.arguments import Array, Scalar, check_floating, concrete
 from igm_jax.errors import InputError
-
-Array = jax.Array | np.ndarray
-Scalar = float | int | Float[Array, ""]
 
 SCHEDULES = ("linear", "cosine", "inverse_cosine")
 
@@ -104,50 +101,6 @@ def predict_clean(
     """
     signal, sigma, x_t, predicted_noise, dtype = _at_step(alpha_bar, t, x_t, predicted_noise)
     return ((x_t - sigma * predicted_noise) / signal).astype(dtype)
-
-
-def predict_noise(
-    alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "*shape"],
-    t: Int[Array, "*batch"],
-    clean: Float[Array, "*shape"],
-) -> Float[jax.Array, "*shape"]:
-    """Noise that leads from `clean` to `x_t`: ε̂ = (x_t − √ᾱ_t x) / √(1−ᾱ_t)."""
-    signal, sigma, x_t, clean, dtype = _at_step(alpha_bar, t, x_t, clean)
-    return ((x_t - signal * clean) / sigma).astype(dtype)
-
-
-def velocity(
-    alpha_bar: Float[Array, " K"],
-    x: Float[Array, "*shape"],
-    t: Int[Array, "*batch"],
-    noise: Float[Array, "*shape"],
-) -> Float[jax.Array, "*shape"]:
-    """Velocity √ᾱ_t ε − √(1−ᾱ_t) x, the prediction target of Salimans & Ho (ICLR 2022)."""
-    signal, sigma, x, noise, dtype = _at_step(alpha_bar, t, x, noise)
-    return (signal * noise - sigma * x).astype(dtype)
-
-
-def clean_from_velocity(
-    alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "*shape"],
-    t: Int[Array, "*batch"],
-    velocity: Float[Array, "*shape"],
-) -> Float[jax.Array, "*shape"]:
-    """Clean x from a velocity, without amplification: x̂ = √ᾱ_t x_t − √(1−ᾱ_t) v."""
-    signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
-    return (signal * x_t - sigma * velocity).astype(dtype)
-
-
-def noise_from_velocity(
-    alpha_bar: Float[Array, " K"],
-    x_t: Float[Array, "*shape"],
-    t: Int[Array, "*batch"],
-    velocity: Float[Array, "*shape"],
-) -> Float[jax.Array, "*shape"]:
-    """Noise from a velocity: ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
-    signal, sigma, x_t, velocity, dtype = _at_step(alpha_bar, t, x_t, velocity)
-    return (sigma * x_t + signal * velocity).astype(dtype)
 
 
 def ddim_sample(

@@ -14,6 +14,9 @@ rounds none. The precision of a product follows from the dtype that a network wa
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
+
+from igm_jax.arguments import Array
 
 EXACT = jax.lax.Precision.HIGHEST
 
@@ -25,3 +28,25 @@ def of(dtype: str | jnp.dtype) -> jax.lax.Precision | None:
     ('HIGHEST', None)
     """
     return EXACT if jnp.dtype(dtype) == jnp.float32 else None
+
+
+def dot(matrix: Float[Array, "..."], other: Float[Array, "..."]) -> Float[jax.Array, "..."]:
+    """Product of matrices or vectors in full precision.
+
+    The default on GPU and TPU has 8 to 11 bits. That is too few to tell neighbours apart, and an
+    error of 1e-3 in a cosine is blown up by 1/temperature.
+
+    >>> dot(jnp.eye(2), jnp.ones((2, 1))).tolist()
+    [[1.0], [1.0]]
+    """
+    return jnp.matmul(matrix, other, precision=EXACT)
+
+
+def float32(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
+    """The array on the device, as float32 at least.
+
+    >>> float32(jnp.ones(2, "bfloat16")).dtype.name
+    'float32'
+    """
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

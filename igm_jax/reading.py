@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from igm_jax import skeleton
-
-Array = jax.Array | np.ndarray
+from igm_jax.arguments import Array
+from igm_jax.joint_map import JointMap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Reading:
       streams: of `igm_jax.skeleton.STREAMS`, side by side as channels.
       mean: C · S means over the training split; empty until they are known.
       std: C · S standard deviations, all > 0; empty until they are known.
+      joint_map: for clips of another layout than `layout`, the way from theirs to it.
     """
 
     layout: skeleton.Layout
@@ -38,6 +39,7 @@ class Reading:
     streams: tuple[str, ...] = ("joint",)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    joint_map: JointMap | None = None
 
     def __call__(self, clip: Float[Array, "*batch T V C"]) -> Float[jax.Array, "*batch T V CS"]:
         """Maps joints [..., T, V, C] to standardised streams [..., T, V, C · S]."""
@@ -46,6 +48,10 @@ class Reading:
         mean, std = (jnp.asarray(x, jnp.float32).reshape(shape) for x in (self.mean, self.std))
         # NumPy's types do not say that JAX's operators come before its own.
         return ((clip - mean) / std).astype(jnp.float32)  # pyright: ignore[reportReturnType]
+
+    def mapped(self, clip: Float[np.ndarray, "*batch U C"]) -> Float[np.ndarray, "*batch V C"]:
+        """Joints of a stored clip [..., U, C] as joints of `layout` [..., V, C]."""
+        return clip if self.joint_map is None else self.joint_map(clip)
 
     def standardised(
         self, mean: Float[np.ndarray, " CS"], std: Float[np.ndarray, " CS"]
@@ -58,10 +64,15 @@ class Reading:
         """Plain JSON types; `from_dict` is the inverse."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         lists = {name: list(x) for name, x in fields.items() if isinstance(x, tuple)}
-        return fields | lists | {"layout": self.layout.to_dict()}
+        joints = {"joint_map": self.joint_map.to_dict()} if self.joint_map else {}
+        del fields["joint_map"]
+        return fields | lists | {"layout": self.layout.to_dict(), **joints}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Reading":
         """Inverse of `to_dict`, also for values read from JSON."""
         tuples = {name: tuple(values[name]) for name in ("streams", "mean", "std")}
-        return cls(**{**values, **tuples, "layout": skeleton.Layout.from_dict(values["layout"])})
+        layout = skeleton.Layout.from_dict(values["layout"])
+        joints = values.get("joint_map")
+        joint_map = None if joints is None else JointMap.from_dict(joints)
+        return cls(**{**values, **tuples, "layout": layout, "joint_map": joint_map})

@@ -28,6 +28,8 @@ FEW_SHOT = "few_shot.json"
 KMEANS = "kmeans.json"
 EVALUATION = "evaluation.json"
 GENERATION = "generation.json"
+THEORY = "theory.json"
+REPORT = "report.html"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"
@@ -49,15 +51,19 @@ def linear_probe(labels: str = "all", augmented: bool = False, subset: int | Non
     return f"linear_probe{share}{which}{'-augmented' if augmented else ''}.json"
 
 
-def finetuning(labels: str = "100%", scratch: bool = False, generated: float = 0.0) -> str:
+def finetuning(
+    labels: str = "100%", scratch: bool = False, generated: float = 0.0, data: str = ""
+) -> str:
     """Name of the folder, within that of the pre-training run, that fine-tuning writes.
+
+    `data` is the name of the data set, if it is not that of the run.
 
     >>> finetuning("10%", generated=0.5)
     'finetune-10pct-generated0.5'
     """
     start = "-scratch" if scratch else ""
     clips = f"-generated{generated:g}" if generated else ""
-    return f"finetune-{labels.replace('%', 'pct')}{start}{clips}"
+    return f"finetune{f'-{data}' * bool(data)}-{labels.replace('%', 'pct')}{start}{clips}"
 
 
 def probe_scores(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
@@ -76,6 +82,17 @@ def subset_folder(seed: int) -> str:
     'subset-3'
     """
     return f"subset-{seed}"
+
+
+def variant(name: str, data: str = "", classes: str = "all") -> str:
+    """Name of results on another data set, or on some classes only.
+
+    >>> variant("knn.json", classes="unseen"), variant("knn.json", data="utd_mhad")
+    ('knn-unseen.json', 'knn-utd_mhad.json')
+    """
+    stem, dot, suffix = name.rpartition(".")
+    kind = [data, "" if classes == "all" else classes]
+    return "-".join([stem, *filter(None, kind)]) + dot + suffix
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.arguments import check_floating
+from igm_jax.arguments import Array, check_floating
 from igm_jax.errors import InputError
 from igm_jax.precision import EXACT
 
-Array = jax.Array | np.ndarray
 OneKind = TypeVar("OneKind", bound=Array)  # the library of the argument is that of the result
 
 COORDINATES = ("camera", "centred", "body", "posture")

@@ -4,67 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from scipy.spatial.transform import Rotation
 
 from igm_jax import augment
-from igm_jax.data import pipeline
-from igm_jax.reading import Reading
 
 KEY = jax.random.key(5)
-
-
-def naive_crop_resize(clip, start, length, num_frames):
-    """One coordinate of one joint at a time."""
-    part = np.asarray(clip, np.float64)[start : start + length]
-    at = [(i + 0.5) * length / num_frames - 0.5 for i in range(num_frames)]
-    out = np.empty((num_frames, *part.shape[1:]))
-    for v, c in np.ndindex(part.shape[1:]):
-        out[:, v, c] = np.interp(at, np.arange(length), part[:, v, c])
-    return out
-
-
-@pytest.mark.parametrize("num_frames", [1, 5, 20, 33])
-def test_crop_resize_against_interp(num_frames):
-    """Of every kind: a single frame, the whole clip, the beginning, the end."""
-    clip = jax.random.normal(KEY, (5, 20, 4, 3))
-    start, length = np.array([0, 0, 1, 19, 12]), np.array([20, 6, 3, 1, 8])
-    resize = jax.jit(augment.crop_resize, static_argnums=3)
-    got = resize(clip, start, length, num_frames)
-    assert got.shape == (5, num_frames, 4, 3)
-    for i in range(5):
-        expected = naive_crop_resize(clip[i], start[i], length[i], num_frames)
-        np.testing.assert_allclose(got[i], expected, atol=1e-5)
-    # No batch, no jit; of the crop whose places round least: 15.3 is known to 1e-6 only.
-    one = augment.crop_resize(clip[2], jnp.int32(1), jnp.int32(3), num_frames)
-    np.testing.assert_allclose(one, got[2], atol=1e-6)
-
-
-def test_crop_resize_looks_at_nothing_outside_the_crop():
-    clip = jax.random.normal(KEY, (1, 20, 4, 3))
-    resize = lambda x: augment.crop_resize(x, jnp.array([6]), jnp.array([5]), 12)  # noqa: E731
-    gradient = jax.grad(lambda x: (resize(x) ** 2).sum())(clip)
-    touched = np.any(np.asarray(gradient), axis=(0, 2, 3))
-    assert np.flatnonzero(touched).tolist() == list(range(6, 11))
-
-
-def test_crop_resize_is_what_the_pipeline_does(tmp_path):
-    """The host's gather and the device's crop_resize have one definition."""
-    store = tiny.write_store(tmp_path / "store")
-    indices = np.arange(12)
-    rng = np.random.default_rng(0)
-    lengths = store.clips["length"][indices]
-    start = rng.integers(0, lengths - 2)
-    stop = rng.integers(start + 1, lengths + 1)
-    gathered, _ = pipeline.gather(
-        store, indices, start, stop, Reading(store.layout, "camera", 9, 1)
-    )
-    for i in indices:
-        clip = jnp.asarray(store[int(i)].frames[0])
-        ours = augment.crop_resize(
-            clip, jnp.int32(start[i]), jnp.int32(stop[i] - start[i]), num_frames=9
-        )
-        np.testing.assert_allclose(ours, gathered[i, 0], atol=1e-5)
 
 
 def test_rotation_matrix_against_scipy():

@@ -1,4 +1,4 @@
-"""What the commands share; what they say to bad input is in tests/experiments/."""
+"""Shared parts of the commands; tests/experiments/ has their answers to bad input."""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""What others install: the wheel, its requirements, and how it behaves where text is not UTF-8."""
+"""The installed package: wheel, requirements, and text where the locale is not UTF-8."""
 
 import ast
 import json
@@ -6,15 +6,14 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import zipfile
 from importlib import metadata
 
 import pytest
+from commands import ROOT, output
 
-ROOT = pathlib.Path(__file__).parent.parent
 # The locale of a bare container: text is ASCII there unless a program says otherwise.
 ASCII = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -24,6 +23,7 @@ MODULES = {
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "chex": None,  # a package the project is built on; only the tests call it
+    "opentsne": "openTSNE",
     "flatbuffers": None,  # JAX writes and reads exported programs with it
     "pillow": None,  # Matplotlib writes GIFs with it
     "pytest-xdist": None,
@@ -33,12 +33,6 @@ MODULES = {
     "scikit-learn": "sklearn",
     "tensorboardx": "tensorboardX",
 }
-
-
-def run(*command, cwd, env=ASCII):
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +46,27 @@ def wheel(tmp_path_factory):
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     offline = ("--no-deps", "--no-index", "--quiet")
     out = folder / "out"
-    run(*pip, "wheel", *offline, "--no-build-isolation", f"--wheel-dir={out}", ".", cwd=folder)
+    output(
+        folder,
+        *pip,
+        "wheel",
+        *offline,
+        "--no-build-isolation",
+        f"--wheel-dir={out}",
+        ".",
+        env=ASCII,
+    )
     (file,) = out.glob("*.whl")
-    run(*pip, "install", *offline, f"--target={folder / 'target'}", file, cwd=folder)
+    output(folder, *pip, "install", *offline, f"--target={folder / 'target'}", file, env=ASCII)
     return file, folder / "target"
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel[0]) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    ours = {str(p.relative_to(ROOT)) for p in (ROOT / "igm_jax").rglob("*.py")}
-    assert held == {*ours, "igm_jax/py.typed"}
+    endings = (".py", ".html", ".css", ".js")
+    files = (p for p in (ROOT / "igm_jax").rglob("*") if p.suffix in endings)
+    assert held == {*(str(p.relative_to(ROOT)) for p in files), "igm_jax/py.typed"}
 
 
 IMPORTS = """
@@ -100,7 +104,7 @@ def test_wheel_is_imported_from_an_empty_environment(wheel, tmp_path):
     script.write_text(IMPORTS, encoding="utf-8")
     packages = sysconfig.get_path("purelib")
     env = {**ASCII, "MPLCONFIGDIR": str(tmp_path)}
-    said = run(sys.executable, "-I", "-S", script, target, packages, cwd=tmp_path, env=env)
+    said = output(tmp_path, sys.executable, "-I", "-S", script, target, packages, env=env)
     file, version, count = json.loads(said.splitlines()[-1])
     assert pathlib.Path(file).is_relative_to(target) and count > 40
     (distribution,) = metadata.distributions(name="igm_jax", path=[str(target)])
@@ -200,4 +204,4 @@ def test_a_command_prints_where_the_terminal_knows_ascii_only(tmp_path):
         "cli.run(lambda: print('\\u0394 5', '\\u8d70', 'caf\\udcc3'))"
     )
     env = {**ASCII, "PYTHONPATH": str(ROOT)}
-    assert run(sys.executable, "-c", code, cwd=tmp_path, env=env) == "? 5 ? caf?\n"
+    assert output(tmp_path, sys.executable, "-c", code, env=env) == "? 5 ? caf?\n"

@@ -1,16 +1,14 @@
 """Code in README and docs runs as written, commands in smoke variants; links lead somewhere."""
 
-import os
 import pathlib
 import re
-import subprocess
 import sys
 
 import pytest
+from commands import ROOT, output
 
 import igm_jax
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,22 +29,14 @@ def commands_of(text):
     ]
 
 
-def run(arguments, cwd):
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        arguments, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which the README's commands were run, the training ones as smoke tests."""
     folder = tmp_path_factory.mktemp("readme")
     commands = commands_of(README)
     assert [c[1] for c in commands] == [
-        f"experiments/{name}.py" for name in ("prepare_data", "pretrain", "linear_probe", "knn")
+        f"experiments/{name}.py"
+        for name in ("prepare_data", "pretrain", "linear_probe", "knn", "report")
     ]
     for _, script, *flags in commands:
         if "prepare_data" in script:
@@ -55,7 +45,9 @@ def folder(tmp_path_factory):
         if "pretrain" in script:
             flags = [re.sub(r"configs/(\w+)\.py", rf"{ROOT}/configs/\1.py:smoke", f) for f in flags]
             flags += ["--run=runs/synthetic-xsub"]
-        run([sys.executable, str(ROOT / script), *flags], folder)
+        if "report" in script:
+            flags = [*flags, "--clips=16", "--generate=1"]
+        output(folder, sys.executable, ROOT / script, *flags)
     return folder
 
 
@@ -68,17 +60,18 @@ def test_commands_leave_what_the_readme_says(folder):
         "checkpoints",
         "linear_probe.json",
         "knn.json",
+        "report.html",
     }
 
 
 def test_python_block_of_the_readme_runs(folder):
     (code,) = blocks("python")
-    assert run([sys.executable, "-c", code], folder).strip()
+    assert output(folder, sys.executable, "-c", code).strip()
 
 
 def test_python_block_of_the_losses_runs(tmp_path):
     (code,) = blocks("python", PAGES["docs/losses.md"])
-    printed = run([sys.executable, "-c", code], tmp_path)
+    printed = output(tmp_path, sys.executable, "-c", code)
     assert re.match(r"loss -?[\d.]+, rank [\d.]+, align -?[\d.]+\ncoding length [\d.]+\n", printed)
 
 
@@ -123,14 +116,14 @@ def test_citation_is_of_this_version():
 
 def test_own_data_from_the_first_line_to_the_tables(tmp_path):
     (code,) = blocks("python", OWN_DATA)
-    assert run([sys.executable, "-c", code], tmp_path) == "my_clips: 60 clips\n"
+    assert output(tmp_path, sys.executable, "-c", code) == "my_clips: 60 clips\n"
     scripts = []
     for _, script, *flags in commands_of(OWN_DATA):
         flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
-        output = run([sys.executable, str(ROOT / script), *flags], tmp_path)
+        printed = output(tmp_path, sys.executable, ROOT / script, *flags)
         if script.endswith("prepare_data.py"):
             promised = re.findall(r"^(?:suggested|next:) .*", OWN_DATA, flags=re.M)
-            assert output.splitlines()[-len(promised) :] == promised
+            assert printed.splitlines()[-len(promised) :] == promised
         scripts.append(pathlib.Path(script).stem)
     assert scripts == ["prepare_data", "pretrain", "linear_probe", "knn"]
     made = {p.name for p in (tmp_path / "runs" / "custom-xsub-smoke").iterdir()}

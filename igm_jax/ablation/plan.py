@@ -15,48 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from igm_jax import run_folder
+from igm_jax.ablation.grids import GRIDS
 from igm_jax.errors import InputError
 from igm_jax.training import objectives
 from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
 from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 from igm_jax.training.older_runs import config_of_run
-
-_L_GEN_ALONE = {
-    "objective.feature_weight": 0.0,
-    "objective.distribution_weight": 0.0,
-    "objective.entropy_weight": 0.0,
-}
-# The baselines that hide tokens read one view of the joints, in the plane or in space.
-_ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 0}
-
-# The first row of a grid is the one that the others are compared to.
-GRIDS: dict[str, dict[str, dict[str, Any]]] = {
-    "constraints": {
-        "L_gen alone": _L_GEN_ALONE,
-        "feature": {"objective.distribution_weight": 0.0},
-        "distribution": {"objective.feature_weight": 0.0},
-        "both": {},
-    },
-    # Values of data.camera. The third is for many cameras and classes of left and right.
-    "augmentation": {
-        "fixed": {"data.camera": "fixed"},
-        "moving": {"data.camera": "moving"},
-        "moving, not mirrored": {"data.camera": "moving", "data.mirror": 0.0},
-    },
-    "objectives": {
-        "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
-        "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
-        "masked diffusion": {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE},
-        # Both need a second view, and the second one also needs a teacher.
-        "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
-        "momentum_contrast": {
-            "objective.name": "momentum_contrast",
-            "data.crops": 2,
-            "objective.ema_decay": 0.99,
-        },
-        "igm": {"objective.name": "igm"},
-    },
-}
 
 # Script → its results in the run folder.
 PROBES = {"linear_probe": run_folder.linear_probe(), "knn": run_folder.KNN}

@@ -152,7 +152,7 @@ class Processes:
 
 def _problem(script: str, code: int, last: str) -> str:
     if code == STOPPED:
-        return f"{script}.py was stopped before its end, the same command goes on: {last}"
+        return f"{script}.py was stopped before its end, the same command resumes it: {last}"
     return f"{script}.py ended with exit code {code} before its end: {last}"
 
 

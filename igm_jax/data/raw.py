@@ -111,7 +111,7 @@ class RawData:
             except concurrent.futures.process.BrokenProcessPool as error:
                 raise InputError(
                     "a reading process was killed, perhaps for want of memory: run the same "
-                    "command again with fewer --workers, it goes on where it was"
+                    "command again with fewer --workers, it resumes where it was"
                 ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -24,7 +24,7 @@ def frame_positions(length: Int[np.ndarray, " B"], frames: int) -> Float[np.ndar
 
 
 def resize(
-    rows: Float[np.ndarray, "rows V C"],
+    rows: Float[np.ndarray, "rows U C"],
     offset: Int[np.ndarray, " B"],
     length: Int[np.ndarray, " B"],
     present: Bool[np.ndarray, "B M"],
@@ -35,7 +35,8 @@ def resize(
     """Resizes crops of clips to `reading.frames` frames, in the coordinates of `reading`.
 
     Args:
-      rows: frames of all clips; the bodies of a clip follow each other.
+      rows: frames of all clips, of the U joints that `reading` maps to V; the bodies of a clip
+        follow each other.
       offset: where each clip begins in them.
       length: frames of each of its bodies.
       present: which bodies to read; the first of each clip is among them.
@@ -45,7 +46,7 @@ def resize(
     """
     layout, frames, coordinates = reading.layout, reading.frames, reading.coordinates
     joints, channels = rows.shape[1:]
-    origin, rotation = reference_frame(rows[offset], layout, coordinates)
+    origin, rotation = reference_frame(reading.mapped(rows[offset]), layout, coordinates)
     rows = rows.reshape(len(rows), -1)
     position = frame_positions(stop - start, frames)
     low = position.astype(np.int64)
@@ -53,7 +54,7 @@ def resize(
     weight = (position - low).astype(np.float32)[..., None]
 
     bodies = present.shape[1]
-    out = np.zeros((*present.shape, frames, joints, channels), np.float32)
+    out = np.zeros((*present.shape, frames, layout.num_joints, channels), np.float32)
     at_low, at_high = np.empty((2, BLOCK * bodies, frames, rows.shape[1]), np.float32)
     for block in np.split(np.arange(len(offset)), range(BLOCK, len(offset), BLOCK)):
         of, body = np.nonzero(present[block])  # one entry a track: a body of a clip
@@ -66,14 +67,14 @@ def resize(
         b -= a
         b *= weight[clip]
         a += b
-        tracks = a.reshape(-1, frames, joints, channels)
+        tracks = reading.mapped(a.reshape(-1, frames, joints, channels))
         path = moving_origin(origin[block], tracks[body == 0], layout, coordinates)
         out[clip, body] = in_reference_frame(tracks, path[of], rotation[clip])
     return out
 
 
 def resize_clips(
-    clips: Float32[np.ndarray, "B M t V C"],
+    clips: Float32[np.ndarray, "B M t U C"],
     present: Bool[np.ndarray, "B M"],
     reading: Reading,
 ) -> tuple[Float32[np.ndarray, "B m T V C"], Bool[np.ndarray, "B m"]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from igm_jax.data import summary
 from igm_jax.data.store import SkeletonStore
 
 # Data sets whose config cannot know how the clips were recorded.
 OWN_DATA = ("custom",)
+BATCH_SIZE = 64  # of configs/custom.py
 
 # Degrees. UTD-MHAD, with one camera that all people face, has 5. Northwestern-UCLA and the
 # synthetic data set, with three cameras each, have 42 and 41.
@@ -51,14 +53,14 @@ class Suggestion:
 
 
 def suggest(store: SkeletonStore) -> tuple[Suggestion, ...]:
-    """Suggests camera, coordinates, mirroring and bodies for the clips of a store.
+    """Suggests camera, coordinates, mirroring, bodies and batch size for the clips of a store.
 
     "moving" needs evidence of many views: people face many ways, or, where the facing is unknown,
     there are several cameras. Without evidence the camera is "fixed", the careful choice. Classes
     of left and right are never mirrored.
 
     Args:
-      store: an open store; its first frames, classes, cameras and bodies are read.
+      store: an open store; its first frames and its table of clips are read.
 
     Returns:
       One suggestion a key. `data.camera` and `data.coordinates` are always there.
@@ -79,6 +81,11 @@ def suggest(store: SkeletonStore) -> tuple[Suggestion, ...]:
     if 0 < several < _FEW_PAIRS:
         reason = f"only {several:.1%} of the clips show more than one body"
         found.append(Suggestion("data.bodies", 1, reason))
+    clips = min((row["train"] for row in summary.usable_parts(store)), default=BATCH_SIZE)
+    if 1 < clips < BATCH_SIZE:
+        power = 1 << (clips.bit_length() - 1)
+        reason = f"{clips} clips to pre-train on, fewer than {BATCH_SIZE}"
+        found.append(Suggestion("train.batch_size", power, reason))
     return tuple(found)
 
 

@@ -112,3 +112,8 @@ def parts(store: SkeletonStore) -> Rows:
                 remark = remark or str(error).removeprefix(f"{store.path}: ")
         rows.append(row | {"remark": remark or protocols.note(store, name)})
     return rows
+
+
+def usable_parts(store: SkeletonStore) -> Rows:
+    """The rows of `parts` whose protocol a run can train and validate on."""
+    return [row for row in parts(store) if "-" not in (row["train"], row["fit"], row["val"])]

@@ -23,7 +23,11 @@ def is_seen(frames: Float[np.ndarray, "M T V C"], layout: Layout) -> Bool[np.nda
 
 
 def project(
-    frames: Float[np.ndarray, "M T V C"], layout: Layout, units: str, yaw: float = FRONT
+    frames: Float[np.ndarray, "M T V C"],
+    layout: Layout,
+    units: str,
+    yaw: float = FRONT,
+    facing: Float[np.ndarray, "M T V C"] | None = None,
 ) -> Float[np.ndarray, "M T V 3"]:
     """Projects joints to the picture: right, up, and away from the viewer.
 
@@ -37,6 +41,8 @@ def project(
       layout: what the V joints are.
       units: unit of the coordinates.
       yaw: degrees by which the viewer then walks around them: 90 is the person's right side.
+      facing: the clip that decides the turn; by default this one. Clips that are compared are seen
+        from one side.
 
     Returns:
       Picture coordinates in the units of the clip; NaN where a joint is missing.
@@ -54,7 +60,8 @@ def project(
         flat = np.stack([frames[..., 0], up * frames[..., 1], np.zeros(frames.shape[:-1])], axis=-1)
         return np.where(seen[..., None], flat, np.nan)
     x, y, z = np.moveaxis(frames[..., :3], -1, 0)
-    cosine, sine = _heading(frames, seen, layout)
+    turned = frames if facing is None else facing.astype(np.float64)
+    cosine, sine = _heading(turned, is_seen(turned, layout), layout)
     x, z = cosine * x + sine * z, -sine * x + cosine * z
     cosine, sine = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
     x, z = cosine * x + sine * z, -sine * x + cosine * z

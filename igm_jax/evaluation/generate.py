@@ -54,7 +54,7 @@ def given_of_store(store: SkeletonStore, indices: Int[np.ndarray, " B"], reading
     """Whole clips of a store, as the run reads them."""
     clip, present = pipeline.full_clips(store, indices, reading)
     camera, _ = pipeline.full_clips(store, indices, _in_camera(reading))
-    first = np.asarray(store.frames[store.clips["offset"][indices]])
+    first = reading.mapped(np.asarray(store.frames[store.clips["offset"][indices]]))
     return _given(clip, present, first, camera[:, 0], reading)
 
 
@@ -127,16 +127,26 @@ class LoadedGenerator:
         Raises:
           InputError: t or mask_ratio is out of range.
         """
-        if not 0 <= t < self.steps:
-            raise InputError(f"t={t} is outside 0..{self.steps - 1}, the steps of the run")
-        setting = self._setting(mask_ratio)
-        step = jnp.int32(t)
+        setting, step = self._setting(mask_ratio), self._step(t)
         return self._batches(
             given.clip,
             given.present,
             lambda clip, index: sampling.one_step(
                 self.params, clip, index, seed, step, setting=setting
             ),
+        )
+
+    def noised(self, given: Given, t: int, *, seed: int = 0) -> Float32[np.ndarray, "B M T V C"]:
+        """The noised clips x_t that `one_step` reads with the same t and seed.
+
+        Raises:
+          InputError: t is out of range.
+        """
+        setting, step = self._setting(None), self._step(t)
+        return self._batches(
+            given.clip,
+            given.present,
+            lambda clip, index: sampling.noised(clip, index, seed, step, setting=setting),
         )
 
     def sample(
@@ -193,6 +203,11 @@ class LoadedGenerator:
             np.ones((count, 1), bool),
             lambda clip, index: sampling.sample(self.params, clip, index, seed, setting=setting),
         )
+
+    def _step(self, t: int) -> jax.Array:
+        if not 0 <= t < self.steps:
+            raise InputError(f"t={t} is outside 0..{self.steps - 1}, the steps of the run")
+        return jnp.int32(t)
 
     def _setting(
         self, mask_ratio: float | None, num_steps: int = 1, conditioned: bool = True

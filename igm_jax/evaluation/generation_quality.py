@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from igm_jax import features, metrics, progress
 from igm_jax.data import SkeletonStore, protocols, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
+from igm_jax.reading import Reading
 
 RAW_FRAMES = 8  # moments of the raw descriptor
 NEIGHBOURS = 3  # k of precision and recall
@@ -113,8 +114,8 @@ def judged(
         _features(generator, real.clip, real.present),
     )
     raw, raw_real = (
-        _descriptor(generator, clip, present),
-        _descriptor(generator, real.clip, real.present),
+        descriptor(clip, present, generator.run.reading),
+        descriptor(real.clip, real.present, generator.run.reading),
     )
     precision, recall = metrics.manifold_precision_recall(theirs, ours, k=NEIGHBOURS)
     row = {
@@ -144,9 +145,17 @@ def _features(generator: LoadedGenerator, clip: np.ndarray, present: np.ndarray)
     )
 
 
-def _descriptor(generator: LoadedGenerator, clip: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Joint positions of the first body at a few moments, in the coordinates of the run."""
-    read, _ = resize.resize_clips(clip.astype(np.float32), present, generator.run.reading)
+def descriptor(
+    clip: Float[np.ndarray, "n M T V C"], present: Bool[np.ndarray, "n M"], reading: Reading
+) -> Float[np.ndarray, "n numbers"]:
+    """Joint positions of the first body at `RAW_FRAMES` moments, in the coordinates of the run.
+
+    Args:
+      clip: real or generated clips.
+      present: which bodies are there.
+      reading: of the run.
+    """
+    read, _ = resize.resize_clips(clip.astype(np.float32), present, reading)
     body = read[:, 0]
     at = np.linspace(0, body.shape[1] - 1, RAW_FRAMES).round().astype(int)
     return body[:, at].reshape(len(body), -1)

@@ -37,6 +37,8 @@ class Run:
       reached: its newest checkpoint.
       classes: the classes that it is judged on: `"all"`, or by `data.leave_out` `"unseen"` or
         `"seen"`.
+      origin: the run itself, where this one describes its encoder on another data set; see
+        `igm_jax.evaluation.transfer`.
     """
 
     folder: pathlib.Path
@@ -49,6 +51,12 @@ class Run:
     total_steps: int | None = None
     reached: int = 0
     classes: str = "all"
+    origin: "Run | None" = None
+
+    @property
+    def other_data(self) -> str:
+        """Name of the data set that it is transferred to, that of its folder; "" for its own."""
+        return "" if self.origin is None else pathlib.Path(self.places[0]).name
 
     @property
     def unfinished(self) -> bool:
@@ -57,14 +65,17 @@ class Run:
 
     @property
     def judged_on(self) -> str:
-        """Protocol and classes as text: `xsub`, or `xsub, unseen classes`."""
+        """Data set, protocol and classes as text: `xsub`, or `nw_ucla, xview, unseen classes`."""
         classes = "" if self.classes == "all" else f", {self.classes} classes"
-        return f"{self.config.data.protocol}{classes}"
+        data = f"{self.other_data}, " if self.other_data else ""
+        return f"{data}{self.config.data.protocol}{classes}"
 
     def results(self, name: str) -> pathlib.Path:
-        """Path of a file of results: `knn.json`, or `knn-unseen.json` for unseen classes."""
-        path = self.folder / name
-        return path if self.classes == "all" else path.with_stem(f"{path.stem}-{self.classes}")
+        """Path of a file of results: `knn.json`, or `knn-unseen.json` for unseen classes.
+
+        On another data set it is `knn-NAME.json`.
+        """
+        return self.folder / run_folder.variant(name, self.other_data, self.classes)
 
     @property
     def progress(self) -> str:

@@ -43,15 +43,37 @@ def one_step(
     setting: Setting,
 ) -> Float[Array, "B M T V C"]:
     """The clean clips that g predicts from noised ones."""
-    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
-    k_order, k_noise = _keys(seed, index)
-    noise = _noise(k_noise, (clip.shape[1], *rows.shape[1:]))
-    step = jnp.full(rows.shape[:1], t)
-    x_t = diffusion.add_noise(setting.alpha_bar, rows, step, noise)
+    k_order, _ = _keys(seed, index)
+    rows, x_t, step = _noised(clip, index, seed, t, setting)
     predicted = _denoiser(params, rows, k_order, clip.shape[1], setting)(x_t, step)
     clean = diffusion.predict_clean(setting.alpha_bar, x_t, step, predicted)
     limit = setting.objective.clean_clip
     return _positions(jnp.clip(clean, -limit, limit), setting.reading).reshape(clip.shape)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def noised(
+    clip: Float[Array, "B M T V C"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    t: Int[Array, ""],
+    *,
+    setting: Setting,
+) -> Float[Array, "B M T V C"]:
+    """The noised clips that `one_step` reads, of the same seed."""
+    _, x_t, _ = _noised(clip, index, seed, t, setting)
+    return _positions(x_t, setting.reading).reshape(clip.shape)
+
+
+def _noised(
+    clip: jax.Array, index: jax.Array, seed: Any, t: jax.Array, setting: Setting
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Standardised rows of the clips, the same rows at step t, and t for each row."""
+    rows = setting.reading(clip.reshape(-1, *clip.shape[2:]))
+    _, k_noise = _keys(seed, index)
+    noise = _noise(k_noise, (clip.shape[1], *rows.shape[1:]))
+    step = jnp.full(rows.shape[:1], t)
+    return rows, diffusion.add_noise(setting.alpha_bar, rows, step, noise), step
 
 
 @functools.partial(jax.jit, static_argnames="setting")

@@ -10,6 +10,7 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation import frozen, judge, table
 from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import Run, open_store
+from igm_jax.evaluation.transfer import described
 
 
 class Protocol(NamedTuple):
@@ -148,6 +149,7 @@ def run_suite(
         "protocol": run.config.data.protocol,
         "classes": run.classes,
         "suite": suite,
+        **described(run),
         "results": results,
         "not_possible": not_possible,
         "table": summary(results),
@@ -172,6 +174,7 @@ def done_rows(run: Run, protocol: Protocol, count: int = 1) -> list[dict[str, An
         saved.get("step") == run.step
         and saved.get("protocol") == run.config.data.protocol
         and saved.get("settings") == protocol.settings
+        and saved.get("transfer") == described(run).get("transfer")
         and len(rows) >= count
         and all(names <= row.keys() for row in rows)
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from igm_jax import run_folder
 from igm_jax.evaluation.run import Run
+from igm_jax.evaluation.transfer import described
 
 
 def heading(name: str) -> str:
@@ -61,6 +62,7 @@ def save_rows(
         "protocol": run.config.data.protocol,
         **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
+        **described(run),
         "rows": list(rows),
     }
     run_folder.write_json(path, content)

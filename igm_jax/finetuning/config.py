@@ -64,9 +64,13 @@ class FinetuneConfig:
 
     def __post_init__(self):
         for name, least in (
-            ("epochs", 1), ("min_steps", 0), ("batch_size", 1), ("hidden", 1), ("judgements", 1),
+            ("epochs", 1),
+            ("min_steps", 0),
+            ("batch_size", 1),
+            ("hidden", 1),
+            ("judgements", 1),
             ("generated_weight", 0),
-        ):  # fmt: skip
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)}: must be at least {least}")
         for name in ("drop_path", "dropout", "label_smoothing", "generated"):
@@ -94,9 +98,13 @@ class FinetuneConfig:
           InputError: a value that does not fit.
         """
         return OptimizerConfig(
-            learning_rate, self.final_learning_rate, self.warmup_epochs, self.weight_decay,
-            self.betas, self.clip_norm,
-        )  # fmt: skip
+            learning_rate,
+            self.final_learning_rate,
+            self.warmup_epochs,
+            self.weight_decay,
+            self.betas,
+            self.clip_norm,
+        )
 
     def total_steps(self, clips: int, batch_size: int) -> int:
         """Length of the schedule for so many labelled clips."""

@@ -200,10 +200,15 @@ def _batches(
 
     data = run.config.data
     return pipeline.train_batches(
-        store, trial.known.indices, run.reading,
-        batch_size=batch_size, crop=data.augmentation.crop, min_crop_frames=data.min_crop_frames,
-        seed=trial.seed, rows=rows,
-    ).map(labelled)  # fmt: skip
+        store,
+        trial.known.indices,
+        run.reading,
+        batch_size=batch_size,
+        crop=data.augmentation.crop,
+        min_crop_frames=data.min_crop_frames,
+        seed=trial.seed,
+        rows=rows,
+    ).map(labelled)
 
 
 def _fetched(step: int, values: dict[str, jax.Array], folder: pathlib.Path) -> dict[str, float]:

@@ -92,10 +92,15 @@ def build_program(
     shapes = jax.eval_shape(fresh, jax.random.key(0), start)
     shardings = parallel.split_arrays(mesh, shapes)
     step = functools.partial(
-        finetune_step, model=model, optimizer=optimizer, config=config, pretrained=run.config,
-        generator=generator, reading=run.reading,
+        finetune_step,
+        model=model,
+        optimizer=optimizer,
+        config=config,
+        pretrained=run.config,
+        generator=generator,
+        reading=run.reading,
         whole=everywhere if mesh.shape["fsdp"] > 1 else None,
-    )  # fmt: skip
+    )
     return Program(
         init=jax.jit(fresh, out_shardings=shardings),
         step=jax.jit(

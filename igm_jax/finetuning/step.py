@@ -117,9 +117,13 @@ def finetune_step(
     weight = jnp.ones(len(clip))
     if generator is not None:
         made = one_step_denoised(
-            parent, batch, k_generate,
-            model=generator, config=pretrained.objective, share=config.generated,
-        )  # fmt: skip
+            parent,
+            batch,
+            k_generate,
+            model=generator,
+            config=pretrained.objective,
+            share=config.generated,
+        )
         clip, present, label = (
             _side_by_side(x, y) for x, y in ((clip, made), (present, present), (label, label))
         )
@@ -129,9 +133,13 @@ def finetune_step(
         if whole is not None:
             params = jax.lax.with_sharding_constraint(params, whole)
         logits, updated = model.apply(
-            {"params": params, "batch_stats": state.statistics}, clip, present, train=True,
-            rngs={"drop_path": k_path, "dropout": k_dropout}, mutable=["batch_stats"],
-        )  # fmt: skip
+            {"params": params, "batch_stats": state.statistics},
+            clip,
+            present,
+            train=True,
+            rngs={"drop_path": k_path, "dropout": k_dropout},
+            mutable=["batch_stats"],
+        )
         loss = smoothed_cross_entropy(logits, label, config.label_smoothing)
         return (weight * loss).sum() / weight.sum(), (logits, updated["batch_stats"])
 

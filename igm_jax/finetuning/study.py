@@ -21,12 +21,13 @@ from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.parts import percent
 from igm_jax.evaluation.run import Run
+from igm_jax.evaluation.scores import Scores, checksums, save_finetuned
+from igm_jax.evaluation.transfer import described
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.head import save_facts
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed
-from igm_jax.training.config import differences
 from igm_jax.training.mapping import to_mapping
 
 # Of the settings in config.json, those with other values of which it is the same run.
@@ -65,7 +66,7 @@ def finetune(
       labels: "100%", or a key of `few_labels.SUBSETS`.
       subsets: seeds of the subsets; with 100 % of the labels, of the training alone.
       scratch: start from a random encoder, as the control.
-      resume: "auto" goes on with a run of the same settings, "never" refuses an existing run.
+      resume: "auto" resumes a run of the same settings, "never" refuses an existing run.
       devices: devices to train on; all by default.
 
     Returns:
@@ -98,13 +99,18 @@ def finetune(
 
 
 def parent_of(run: Run) -> dict[str, Any]:
-    """Folder, step, config hash and data checksums of a run, as fine-tuning records them."""
-    text = json.dumps(to_mapping(run.config), sort_keys=True)
+    """Folder, step, config hash and data checksums of a run, as fine-tuning records them.
+
+    A transferred run adds `transfer`, on the data that it reads now.
+    """
+    of = run.origin or run
+    text = json.dumps(to_mapping(of.config), sort_keys=True)
     return {
-        "folder": str(run.folder.absolute()),
-        "step": run.step,
+        "folder": str(of.folder.absolute()),
+        "step": of.step,
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "data": run.data,
+        "data": of.data,
+        **described(run),
     }
 
 
@@ -223,7 +229,17 @@ class _Subset:
         }
         if not distributed.leader():
             return
-        save_scores(self.folder / run_folder.SCORES, logits, test, self.store)
+        found = Scores(
+            class_names=np.array(self.store.class_names),
+            clips=self.store.clips["name"][test.indices].astype(str),
+            labels=test.labels,
+            scores=logits,
+            step=self.run.step,
+            protocol=self.run.config.data.protocol,
+            streams="+".join(self.run.reading.streams),
+            data=checksums(self.run.data),
+        )
+        save_finetuned(self.folder / run_folder.SCORES, found)
         trained_on = self.parts["train"].indices
         save_facts(self.folder, self.store, trained_on, self.config.hidden, temperature)
         run_folder.write_json(self.folder / run_folder.RESULT, row)
@@ -231,43 +247,15 @@ class _Subset:
             shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)
 
 
-def save_scores(
-    path: pathlib.Path, logits: np.ndarray, clips: Labelled, store: SkeletonStore
-) -> None:
-    """Writes logits, labels, and names of clips and classes as .npz without pickle.
-
-    Args:
-      path: of the file.
-      logits: [n, classes].
-      clips: whose logits they are.
-      store: has the names.
-    """
-    arrays = {
-        "logits": logits,
-        "labels": clips.labels,
-        "class_names": np.array(store.class_names),
-        "names": store.clips["name"][clips.indices].astype(str),
-    }
-    run_folder.write_arrays(path, arrays)
-
-
 def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     """Begins a run folder, or checks that it holds a run of the same settings."""
     path = folder / run_folder.CONFIG
     if not path.exists():
         return claim.begin(folder, stated)
-    saved = run_folder.read_json(path)
-    if resume == "never":
-        raise InputError(f"{folder} holds a run already: choose another --run, or --resume=auto")
-    if saved is None:
-        raise InputError(f"{path} is damaged: put it back, or choose another --run")
+    saved = claim.saved_config(folder, resume)
     if "parent" not in saved:
         raise InputError(f"{folder} holds a pre-training run: choose another --run")
-    if changed := differences(saved, stated, ignored=BOOKKEEPING):
-        raise InputError(
-            f"{folder} holds a run of other settings ({'; '.join(changed[:4])}"
-            f"{' …' if len(changed) > 4 else ''}): choose another --run"
-        )
+    claim.check_same_config(folder, saved, stated, BOOKKEEPING)
     if distributed.leader():
         run_folder.write_json(path, stated)
 

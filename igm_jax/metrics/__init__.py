@@ -54,7 +54,7 @@ from igm_jax.metrics.graph import (
     tail_sum,
 )
 from igm_jax.metrics.intervals import bootstrap_interval, mean_and_interval
-from igm_jax.metrics.knn import knn_accuracy, knn_predict
+from igm_jax.metrics.knn import knn_accuracy, knn_predict, knn_ranks
 from igm_jax.metrics.retrieval import Retrieval, retrieval, retrieval_within
 from igm_jax.metrics.ridge import RidgeProbe, fit_ridge, ridge_accuracy, ridge_scores
 from igm_jax.metrics.spectrum import (
@@ -94,6 +94,7 @@ __all__ = [
     "kmeans",
     "knn_accuracy",
     "knn_predict",
+    "knn_ranks",
     "manifold_precision_recall",
     "mean_and_interval",
     "mean_jerk",

@@ -1,4 +1,4 @@
-"""Shared by the metrics: products and distances in full precision, checks of labels and counts."""
+"""Shared by the metrics: distances in full precision, checks of labels and counts."""
 
 import functools
 from collections.abc import Callable
@@ -7,24 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igm_jax.arguments import concrete
+from igm_jax.arguments import Array, concrete
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
-from igm_jax.precision import EXACT
+from igm_jax.precision import float32
 
 CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
-
-
-def dot(matrix: jax.Array, other: jax.Array) -> jax.Array:
-    """Matrix product of full precision."""
-    # The default on GPU and TPU has 8 to 11 bits, too few to tell neighbours apart.
-    return jnp.matmul(matrix, other, precision=EXACT)
-
-
-def float32(x: Array) -> jax.Array:
-    """The array on the device, as float32 at least."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def check_choice(name: str, value: int, limit: int, what: str) -> None:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import check_positive
+from igm_jax.arguments import Array, check_positive
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
 from igm_jax.metrics.arrays import check_choice, check_count, check_labels, float64
 
 TEMPERATURES = (1e-3, 1e3)  # limits of `fit_temperature`

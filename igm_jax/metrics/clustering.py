@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from igm_jax.arguments import Array
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
-from igm_jax.metrics.arrays import check_choice, check_count, check_labelled, dot, float32
+from igm_jax.metrics.arrays import check_choice, check_count, check_labelled
+from igm_jax.precision import dot, float32
 
 
 def kmeans(

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from igm_jax.arguments import Array
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, normalize
-from igm_jax.metrics.arrays import check_choice, check_labelled, dot, float32
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import check_choice, check_labelled
 from igm_jax.metrics.knn import knn_predict
+from igm_jax.precision import dot, float32
 
 METHODS = ("prototype", "knn")
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.arguments import check_floating, check_positive
+from igm_jax.arguments import Array, Scalar, check_floating, check_positive
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, Scalar
-from igm_jax.metrics.arrays import check_choice, float32, float64, over_distances
+from igm_jax.metrics.arrays import check_choice, float64, over_distances
+from igm_jax.precision import float32
 from igm_jax.skeleton import Layout
 
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import concrete
+from igm_jax.arguments import Array, concrete
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
-from igm_jax.metrics.arrays import check_count, check_labelled, dot, float32, over_distances
+from igm_jax.metrics.arrays import check_count, check_labelled, over_distances
+from igm_jax.precision import dot, float32
 
 
 def positive_pairs(

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from igm_jax.arguments import Array
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
 from igm_jax.metrics.arrays import check_count, float64
 
 

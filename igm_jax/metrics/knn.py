@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import check_positive
-from igm_jax.losses import Array, Scalar, normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labels, dot, float32
+from igm_jax.arguments import Array, Scalar, check_positive
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labels
+from igm_jax.precision import dot, float32
 
 
 def knn_predict(
@@ -46,6 +47,32 @@ def knn_predict(
     >>> knn_predict(queries, jnp.eye(2), jnp.array([7, 3]), k=1, num_classes=8).tolist()
     [7]
     """
+    ranks = knn_ranks(
+        queries, references, labels, k=k, num_classes=num_classes, temperature=temperature
+    )
+    return jnp.argmin(ranks, axis=-1)
+
+
+def knn_ranks(
+    queries: Float[Array, "B D"],
+    references: Float[Array, "Q D"],
+    labels: Int[Array, " Q"],
+    *,
+    k: int,
+    num_classes: int,
+    temperature: Scalar | None = None,
+) -> Int[jax.Array, "B classes"]:
+    """Ranks the classes by the vote of `knn_predict`; the label is in the top 5 if its rank is < 5.
+
+    The arguments are those of `knn_predict`.
+
+    Returns:
+      [B, classes] ranks from 0; a class without a vote has the rank `num_classes`.
+
+    >>> queries = jnp.array([[1.0, 0.1]])
+    >>> knn_ranks(queries, jnp.eye(2), jnp.array([2, 0]), k=2, num_classes=3).tolist()
+    [[1, 3, 0]]
+    """
     check_choice("k", k, references.shape[0], "references")
     check_count("labels", labels, references.shape[0], "references")
     if temperature is not None:
@@ -54,18 +81,20 @@ def knn_predict(
     references = normalize(float32(references))
     labels = jnp.asarray(labels)
 
-    def predict(query):
+    def rank(query):
         cosine, nearest = jax.lax.top_k(dot(references, query), k)
         votes = jax.nn.one_hot(labels[nearest], num_classes)
         if temperature is not None:
             # Relative to the nearest, whose weight is 1: exp(1 / temperature) may overflow.
-            return jnp.argmax(dot(votes.T, jnp.exp((cosine - cosine[0]) / temperature)))
-        count = votes.sum(axis=0)
-        closeness = dot(votes.T, cosine)
-        return jnp.argmax(jnp.where(count == count.max(), closeness, -jnp.inf))
+            weight = dot(votes.T, jnp.exp((cosine - cosine[0]) / temperature))
+        else:
+            weight = votes.sum(axis=0)
+        voted = votes.any(axis=0)
+        order = jnp.lexsort((-dot(votes.T, cosine), jnp.where(voted, -weight, jnp.inf)))
+        return jnp.where(voted, jnp.argsort(order), num_classes)
 
     units = normalize(float32(queries))
-    return jax.lax.map(predict, units, batch_size=min(units.shape[0], CHUNK))
+    return jax.lax.map(rank, units, batch_size=min(units.shape[0], CHUNK))
 
 
 def knn_accuracy(

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from igm_jax.arguments import Array
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labelled, dot, float32
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labelled
+from igm_jax.precision import dot, float32
 
 
 class Retrieval(NamedTuple):
@@ -111,9 +113,13 @@ def _check(gallery: Array, labels: Array, ks: tuple[int, ...], most: int) -> Non
 
 @functools.partial(jax.jit, static_argnames="ks")
 def _rank(
-    queries: Array, query_labels: Array, own: Array, gallery: Array, labels: Array,
+    queries: Array,
+    query_labels: Array,
+    own: Array,
+    gallery: Array,
+    labels: Array,
     ks: tuple[int, ...],
-) -> Retrieval:  # fmt: skip
+) -> Retrieval:
     """Scores of queries; `own` is the position of each in the gallery, −1 if it is not there."""
     gallery, labels = normalize(float32(gallery)), jnp.asarray(labels)
     score = functools.partial(_score_one, gallery=gallery, labels=labels, ks=ks)
@@ -123,9 +129,14 @@ def _rank(
 
 
 def _score_one(
-    query: jax.Array, label: jax.Array, own: jax.Array, *,
-    gallery: jax.Array, labels: jax.Array, ks: tuple[int, ...],
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    query: jax.Array,
+    label: jax.Array,
+    own: jax.Array,
+    *,
+    gallery: jax.Array,
+    labels: jax.Array,
+    ks: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
     cosine = dot(gallery, query)
     cosine = jnp.where(jnp.isnan(cosine), -2, cosine)  # less similar than all
     is_own = jnp.arange(labels.shape[0]) == own

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import check_positive
+from igm_jax.arguments import Array, check_positive
 from igm_jax.errors import InputError
-from igm_jax.losses import Array
-from igm_jax.metrics.arrays import check_count, check_labels, dot, float32
+from igm_jax.metrics.arrays import check_count, check_labels
+from igm_jax.precision import dot, float32
 
 PENALTIES = tuple(10.0**power for power in range(-6, 2))  # float32 tells 1e-6 of a sum apart
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from igm_jax import losses
+from igm_jax.arguments import Array, Scalar
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, Scalar
-from igm_jax.metrics.arrays import float32
+from igm_jax.precision import float32
 
 
 class CodingLength(NamedTuple):

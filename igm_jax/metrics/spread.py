@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from igm_jax.arguments import Array, Scalar, check_same_shape
 from igm_jax.errors import InputError
-from igm_jax.losses import Array, Scalar, normalize
-from igm_jax.metrics.arrays import CHUNK, dot, float32
+from igm_jax.losses import normalize
+from igm_jax.metrics.arrays import CHUNK
+from igm_jax.precision import dot, float32
 
 
 def effective_rank(features: Float[Array, "B D"]) -> Float[jax.Array, ""]:
@@ -72,8 +74,7 @@ def alignment(z: Float[Array, "B D"], z_hat: Float[Array, "B D"]) -> Float[jax.A
     >>> float(alignment(jnp.eye(2), -jnp.eye(2)))
     4.0
     """
-    if z.shape != z_hat.shape:
-        raise InputError(f"z {z.shape} and z_hat {z_hat.shape} must have one shape")
+    check_same_shape("z", z, "z_hat", z_hat)
     return jnp.square(normalize(float32(z)) - normalize(float32(z_hat))).sum(axis=-1).mean()
 
 

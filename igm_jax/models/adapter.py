@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from igm_jax import losses, precision
+from igm_jax.arguments import Scalar
 from igm_jax.errors import InputError
 
 
@@ -33,7 +34,7 @@ class AdapterConfig:
 
 
 def mdff(
-    tokens: Float[Array, "*batch N D"], eta: losses.Scalar, temperature: losses.Scalar = 1.0
+    tokens: Float[Array, "*batch N D"], eta: Scalar, temperature: Scalar = 1.0
 ) -> Float[Array, "*batch N D"]:
     """High-pass filter (1+η) z − η softmax(ẑẑᵀ/τ) z, with ẑ = z/‖z‖.
 

@@ -53,9 +53,13 @@ def attention(
 def fused(query: Array, key: Array, value: Array, tokens: Array | None) -> Array:
     """CuDNN's fused kernel, as a `Kernel`; it keeps no weights for the backward pass."""
     return jax.nn.dot_product_attention(
-        query, key, value,
-        query_seq_lengths=tokens, key_value_seq_lengths=tokens, implementation="cudnn",
-    )  # fmt: skip
+        query,
+        key,
+        value,
+        query_seq_lengths=tokens,
+        key_value_seq_lengths=tokens,
+        implementation="cudnn",
+    )
 
 
 def padded(

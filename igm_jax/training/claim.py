@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from igm_jax import locking, run_folder
 from igm_jax.data.store.files import FRAMES
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
-from igm_jax.training.config import differences
+from igm_jax.training.config import BOOKKEEPING, differences
 from igm_jax.training.mapping import to_mapping
 from igm_jax.training.older_runs import config_of_run
 
@@ -41,7 +41,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 
 
 def check_same_run(folder: pathlib.Path, config: dict[str, Any], resume: str) -> None:
-    """Checks that the run in this folder may be resumed.
+    """Checks that the pre-training run in this folder may be resumed.
 
     Args:
       folder: has a config.json.
@@ -51,6 +51,16 @@ def check_same_run(folder: pathlib.Path, config: dict[str, Any], resume: str) ->
     Raises:
       InputError: the folder holds a run of another config, or any run under "never".
     """
+    saved = saved_config(folder, resume)
+    check_same_config(folder, to_mapping(config_of_run(saved)), config)
+
+
+def saved_config(folder: pathlib.Path, resume: str) -> dict[str, Any]:
+    """Reads the config.json of the run in this folder, which is to be resumed.
+
+    Raises:
+      InputError: there is none or it is damaged, or `resume` is "never".
+    """
     if resume == "never":
         raise InputError(f"{folder} holds a run already: choose another --run, or --resume=auto")
     path = folder / run_folder.CONFIG
@@ -59,8 +69,17 @@ def check_same_run(folder: pathlib.Path, config: dict[str, Any], resume: str) ->
     saved = run_folder.read_json(path)
     if saved is None:
         raise InputError(f"{path} is damaged: put it back, or choose another --run")
-    changed = differences(to_mapping(config_of_run(saved)), config)
-    if changed:
+    return saved
+
+
+def check_same_config(
+    folder: pathlib.Path,
+    saved: dict[str, Any],
+    config: dict[str, Any],
+    ignored: Collection[str] = BOOKKEEPING,
+) -> None:
+    """Raises `InputError` if the folder's config differs in a setting that is not `ignored`."""
+    if changed := differences(saved, config, ignored=ignored):
         raise InputError(
             f"{folder} holds a run of another config ({'; '.join(changed[:4])}"
             f"{' …' if len(changed) > 4 else ''}): choose another --run"

@@ -18,8 +18,7 @@ class ObjectiveConfig:
     """The losses, and every choice that they leave open.
 
     Attributes:
-      name: igm, masked_autoencoding, motion_prediction, spectral_contrastive or momentum_contrast.
-        docs/objectives.md compares them.
+      name: how f is trained: igm, or a baseline that docs/objectives.md lists.
       schedule: noise schedule: inverse_cosine [MacDiff], cosine or linear.
       diffusion_steps: K [MacDiff].
       mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
@@ -40,6 +39,7 @@ class ObjectiveConfig:
       aux_tokens: tell f of z_t', t and t' while it re-encodes [paper: True].
       reencode_mask_ratio: share of the tokens of x̂0 that are hidden from f [ours].
       max_t_share: clips noised beyond max_t_share · K are left out of L_ide [ours].
+      max_feature_t_share: t' of the auxiliary tokens is drawn up to max_feature_t_share · K [ours].
       own_t: L_ide draws its own t up to max_t_share · K instead of sharing that of L_gen [open].
       clean_clip: limit of x̂0 in standard deviations [ours].
       clean_gradient: let the gradient of L_ide pass through x̂0 into g [open].
@@ -63,11 +63,12 @@ class ObjectiveConfig:
     ramp_epochs: int = 10
     target_temperature: float = 0.05
     temperature: float = 0.1
-    queue_size: int = 16384
+    queue_size: int = 0
     ema_decay: float = 0.0
     aux_tokens: bool = False
     reencode_mask_ratio: float = 0.9
     max_t_share: float = 0.15
+    max_feature_t_share: float = 1.0
     own_t: bool = True
     clean_clip: float = 5.0
     clean_gradient: bool = False
@@ -99,14 +100,16 @@ class ObjectiveConfig:
         for name in ("feature_weight", "distribution_weight", "entropy_weight", "input_noise"):
             if getattr(self, name) < 0:
                 raise InputError(f"objective.{name}={getattr(self, name)}: must not be negative")
-        if not 0 < self.max_t_share <= 1:
-            raise InputError(f"objective.max_t_share={self.max_t_share}: must be in (0, 1]")
-        if self.max_t_share * self.diffusion_steps < 1:
-            raise InputError(
-                f"objective.max_t_share={self.max_t_share} is less than one of the "
-                f"objective.diffusion_steps={self.diffusion_steps}: set max_t_share to at least "
-                f"{1 / self.diffusion_steps:.3g}"
-            )
+        for name in ("max_t_share", "max_feature_t_share"):
+            share = getattr(self, name)
+            if not 0 < share <= 1:
+                raise InputError(f"objective.{name}={share}: must be in (0, 1]")
+            if share * self.diffusion_steps < 1:
+                raise InputError(
+                    f"objective.{name}={share} is less than one of the "
+                    f"objective.diffusion_steps={self.diffusion_steps}: set {name} to at least "
+                    f"{1 / self.diffusion_steps:.3g}"
+                )
         for name in ("mask_ratio", "reencode_mask_ratio"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"objective.{name}={getattr(self, name)}: needs 0 <= ratio < 1")

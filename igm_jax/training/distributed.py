@@ -103,7 +103,7 @@ def one_line_for_a_lost_process() -> Iterator[None]:
         reason = " ".join(str(error).split())[:160]
         raise ConnectionError(
             f"process {jax.process_index()} of {jax.process_count()} lost another one ({reason} "
-            "…): the log of the one that ended first says why; the same commands go on from the "
+            "…): the log of the one that ended first says why; the same commands resume from the "
             "last checkpoint"
         ) from error
 

@@ -42,7 +42,7 @@ def pretrain(
       config: the experiment.
       store: its data.
       folder: gets config.json, environment.json, metrics.jsonl and checkpoints/.
-      resume: "auto" goes on with a run of the same config, "never" refuses an existing run.
+      resume: "auto" resumes a run of the same config, "never" refuses an existing run.
       devices: devices to train on; all by default.
 
     Returns:
@@ -200,7 +200,7 @@ class _Loop:
                 self.checkpoints.wait()
                 self.log.say(
                     f"{stop}: saved step {step} of {program.total_steps} in {self.folder}; "
-                    "the same command goes on from there"
+                    "the same command resumes it"
                 )
                 return stop
             self.log.advance(step)

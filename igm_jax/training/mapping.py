@@ -82,7 +82,8 @@ def to_mapping(config: Any) -> dict[str, Any]:
 def documented(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every key of a config with its value and its meaning.
 
-    The meaning is what the `Attributes` of the dataclass's docstring say.
+    The meaning is what the `Attributes` of the dataclass's docstring say. It is empty under
+    `python -OO`, which drops docstrings.
 
     Args:
       config: a frozen dataclass, perhaps of others.
@@ -101,4 +102,4 @@ def documented(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
         if dataclasses.is_dataclass(value):
             yield from documented(value, f"{name}.")
         else:
-            yield name, value, meanings[field.name]
+            yield name, value, meanings.get(field.name, "")

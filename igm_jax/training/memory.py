@@ -58,7 +58,7 @@ def advice(config: ExperimentConfig, devices: int) -> str:
         other = f"--config.train.batch_size={less}"
     told = f"out of memory: {at_once} clips at once on a device do not fit: "
     if same:
-        told += f"set {', and if that is not enough '.join(same)}, with which the same run goes on"
+        told += f"set {', and if that is not enough '.join(same)}, with which the same run resumes"
     if other:
         told += f"{'; or ' if same else 'set '}{other}, which is another run"
     return told if same or other else told + "nothing is left to set but smaller networks"

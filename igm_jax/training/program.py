@@ -85,7 +85,7 @@ def build_program(
     everywhere, split = parallel.replicated(mesh), parallel.split_batch(mesh)
     fresh = functools.partial(init_state, model=model, optimizer=optimizer, config=config)
     shardings = parallel.state_shardings(mesh, jax.eval_shape(fresh, jax.random.key(0)))
-    init = jax.jit(fresh, out_shardings=shardings)
+    init = jax.jit(fresh, out_shardings=shardings, compiler_options=hardware.compiler_options)
     step = jax.jit(
         functools.partial(
             train_step,
@@ -103,5 +103,6 @@ def build_program(
         in_shardings=(shardings, split, everywhere),
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
+        compiler_options=hardware.compiler_options,
     )
     return Program(model, init, step, mesh, shardings, total_steps, steps_per_epoch)

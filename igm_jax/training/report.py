@@ -77,7 +77,7 @@ def headline(
       config: the experiment, fitted to the data.
       program: its compiled side.
       clips: number of clips that are trained on.
-      start: step after which the run goes on, or 0.
+      start: step from which the run resumes, or 0.
       most_bodies: the most that a clip of the store has; the line says if fewer are read.
       note: on accuracies on validation clips, a line of its own; see `protocols.note`.
     """

@@ -35,7 +35,8 @@ def prepare(
     if len(indices) < config.train.batch_size:
         raise InputError(
             f"{store.path} has {len(indices)} clips to pre-train on, fewer than "
-            f"train.batch_size={config.train.batch_size}"
+            f"train.batch_size={config.train.batch_size}: set --config.train.batch_size to "
+            f"{len(indices)} or less, or add clips"
         )
     for part in ("fit", "val"):  # what KNN needs later must not fail after hours
         chosen = protocols.split(store, data.protocol, part)

@@ -1,18 +1,16 @@
-"""What crosses the network: the formula against the program compiled for eight devices."""
+"""Bytes between devices: the formula against the program compiled for eight devices."""
 
 import dataclasses
-import pathlib
-import subprocess
 import sys
 
 import jax
 import pytest
+from commands import ROOT, output
 
 from benchmarks import collectives, sizes
 from igm_jax import parallel
 from igm_jax.training.program import build_program
 
-ROOT = pathlib.Path(__file__).parents[2]
 AUXILIARY = {"ema_decay": 0.9, "aux_tokens": True, "entropy_weight": 0.0}
 
 
@@ -46,12 +44,11 @@ def test_a_gradient_crosses_the_devices_once_and_in_float32(monkeypatch):
 
 
 def test_the_command_prints_both():
-    command = [sys.executable, "benchmarks/devices.py", "--size=smoke", "--devices=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    _, line = (x for x in done.stdout.splitlines() if x.startswith("| all-"))
+    script = ("benchmarks/devices.py", "--size=smoke", "--devices=2")
+    printed = output(ROOT, sys.executable, *script)
+    _, line = (x for x in printed.splitlines() if x.startswith("| all-"))
     predicted, compiled = map(float, line.strip("| ").split(" | ")[1:])
-    assert "2 clips a step" in done.stdout
+    assert "2 clips a step" in printed
     assert compiled > 0 and predicted == pytest.approx(compiled, abs=2e-4)  # scalars, in MB
 
 

@@ -1,15 +1,12 @@
 """Compiling for devices that are not here: targets, and collectives in the text of a program."""
 
 import importlib.util
-import pathlib
-import subprocess
 import sys
 
 import pytest
+from commands import ROOT, finish
 
 from benchmarks import collectives
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 LOOPS = """
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -61,8 +58,7 @@ def test_a_loop_of_unknown_length_is_refused():
 
 
 def told(*options):
-    command = [sys.executable, "benchmarks/compile_for.py", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    done = finish(ROOT, sys.executable, "benchmarks/compile_for.py", *options)
     assert done.returncode == 1
     return done.stderr
 

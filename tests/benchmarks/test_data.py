@@ -1,16 +1,13 @@
 import json
-import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from commands import ROOT, finish
 
 from benchmarks import large_store
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +16,7 @@ def bench(tmp_path_factory):
     tiny = ("--num_clips=150", "--batches=1", "--files=3", f"--work={folder}")
 
     def bench(*flags):
-        command = [sys.executable, str(ROOT / "benchmarks" / "data.py"), *tiny, *flags]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        return finish(folder, sys.executable, ROOT / "benchmarks" / "data.py", *tiny, *flags)
 
     return bench
 

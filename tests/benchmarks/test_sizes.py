@@ -1,17 +1,14 @@
 """The sizes that are measured are those of the config files, and need neither data nor grain."""
 
-import pathlib
-import subprocess
 import sys
 
 import pytest
+from commands import ROOT, finish, output
 
 from benchmarks import sizes
 from igm_jax.errors import InputError
 from igm_jax.training.config import differences
 from igm_jax.training.mapping import to_mapping
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def changed(a, b):
@@ -77,10 +74,7 @@ def test_program_and_benchmarks_need_neither_grain_nor_orbax():
     code = "import igm_jax.training.program, benchmarks.ours, benchmarks.attention\n"
     code += "benchmarks.ours.sizes.size('nw_ucla')"
     scripts = "sys.path.append('benchmarks')\n"  # as if one of them were started
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKER + scripts + code], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    output(ROOT, sys.executable, "-c", BLOCKER + scripts + code)
     # The blocker can be seen to work.
-    done = subprocess.run([sys.executable, "-c", BLOCKER + "import grain"], capture_output=True)
-    assert done.returncode == 1 and b"grain was imported" in done.stderr
+    done = finish(ROOT, sys.executable, "-c", BLOCKER + "import grain")
+    assert done.returncode == 1 and "grain was imported" in done.stderr

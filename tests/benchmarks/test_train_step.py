@@ -2,18 +2,15 @@
 
 import json
 import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[2]
+from commands import ROOT, finish
 
 
 def run(*arguments):
     env = os.environ | {"PYTHON": sys.executable}
-    return subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True)
+    return finish(ROOT, *arguments, env=env)
 
 
 def test_everything_that_is_run_on_a_gpu_runs(tmp_path):

@@ -1,4 +1,4 @@
-"""What holds for every input, tried on inputs that hypothesis makes up."""
+"""Properties that hold for every input, tried on inputs of hypothesis."""
 
 import dataclasses
 

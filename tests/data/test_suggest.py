@@ -8,7 +8,7 @@ import tiny
 
 from configs import custom
 from igm_jax.data.store import Clip, SkeletonStore
-from igm_jax.data.suggest import direction_classes, facing_spread, suggest
+from igm_jax.data.suggest import BATCH_SIZE, direction_classes, facing_spread, suggest
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import CAMERAS
 from igm_jax.training.mapping import from_mapping, to_mapping
@@ -26,8 +26,17 @@ def turned(degrees):
 def store_of(tmp_path):
     """Writes a store with a clip for each facing in degrees."""
 
-    def store_of(facings, *, cameras=(1,), classes=("a", "b"), layout=tiny.LAYOUT, bodies=(1,),
-                 axes=None, channels=3):  # fmt: skip
+    def store_of(
+        facings,
+        *,
+        cameras=(1,),
+        classes=("a", "b"),
+        layout=tiny.LAYOUT,
+        bodies=(1,),
+        axes=None,
+        channels=3,
+        subjects=(1,),
+    ):
         axes = np.eye(3) if axes is None else axes
         body = np.array(
             [[0, 0, 0], [0, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0], [0.4, 0.3, 0], [-0.4, 0.3, 0]]
@@ -35,17 +44,20 @@ def store_of(tmp_path):
         clips = [
             Clip(
                 f"clip{i}",
-                np.tile((body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
-                        (bodies[i % len(bodies)], 20, 1, 1)).astype(np.float32),
+                np.tile(
+                    (body @ turned(degrees).T @ axes + [0, 0, 3])[:, :channels],
+                    (bodies[i % len(bodies)], 20, 1, 1),
+                ).astype(np.float32),
                 i % len(classes),
-                subject=1,
+                subject=subjects[i % len(subjects)],
                 camera=cameras[i % len(cameras)],
             )
             for i, degrees in enumerate(facings)
-        ]  # fmt: skip
+        ]
         path = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
-        SkeletonStore.write(path, clips, layout=layout, class_names=classes, source="tests",
-                            dataset="custom")  # fmt: skip
+        SkeletonStore.write(
+            path, clips, layout=layout, class_names=classes, source="tests", dataset="custom"
+        )
         return SkeletonStore.open(path)
 
     return store_of
@@ -108,8 +120,10 @@ def test_reasons_name_the_facts(store_of):
 def test_classes_of_left_and_right_are_not_mirrored(store_of):
     sided = store_of(MANY, classes=("swipe left", "b"))
     assert keys(sided) == {
-        "data.camera": "moving", "data.coordinates": "posture", "data.mirror": 0.0
-    }  # fmt: skip
+        "data.camera": "moving",
+        "data.coordinates": "posture",
+        "data.mirror": 0.0,
+    }
     assert "data.mirror" not in keys(store_of(MANY))
     assert "data.mirror" not in keys(store_of(ALIKE, classes=("swipe left", "b")))
     lone = dataclasses.replace(tiny.LAYOUT, pairs=())
@@ -130,11 +144,19 @@ def test_coordinates_and_bodies(store_of):
     assert keys(rare)["data.bodies"] == 1
 
 
+def test_batch_of_a_small_store(store_of):
+    """The largest power of two that the training clips fill: those of the odd subjects."""
+    batch = lambda *facings, **who: keys(store_of(facings, **who)).get("train.batch_size")  # noqa: E731
+    assert batch(*[0] * 45, subjects=(1, 2, 3)) == 16
+    assert batch(*[0] * 96, subjects=(1, 2, 3)) is None
+    assert batch(0, 0, 0) is None, "one person leaves nobody to validate on"
+
+
 def test_suggestions_are_keys_of_the_config(store_of):
     plain = from_mapping(ExperimentConfig, custom.get_config().to_dict())
-    rare = store_of(MANY * 8, classes=("left", "right"), bodies=(2, *(1,) * 31))
+    rare = store_of(MANY * 8, classes=("left", "right"), bodies=(2, *(1,) * 31), subjects=(1, 3))
     found = suggest(rare)
-    assert len(found) == 4
+    assert len(found) == 5 and plain.train.batch_size == BATCH_SIZE
     values = to_mapping(plain)
     for suggestion in found:
         group, _, key = suggestion.key.partition(".")

@@ -143,10 +143,15 @@ def test_safetensors_has_the_names_of_mamp(run, tmp_path):
     assert export_safetensors(run, path) < 1e-4
     tensors = numpy.load_file(path)
     assert {name: x.shape for name, x in tensors.items() if not name.startswith("blocks")} == {
-        "input_mean": (3,), "input_std": (3,), "joints_embed.proj.weight": (16, 3, 4, 1),
-        "joints_embed.proj.bias": (16,), "temp_embed": (1, 2, 1, 16), "pos_embed": (1, 1, 6, 16),
-        "norm.weight": (16,), "norm.bias": (16,),
-    }  # fmt: skip
+        "input_mean": (3,),
+        "input_std": (3,),
+        "joints_embed.proj.weight": (16, 3, 4, 1),
+        "joints_embed.proj.bias": (16,),
+        "temp_embed": (1, 2, 1, 16),
+        "pos_embed": (1, 1, 6, 16),
+        "norm.weight": (16,),
+        "norm.bias": (16,),
+    }
     assert {name.removeprefix("blocks.0.") for name in tensors if name.startswith("blocks")} == {
         f"{part}.{kind}"
         for part in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")

@@ -30,6 +30,7 @@ def test_one_step_is_the_prediction_of_the_generator(generator, given):
     """Against the formulas, for one clip, written out with the model itself."""
     run, t = generator.run, 40
     ours = generator.one_step(given, t, seed=3)
+    noised = generator.noised(given, t, seed=3)
     model, reading, objective = IGM(run.config.model), run.reading, run.config.objective
     alpha = diffusion.alpha_bar(objective.schedule, objective.diffusion_steps)[t]
     for i in (0, 4):
@@ -43,9 +44,10 @@ def test_one_step_is_the_prediction_of_the_generator(generator, given):
         predicted = apply(model, generator.params, x_t, condition, step, method="generate")
         clean = (x_t - jnp.sqrt(1 - alpha) * predicted) / jnp.sqrt(alpha)
         clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
-        metres = clean * np.array(reading.std) + np.array(reading.mean)
-        metres = np.where(given.present[i][:, None, None, None], metres, 0)
-        np.testing.assert_allclose(ours[i], metres, atol=1e-4)
+        for found, rows in ((ours[i], clean), (noised[i], np.asarray(x_t))):
+            metres = rows * np.array(reading.std) + np.array(reading.mean)
+            metres = np.where(given.present[i][:, None, None, None], metres, 0)
+            np.testing.assert_allclose(found, metres, atol=1e-4)
 
 
 def test_little_noise_gives_the_clip_back_and_places_it_where_it_was(finished, generator, given):

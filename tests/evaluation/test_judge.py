@@ -128,6 +128,25 @@ def test_knn_against_a_loop(telling, run, store):
     }
 
 
+def test_knn_counts_the_five_classes_with_most_votes(telling, run, store):
+    """Eight classes, by the position of a clip, against a loop. No vote is no hit."""
+    clips = np.array(store.clips)
+    clips["label"] = np.arange(80) // 4 % 8
+    many = dataclasses.replace(store, clips=clips, class_names=tuple("abcdefgh"))
+    details = evaluate_knn(telling, run, many, ks=(1, 6))["details"]
+    assert "top_5" not in details["knn_1"]
+    unit = telling.values / np.linalg.norm(telling.values, axis=1, keepdims=True)
+    known, asked = (protocols.split(many, "xsub", part) for part in ("train", "test"))
+    hits = 0
+    for i in asked:
+        cosine = unit[known] @ unit[i]
+        voters = clips["label"][known[np.argsort(-cosine)[:6]]]
+        votes = {c: ((voters == c).sum(), np.sort(cosine)[-6:][voters[::-1] == c].sum())
+                 for c in set(voters)}  # fmt: skip
+        hits += clips["label"][i] in sorted(votes, key=votes.get, reverse=True)[:5]
+    assert details["knn_6"]["top_5"] == round(100 * hits / len(asked), 2)
+
+
 def test_details_hold_the_confusion_of_the_test_clips(telling, run, store):
     test = protocols.split(store, "xsub", "test")
     counts = np.bincount(store.clips["label"][test], minlength=3)

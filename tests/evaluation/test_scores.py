@@ -11,7 +11,15 @@ from scipy.special import softmax
 from igm_jax import run_folder
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import LinearHead
-from igm_jax.evaluation.scores import ProbeScores, ensemble, load_scores, save_scores
+from igm_jax.evaluation.scores import (
+    ProbeScores,
+    Scores,
+    ensemble,
+    load_finetuned,
+    load_scores,
+    save_finetuned,
+    save_scores,
+)
 
 LABELS = np.arange(60) % 3
 
@@ -87,3 +95,17 @@ def test_scores_survive_and_files_of_something_else_are_refused(tmp_path):
     run_folder.write_arrays(path, {"kernel": np.eye(2)})
     with pytest.raises(InputError, match=r"has no 'bias': run experiments/linear_probe.py again"):
         load_scores(path)
+
+
+def test_scores_of_fine_tuning_survive_and_are_summed_with_those_of_probes(tmp_path):
+    probe, path = scores(0), tmp_path / "scores.npz"
+    fields = {f.name: getattr(probe, f.name) for f in dataclasses.fields(Scores)}
+    save_finetuned(path, Scores(**fields))
+    read = load_finetuned(path)
+    for name, value in fields.items():
+        np.testing.assert_array_equal(getattr(read, name), value)
+    rows = ensemble({"probe": probe, "tuned": read}, column="test_finetune")
+    assert len({row["test_finetune"] for row in rows}) == 1
+    run_folder.write_arrays(path, {"logits": np.eye(2)})
+    with pytest.raises(InputError, match=r"has no 'class_names': run experiments/finetune.py"):
+        load_finetuned(path)

@@ -1,15 +1,12 @@
-"""The ablation command with the true scripts: stopped, gone on with, and asked again."""
+"""The ablation command with the true scripts: stopped, resumed, and asked again."""
 
 import json
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from commands import ROOT, experiment, output, refused, run, start
 
-ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={ROOT}/configs/synthetic.py:smoke"
 GRID = (
     "--grid=objective.mask_ratio=0.5,0.7",
@@ -26,35 +23,16 @@ GRID = (
 )
 
 
-def start(folder, script, *flags):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "experiments" / script), *flags],
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def run(folder, script, *flags):
-    process = start(folder, script, *flags)
-    try:
-        return process.communicate(timeout=300), process.returncode
-    finally:
-        process.terminate()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablate")
-    (_, stderr), code = run(folder, "prepare_data.py", "--dataset=synthetic", "--num_clips=128")
-    assert code == 0, stderr
+    output(folder, *experiment("prepare_data.py", "--dataset=synthetic", "--num_clips=128"))
     return folder
 
 
 def test_stopped_command_goes_on_and_ends_in_a_table(folder):
     out = folder / "runs" / "ratios"
-    process = start(folder, "ablate.py", CONFIG, *GRID)
+    process = start(folder, *experiment("ablate.py", CONFIG, *GRID))
     deadline = time.monotonic() + 240
     logs = [out / f"mask_ratio={r}" / "seed3" / "metrics.jsonl" for r in (0.5, 0.7)]
     while not any(path.exists() and path.stat().st_size for path in logs):
@@ -63,11 +41,10 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (75, "")
-    assert stderr.splitlines()[-1] == "SIGTERM: stopped; the same command goes on"
+    assert stderr.splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
     assert not list(out.glob("*/seed3/knn.json"))
 
-    (stdout, stderr), code = run(folder, "ablate.py", CONFIG, *GRID)
-    assert code == 0, stderr
+    stdout = output(folder, *experiment("ablate.py", CONFIG, *GRID))
     written = [path.read_text() for path in out.glob("*/seed3.log")]
     assert any("SIGTERM: saved step" in log and "resumed after step" in log for log in written)
     assert "synthetic-xsub-smoke, validation accuracy in %, 16 epochs, seeds 3:" in stdout
@@ -88,17 +65,13 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
 
     # What is done is not done again; the test split needs no new run.
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/**/*")}
-    (stdout, stderr), code = run(folder, "ablate.py", CONFIG, *GRID, "--test")
-    assert (code, stderr) == (0, "") and "test accuracy in %" in stdout
+    again = run(folder, "ablate.py", CONFIG, *GRID, "--test")
+    assert (again.returncode, again.stderr) == (0, "") and "test accuracy in %" in again.stdout
     assert {p: p.stat().st_mtime_ns for p in out.glob("*/**/*")} == before
 
 
 def test_refused_in_one_line_before_anything_starts(folder):
     (folder / "grid.json").write_text(json.dumps({"a": {}, "b": {"train.epohcs": 3}}))
-    (stdout, stderr), code = run(folder, "ablate.py", CONFIG, "--grid=grid.json")
-    assert (code, stdout) == (1, "")
-    (line,) = stderr.splitlines()
-    assert line.startswith(
-        "error: row 'b': config has no key 'train.epohcs' (did you mean 'epochs'"
-    )
+    result = run(folder, "ablate.py", CONFIG, "--grid=grid.json")
+    refused(result, "row 'b': config has no key 'train.epohcs' (did you mean 'epochs'")
     assert not (folder / "runs" / "ablations").exists()

@@ -2,52 +2,19 @@
 
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from commands import ROOT, experiment, finish, refused, run, start
 
 from igm_jax.evaluation.table import heading
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = f"--config={ROOT}/configs/synthetic.py:smoke"
 NUM_CLIPS = 192
-
-
-def start(folder, script, *flags, within=()):
-    command = [*within, sys.executable, str(ROOT / "experiments" / script), *flags]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def run(folder, script, *flags, within=()):
-    process = start(folder, script, *flags, within=within)
-    try:
-        stdout, stderr = process.communicate(timeout=240)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-
-def refused(result, *told):
-    """One line, exit code 1, and every one of the words in it."""
-    assert result.returncode == 1, result.stderr
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in told:
-        assert word in line, line
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +111,18 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
 
 
 def test_finetuning_writes_a_run_that_names_its_parent(folder):
-    flags = ("--labels=10%", "--subsets=2", "--subset=3", "--generated=0.5", "--config.epochs=2",
-             "--config.warmup_epochs=0.5", "--config.min_steps=2", "--config.judgements=2",
-             "--config.hidden=16", "--config.learning_rates=(1e-3,)")  # fmt: skip
+    flags = (
+        "--labels=10%",
+        "--subsets=2",
+        "--subset=3",
+        "--generated=0.5",
+        "--config.epochs=2",
+        "--config.warmup_epochs=0.5",
+        "--config.min_steps=2",
+        "--config.judgements=2",
+        "--config.hidden=16",
+        "--config.learning_rates=(1e-3,)",
+    )
     result = run(folder, "finetune.py", *flags)
     assert result.returncode == 0, result.stderr
     parent = folder / "runs" / "synthetic-xsub-smoke"
@@ -193,12 +169,12 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
     run_folder = folder / "runs" / "stopped"
     reached = 0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
-        process = start(folder, "pretrain.py", *flags)
+        process = start(folder, *experiment("pretrain.py", *flags))
         returncode, stdout, stderr = interrupt(process, run_folder, number, reached + 2)
         assert (returncode, stdout) == (code, "")
         step = max(int(p.name) for p in (run_folder / "checkpoints").iterdir())
         assert step > reached
-        told = f"{number.name}: saved step {step} of 120 in runs/stopped; the same command goes on"
+        told = f"{number.name}: saved step {step} of 120 in runs/stopped; the same command resumes"
         assert stderr.splitlines()[-1].startswith(told)
         assert f"resumed after step {reached}" in stderr or reached == 0
         reached = step
@@ -274,6 +250,8 @@ def test_batch_script_of_the_docs_puts_a_stopped_job_back(tmp_path):
     [
         (("--config.train.epohcs=3",), ("'epohcs'", "did you mean 'epochs'")),
         (("--config.objetcive.max_t_share=1",), ("'objetcive'", "objective")),
+        (("--config.=3",), ("config has no key ''",)),
+        (("--config.train.epochs.x=3",), ("config has no key 'train.epochs.x'",)),
         (("--config.train.epochs=many",), ("--config.train.epochs=many",)),
         (("--config.data.coordinates=side",), ("data.coordinates='side' is unknown", "body")),
         (
@@ -346,12 +324,12 @@ def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
     """No file may grow beyond 16 kB: config and log do not, a checkpoint would."""
     limited = ("sh", "-c", 'ulimit -f 16; exec "$@"', "sh")
     flags = (SMOKE, "--run=runs/full", "--config.train.log_every=100")
-    result = run(folder, "pretrain.py", *flags, within=limited)
+    result = finish(folder, *limited, *experiment("pretrain.py", *flags))
     # Around the error may stand what other libraries' threads print when a write fails half-way.
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.returncode, result.stdout) == (1, "")
     assert "runs/full/checkpoints: a checkpoint could not be written (File too large)" in error
-    # With room again, the same command goes on.
+    # With room again, the same command resumes.
     assert run(folder, "pretrain.py", *flags).returncode == 0
 
 

@@ -1,17 +1,13 @@
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
 
 from igm_jax.data import protocols, summary, synthetic
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.skeleton import NTU25
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +26,7 @@ def store(tmp_path_factory):
 
 
 def inspect(*flags, cwd):
-    command = [sys.executable, str(ROOT / "experiments" / "inspect_data.py"), *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return run(cwd, "inspect_data.py", *flags)
 
 
 def test_tables_and_pictures(store, tmp_path):
@@ -63,8 +58,9 @@ def test_bad_input_is_one_line(store, tmp_path):
 
 def test_own_data_gets_suggestions(tmp_path):
     clips = [Clip(f"c{i}", np.ones((1, 4, 25, 2), np.float32), camera=1 + i) for i in range(2)]
-    SkeletonStore.write(tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests",
-                        dataset="custom")  # fmt: skip
+    SkeletonStore.write(
+        tmp_path / "s", clips, layout=NTU25, class_names=[], source="tests", dataset="custom"
+    )
     result = inspect("s", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     for told in ("suggested flag", "--config.data.camera=moving", "2 cameras", "joints are 2-D"):

@@ -1,6 +1,6 @@
 import dataclasses
 import json
-import pathlib
+import os
 import random
 import subprocess
 import sys
@@ -8,20 +8,18 @@ import time
 
 import numpy as np
 import pytest
+from commands import ROOT, experiment, output, refused, run
 
 from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu_writer
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.store import SkeletonStore
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 @pytest.fixture
 def prepare(tmp_path):
     def prepare(*flags, cwd=tmp_path):
-        command = [sys.executable, str(ROOT / "experiments" / "prepare_data.py"), *flags]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+        return run(cwd, "prepare_data.py", *flags)
 
     return prepare
 
@@ -35,15 +33,6 @@ def raw(tmp_path):
         record = {"label": 1 + subject, "skeletons": [[[0.0, 0.1, 3.0]] * 20] * frames}
         (folder / f"a01_s{subject:02d}_e00_v01.json").write_text(json.dumps(record))
     return folder.parent
-
-
-def refused(result, *told):
-    assert result.returncode == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert all(word in line for word in told), line
-    return True
 
 
 def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
@@ -71,7 +60,7 @@ def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
 
 def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_path):
     flags = ("--dataset=nw_ucla", f"--source={raw}", f"--out={tmp_path / 'out'}")
-    assert refused(prepare(*flags, "--strict"), "'a01_s03_e00_v01'", "it has no frame")
+    refused(prepare(*flags, "--strict"), "'a01_s03_e00_v01'", "it has no frame")
     assert not (tmp_path / "out").exists()
     result = prepare(*flags)
     assert result.returncode == 0
@@ -80,7 +69,7 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
     assert "4 to 7 frames" in result.stdout
     assert result.stdout.endswith(f"nw_ucla.py --config.data.path={tmp_path / 'out'}\n")
     assert len(SkeletonStore.open(tmp_path / "out")) == 2
-    assert refused(prepare(*flags), str(tmp_path / "out"), "exists already")
+    refused(prepare(*flags), str(tmp_path / "out"), "exists already")
     (raw / "all_sqe" / "a01_s02_e00_v01.json").unlink()
     assert prepare(*flags, "--overwrite").returncode == 0
     assert len(SkeletonStore.open(tmp_path / "out")) == 1
@@ -103,12 +92,11 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
     ],
 )
 def test_bad_input_is_one_line(flags, told, prepare):
-    assert refused(prepare(*flags), *told)
+    refused(prepare(*flags), *told)
 
 
 # The command, but for committing after each clip instead of every two seconds.
 EAGER = """
-import os
 import runpy
 import sys
 
@@ -117,7 +105,6 @@ if __name__ == "__main__":
 
     prepare._COMMIT_EVERY = -1.0
     del sys.argv[0]
-    sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as if it were started itself
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -130,10 +117,11 @@ def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_
     script, out = ROOT / "experiments" / "prepare_data.py", tmp_path / "out"
     flags = ["--dataset=ntu60", f"--source={source}", f"--out={out}", "--workers=2"]
     command = [sys.executable, str(tmp_path / "eager.py"), str(script), *flags]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{script.parent}"}
     journal, moment, lines = tmp_path / ".out.partial" / "journal.jsonl", random.Random(0), 1
     for _ in range(2):
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         wanted = lines + moment.randint(1, 30)
         while not journal.exists() or journal.read_bytes().count(b"\n") < wanted:
@@ -144,8 +132,7 @@ def test_killed_with_its_workers_at_any_moment_it_goes_on_to_the_same_bytes(tmp_
         assert process.returncode == -9 and not out.exists()
         lines = journal.read_bytes().count(b"\n")
         assert wanted <= lines < 97
-    result = subprocess.run([sys.executable, str(script), *flags], cwd=ROOT, timeout=120)
-    assert result.returncode == 0
+    output(ROOT, *experiment("prepare_data.py", *flags))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".out.lock",
         ".whole.lock",

@@ -1,35 +1,16 @@
 """Files that others have processed, from the commands of docs/data.md to a trained run."""
 
 import dataclasses
-import pathlib
 import pickle
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import ROOT, experiment, output, run
 
 from igm_jax.data import SkeletonStore, protocols, synthetic
 
-ROOT = pathlib.Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "data.md").read_text()
-
-
-def run(folder, script, *flags):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / script), *flags],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
-def done(folder, script, *flags):
-    result = run(folder, script, *flags)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+DOCS = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +45,15 @@ def folder(tmp_path_factory):
 
 def test_npz_by_the_config_of_ntu(folder):
     """The overrides stand in the docs, broken over lines."""
-    made = done(folder, "prepare_data.py", "--dataset=mamp_npz", "--source=NTU60_XSub.npz")
+    source = ("--dataset=mamp_npz", "--source=NTU60_XSub.npz")
+    made = output(folder, *experiment("prepare_data.py", *source))
     assert "data/mamp_npz: 96 clips of 4 classes" in made
     assert made.endswith("next: python experiments/pretrain.py --config=configs/mamp_npz.py\n")
     (command,) = re.findall(r"`(--config=configs/ntu60.py\s--config[^`]+)`", DOCS)
     config, *flags = command.split()
     config = f"--config={ROOT}/configs/ntu60.py:smoke"
     short = ("--config.train.epochs=1", "--config.optimizer.warmup_epochs=0.5")
-    done(folder, "pretrain.py", config, *flags, *short, "--run=runs/npz")
+    output(folder, *experiment("pretrain.py", config, *flags, *short, "--run=runs/npz"))
     assert (folder / "runs" / "npz" / "checkpoints").is_dir()
 
 
@@ -83,7 +65,7 @@ def test_poses_in_the_plane_and_what_to_do_next(folder):
         "error: hmdb51_hrnet.pkl: it has several splits: choose the list to train on with --split: "
         "train1, train2\n"
     )
-    made = done(folder, "prepare_data.py", *source, "--split=train1")
+    made = output(folder, *experiment("prepare_data.py", *source, "--split=train1"))
     next_command = "--config=configs/pyskl_pkl.py:split --config.data.path=data/hmdb51_1"
     assert made.endswith(f"next: python experiments/pretrain.py {next_command}\n")
     assert next_command in DOCS

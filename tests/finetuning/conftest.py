@@ -29,6 +29,11 @@ def run(tmp_path_factory, store):
 def config():
     """Three milestones of four steps; more than one rate, to choose from."""
     return FinetuneConfig(
-        epochs=6, min_steps=12, batch_size=8, learning_rates=(1e-5, 3e-2), warmup_epochs=1.0,
-        hidden=16, judgements=3,
-    )  # fmt: skip
+        epochs=6,
+        min_steps=12,
+        batch_size=8,
+        learning_rates=(1e-5, 3e-2),
+        warmup_epochs=1.0,
+        hidden=16,
+        judgements=3,
+    )

@@ -93,10 +93,16 @@ def test_layerwise_adamw_is_adamw_with_a_rate_for_each_layer(params, config):
     optimizer = layerwise_adamw(settings, 1, 0.5)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     for part, layer, rate in (
-        ("head", "hidden", 1e-3), ("encoder", "blocks", 5e-4), ("encoder", "embed", 2.5e-4)
-    ):  # fmt: skip
-        plain = optax.adamw(rate, *settings.betas, weight_decay=settings.weight_decay,
-                            mask=lambda p: jax.tree.map(lambda x: False, p))  # fmt: skip
+        ("head", "hidden", 1e-3),
+        ("encoder", "blocks", 5e-4),
+        ("encoder", "embed", 2.5e-4),
+    ):
+        plain = optax.adamw(
+            rate,
+            *settings.betas,
+            weight_decay=settings.weight_decay,
+            mask=lambda p: jax.tree.map(lambda x: False, p),
+        )
         p, g = params[part][layer], grads[part][layer]
         expected, _ = plain.update(g, plain.init(p), p)
         decays = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", p)
@@ -191,9 +197,12 @@ def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch
     assert np.abs(made - real.clip).max() > 0.1
     classifier = Classifier(run.config.model.encoder, config.hidden, 3, 0.0, 0.0)
     logits, _ = classifier.apply(
-        variables, jnp.concatenate([real.clip, made]), jnp.tile(batch["present"], (2, 1)),
-        train=True, mutable=["batch_stats"],
-    )  # fmt: skip
+        variables,
+        jnp.concatenate([real.clip, made]),
+        jnp.tile(batch["present"], (2, 1)),
+        train=True,
+        mutable=["batch_stats"],
+    )
     loss = smoothed_cross_entropy(logits, jnp.tile(batch["label"], 2), 0.1)
     expected = (loss[:8].mean() + 3 * loss[8:].mean()) / 4
     assert float(stepped(program, batch)[1]["loss"]) == pytest.approx(float(expected), rel=1e-4)

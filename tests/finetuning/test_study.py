@@ -66,8 +66,13 @@ def finished(run, store, config, tmp_path_factory):
 def test_what_a_run_leaves(finished, run, store, config):
     row = result(finished)
     assert list(row) == [
-        "subset", "clips", "learning_rate", "epochs", "validation_finetune", "test_finetune"
-    ]  # fmt: skip
+        "subset",
+        "clips",
+        "learning_rate",
+        "epochs",
+        "validation_finetune",
+        "test_finetune",
+    ]
     test = labelled(run, store, "test")
     with np.load(finished / "subset-0" / "scores.npz") as scores:  # without pickle
         assert scores["logits"].shape == (len(test), 3)
@@ -225,7 +230,7 @@ def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
 
 
 def test_refusals_are_one_line(finished, run, store, config, tmp_path):
-    with pytest.raises(InputError, match=r"other settings \(config.epochs: 6 → 7\): choose"):
+    with pytest.raises(InputError, match=r"another config \(config.epochs: 6 → 7\): choose"):
         go(run, store, finished, dataclasses.replace(config, epochs=7))
     with pytest.raises(InputError, match=r"parent.step: 10 → 11"):
         go(dataclasses.replace(run, step=11), store, finished, config)
@@ -241,11 +246,16 @@ def test_refusals_are_one_line(finished, run, store, config, tmp_path):
     with pytest.raises(InputError, match="no clip of part 'fit' has a label"):
         go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
     name = dataclasses.replace(run.config.objective, name="spectral_contrastive")
-    without = dataclasses.replace(run.config, objective=name, data=dataclasses.replace(
-        run.config.data, crops=2))  # fmt: skip
+    without = dataclasses.replace(
+        run.config, objective=name, data=dataclasses.replace(run.config.data, crops=2)
+    )
     with pytest.raises(InputError, match="has no generator: leave --generated out"):
-        go(dataclasses.replace(run, config=without), store, tmp_path / "x",
-           dataclasses.replace(config, generated=0.5))  # fmt: skip
+        go(
+            dataclasses.replace(run, config=without),
+            store,
+            tmp_path / "x",
+            dataclasses.replace(config, generated=0.5),
+        )
     assert not (tmp_path / "x").exists()
 
 

@@ -57,8 +57,10 @@ def test_frechet_distance_of_fewer_clips_than_dimensions():
 
 def naive_share_inside(rows, manifold, k):
     distance = lambda a, b: np.linalg.norm(np.float64(a) - np.float64(b))  # noqa: E731
-    radius = [sorted(distance(a, b) for j, b in enumerate(manifold) if j != i)[k - 1]
-              for i, a in enumerate(manifold)]  # fmt: skip
+    radius = [
+        sorted(distance(a, b) for j, b in enumerate(manifold) if j != i)[k - 1]
+        for i, a in enumerate(manifold)
+    ]
     return np.mean([any(distance(row, m) <= r for m, r in zip(manifold, radius)) for row in rows])
 
 

@@ -45,9 +45,11 @@ def test_bootstrap_of_balanced_accuracy_lets_a_class_be_missing():
     labels = np.array([0] * 20 + [1])  # a third of the draws lack class 1
     confusion = lambda p, y: metrics.confusion_matrix(p, y, 2)  # noqa: E731
     low, high = metrics.bootstrap_interval(
-        np.zeros(21, int), labels, statistic=lambda *x: metrics.balanced_accuracy(confusion(*x)),
+        np.zeros(21, int),
+        labels,
+        statistic=lambda *x: metrics.balanced_accuracy(confusion(*x)),
         draws=100,
-    )  # fmt: skip
+    )
     assert (low, high) == (0.5, 1.0)
 
 

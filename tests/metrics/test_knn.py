@@ -49,6 +49,22 @@ def test_knn_equals_loops(k, temperature):
         np.testing.assert_array_equal(jitted(QUERIES, BANK, LABELS, **options), wanted)
 
 
+@pytest.mark.parametrize("temperature", [None, 0.07])
+def test_ranks_equal_loops_and_need_a_vote(temperature):
+    options = {"k": 3, "num_classes": 4, "temperature": temperature}
+    ranks = np.asarray(metrics.knn_ranks(QUERIES, BANK, LABELS, **options))
+    for query, row in zip(_unit(QUERIES), ranks):
+        cosine = _unit(BANK) @ query
+        score = {}
+        for i in sorted(range(len(cosine)), key=lambda i: -cosine[i])[:3]:
+            weight = 1 if temperature is None else np.exp(cosine[i] / temperature)
+            votes, closeness = score.get(LABELS[i], (0, 0))
+            score[LABELS[i]] = (votes + weight, closeness + cosine[i])
+        wanted = sorted(score, key=score.get, reverse=True)
+        assert [row[c] for c in wanted] == list(range(len(wanted)))
+        assert {row[c] for c in range(4) if c not in score} <= {4}
+
+
 @pytest.mark.parametrize("k", [1, 21])
 @pytest.mark.parametrize("temperature", [None, 0.1])
 def test_knn_equals_sklearn(k, temperature):

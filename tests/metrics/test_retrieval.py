@@ -87,8 +87,14 @@ def test_one_class_is_always_found():
         assert (scores.recall == 1).all()
 
 
-@pytest.mark.parametrize("array", [np.ones((8, 3), np.float32), np.zeros((8, 3), np.float32),
-                                   np.full((8, 3), np.nan, np.float32)])  # fmt: skip
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones((8, 3), np.float32),
+        np.zeros((8, 3), np.float32),
+        np.full((8, 3), np.nan, np.float32),
+    ],
+)
 def test_collapsed_features_find_nothing(array):
     """However the gallery is ordered: all cosines are equal, or are no number."""
     labels = np.arange(8) // 4

@@ -87,8 +87,9 @@ def test_scale_number_and_offset_do_not_matter():
     moved = metrics.fit_ridge(100 * X - 7, Y, num_classes=4)
     np.testing.assert_allclose(
         metrics.ridge_scores(moved, 100 * ASKED - 7),
-        metrics.ridge_scores(first, ASKED), atol=1e-3,
-    )  # fmt: skip
+        metrics.ridge_scores(first, ASKED),
+        atol=1e-3,
+    )
     once = metrics.fit_ridge(X, Y, num_classes=4, penalties=(1e-3,))
     twice = metrics.fit_ridge(np.tile(X, (2, 1)), np.tile(Y, 2), num_classes=4, penalties=(1e-3,))
     np.testing.assert_allclose(twice.weights, once.weights, atol=1e-4)

@@ -24,8 +24,9 @@ def naive_joint(pairs, n):
 
 JOINT = naive_joint(PAIRS, 7)
 DEGREE = JOINT.sum(axis=1)
-ADJACENCY = np.array([[JOINT[i, j] / (DEGREE[i] * DEGREE[j]) ** 0.5 for j in range(7)]
-                      for i in range(7)])  # fmt: skip
+ADJACENCY = np.array(
+    [[JOINT[i, j] / (DEGREE[i] * DEGREE[j]) ** 0.5 for j in range(7)] for i in range(7)]
+)
 
 
 # Spectrum.
@@ -153,8 +154,10 @@ def test_factorization_error_is_the_spectral_contrastive_loss_over_all_pairs():
 
 def test_rescaling_finds_the_best_factor():
     got = metrics.factorization_error(np.float32(JOINT), Z, rescale=True)
-    tried = [float(metrics.factorization_error(np.float32(JOINT), np.float32(s * Z)))
-             for s in np.linspace(0, 2, 401)]  # fmt: skip
+    tried = [
+        float(metrics.factorization_error(np.float32(JOINT), np.float32(s * Z)))
+        for s in np.linspace(0, 2, 401)
+    ]
     assert got == pytest.approx(min(tried), rel=1e-3) and np.argmin(tried) not in (0, 400)
     np.testing.assert_allclose(
         metrics.factorization_error(np.float32(JOINT), 9 * Z, rescale=True), got, rtol=1e-4

@@ -96,9 +96,14 @@ class Fused:
         attention._has_fused.cache_clear()
 
     def __call__(
-        self, query, key, value, query_seq_lengths=None, key_value_seq_lengths=None,
+        self,
+        query,
+        key,
+        value,
+        query_seq_lengths=None,
+        key_value_seq_lengths=None,
         implementation=None,
-    ):  # fmt: skip
+    ):
         assert implementation == "cudnn" and query.shape[1] % 2 == 0
         self.calls.append(query.shape[1])
         if query_seq_lengths is None:

@@ -18,3 +18,8 @@ def test_a_mesh_of_one_device_computes_whole_rows():
 def test_here_is_what_this_process_has():
     assert jax.device_count() == 8
     assert Hardware.here() == Hardware("cpu", whole=False)
+
+
+def test_only_gpus_have_options_of_the_compiler():
+    assert Hardware("gpu").compiler_options == {"xla_gpu_enable_triton_gemm": False}
+    assert Hardware("cpu").compiler_options == Hardware("tpu").compiler_options == {}

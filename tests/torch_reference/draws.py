@@ -1,10 +1,13 @@
 """Everything random of one training step."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from torch_reference.layers import grid
 
 
 class Augmentation(NamedTuple):
@@ -64,11 +67,16 @@ def own_steps(objective: Any) -> int:
     return max(1, round(objective.max_t_share * objective.diffusion_steps))
 
 
+def feature_steps(objective: Any) -> int:
+    """How many steps t' is drawn from."""
+    return max(1, round(objective.max_feature_t_share * objective.diffusion_steps))
+
+
 def draw(config: Any, clips: int, device: torch.device) -> Draws:
     """Fresh draws for a batch of `clips` clips from PyTorch's own generator."""
     o, e, rows = config.objective, config.model.encoder, clips * config.data.bodies
     shape = (rows, e.frames, e.joints, e.channels)
-    tokens = e.frames // e.patch_frames * e.joints
+    tokens = math.prod(grid(e))
 
     def augmentation() -> Augmentation:
         limit = torch.tensor(config.data.rotation, device=device)
@@ -91,6 +99,6 @@ def draw(config: Any, clips: int, device: torch.device) -> Draws:
         generate=noising(o.diffusion_steps),
         own=noising(own_steps(o)) if o.own_t else None,
         reencode_order=permutations() if o.reencode_mask_ratio > 0 else None,
-        feature_t=torch.randint(o.diffusion_steps, (clips,), device=device),
+        feature_t=torch.randint(feature_steps(o), (clips,), device=device),
         feature_noise=torch.randn(clips, e.width, device=device),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from igm_jax.training.config import ExperimentConfig
-from torch_reference.draws import Augmentation, Draws, Noising, own_steps
+from torch_reference.draws import Augmentation, Draws, Noising, feature_steps, own_steps
 
 
 def _tensor(x: jax.Array) -> torch.Tensor:
@@ -70,7 +70,7 @@ def objective_draws(
         generate=noising(k_generate, o.diffusion_steps),
         own=noising(k_own, own_steps(o)) if o.own_t else None,
         reencode_order=permutations(k_keep, o.reencode_mask_ratio),
-        feature_t=_tensor(jax.random.randint(k_t, (clips,), 0, o.diffusion_steps)),
+        feature_t=_tensor(jax.random.randint(k_t, (clips,), 0, feature_steps(o))),
         feature_noise=_tensor(jax.random.normal(k_feature, (clips, e.width))),
     )
 

@@ -1,5 +1,8 @@
 """Layers that the encoder and the generator share."""
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,18 +10,31 @@ from torch import Tensor, nn
 EPSILON = 1e-6  # of every LayerNorm
 
 
-def patchify(clip: Tensor, patch_frames: int) -> Tensor:
-    """[B, T, V, C] → [B, N, patch_frames · C]: one joint over some frames, joints fastest."""
+def grid(encoder: Any) -> tuple[int, int]:
+    """Tokens of a clip in time, and tokens at each time."""
+    return encoder.frames // encoder.patch_frames, encoder.joints // (
+        encoder.patch_joints or encoder.joints
+    )
+
+
+def token_numbers(encoder: Any) -> int:
+    """Numbers in a token."""
+    clip = encoder.frames * encoder.joints * encoder.channels
+    return clip // math.prod(grid(encoder))
+
+
+def patchify(clip: Tensor, steps: int, groups: int) -> Tensor:
+    """[B, T, V, C] → [B, steps · groups, P]: some frames of neighbouring joints, joints fastest."""
     b, t, v, c = clip.shape
-    patches = clip.view(b, t // patch_frames, patch_frames, v, c).transpose(2, 3)
-    return patches.reshape(b, -1, patch_frames * c)
+    patches = clip.view(b, steps, t // steps, groups, v // groups, c).transpose(2, 3)
+    return patches.reshape(b, steps * groups, -1)
 
 
-def unpatchify(patches: Tensor, patch_frames: int, joints: int) -> Tensor:
-    """The inverse of `patchify`."""
-    b, n, width = patches.shape
-    x = patches.view(b, n // joints, joints, patch_frames, width // patch_frames)
-    return x.transpose(2, 3).reshape(b, -1, joints, width // patch_frames)
+def unpatchify(patches: Tensor, steps: int, groups: int, clip: tuple[int, int, int]) -> Tensor:
+    """The inverse of `patchify`, for clips [T, V, C]."""
+    frames, joints, channels = clip
+    x = patches.view(-1, steps, groups, frames // steps, joints // groups, channels)
+    return x.transpose(2, 3).reshape(-1, frames, joints, channels)
 
 
 def select(tokens: Tensor, index: Tensor) -> Tensor:
@@ -27,12 +43,12 @@ def select(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 class Position(nn.Module):
-    """A learned vector of each patch in time, plus one of each joint."""
+    """A learned vector of each patch in time, plus one of each patch of joints."""
 
-    def __init__(self, steps: int, joints: int, width: int):
+    def __init__(self, steps: int, groups: int, width: int):
         super().__init__()
         self.temporal = nn.Parameter(torch.randn(steps, width) * 0.02)
-        self.spatial = nn.Parameter(torch.randn(joints, width) * 0.02)
+        self.spatial = nn.Parameter(torch.randn(groups, width) * 0.02)
 
     def forward(self) -> Tensor:
         """[N, D]."""

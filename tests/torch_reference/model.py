@@ -12,9 +12,11 @@ from torch_reference.layers import (
     Block,
     Mlp,
     Position,
+    grid,
     patchify,
     select,
     time_embedding,
+    token_numbers,
     unpatchify,
 )
 
@@ -50,18 +52,16 @@ class Encoder(nn.Module):
 
     def __init__(self, c: Any):
         super().__init__()
-        if c.patch_joints != 1:
-            raise ValueError(f"patch_joints={c.patch_joints}: the reference has tokens of 1 joint")
-        self.patch_frames = c.patch_frames
-        self.position = Position(c.frames // c.patch_frames, c.joints, c.width)
-        self.embed = nn.Linear(c.patch_frames * c.channels, c.width)
+        self.grid = grid(c)
+        self.position = Position(*self.grid, c.width)
+        self.embed = nn.Linear(token_numbers(c), c.width)
         self.aux = AuxTokens(c.width)
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_width) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width, eps=EPSILON)
 
     def forward(self, clip: Tensor, visible: Tensor | None = None, aux: Aux | None = None):
         """`visible` [B, n] are the indices of the tokens that f may see; None shows all."""
-        patches, position = patchify(clip, self.patch_frames), self.position()
+        patches, position = patchify(clip, *self.grid), self.position()
         if visible is not None:
             patches, position = select(patches, visible), position[visible]
         x = self.embed(patches) + position
@@ -152,14 +152,15 @@ class Generator(nn.Module):
 
     def __init__(self, c: Any, encoder: Any):
         super().__init__()
-        self.patch_frames, self.joints, self.width = encoder.patch_frames, encoder.joints, c.width
-        self.position = Position(encoder.frames // encoder.patch_frames, encoder.joints, c.width)
+        self.clip, self.width = (encoder.frames, encoder.joints, encoder.channels), c.width
+        self.grid = grid(encoder)
+        self.position = Position(*self.grid, c.width)
         self.null = nn.Parameter(torch.randn(encoder.width) * 0.02)
-        self.embed = nn.Linear(encoder.patch_frames * encoder.channels, c.width)
+        self.embed = nn.Linear(token_numbers(encoder), c.width)
         self.time = nn.Linear(c.width, c.width)
         self.blocks = nn.ModuleList(GeneratorBlock(c, encoder.width) for _ in range(c.depth))
         self.norm = AdaLN(c.width, encoder.width)
-        self.out = nn.Linear(c.width, encoder.patch_frames * encoder.channels)
+        self.out = nn.Linear(c.width, token_numbers(encoder))
 
     def forward(self, noisy_clip: Tensor, condition: Condition, t: Tensor, dropped: Tensor):
         """[B, T, V, C], t [B]; clips that are `dropped` [B] are generated without a condition."""
@@ -167,12 +168,12 @@ class Generator(nn.Module):
         condition = condition._replace(features=features)
         if self.each_token and condition.which is not None:
             condition = Condition(select(features, condition.which), None)
-        x = self.embed(patchify(noisy_clip, self.patch_frames)) + self.position()
+        x = self.embed(patchify(noisy_clip, *self.grid)) + self.position()
         time = F.silu(self.time(time_embedding(t, self.width)))
         for block in self.blocks:
             x = block(x, condition, time)
         out = self.out(self.norm(x, condition, time))
-        return unpatchify(out, self.patch_frames, self.joints)
+        return unpatchify(out, *self.grid, self.clip)
 
 
 class Projector(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_reference.draws import Draws, Noising
+from torch_reference.layers import grid
 from torch_reference.model import IGM, Aux, Condition, Featurizer, adapt
 
 
@@ -147,7 +148,7 @@ def igm_loss(
       ramp: weight in [0, 1] of all but L_gen.
     """
     c, bodies = model.config, present.shape[1]
-    tokens_in_clip = c.encoder.frames // c.encoder.patch_frames * c.encoder.joints
+    tokens_in_clip = math.prod(grid(c.encoder))
 
     read = (clip if other is None else other) + o.input_noise * d.input_noise
     visible = hide(d.order, o.mask_ratio)

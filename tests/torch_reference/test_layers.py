@@ -4,6 +4,7 @@ Each layer gets the same input on both sides, so that no error adds up.
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -63,11 +64,16 @@ def close(ours, theirs, tolerance=1e-5):
     assert np.abs(ours - theirs).max() <= tolerance * scale
 
 
-def test_patches():
-    clip = normal(2, 6, 4, 3)
-    theirs = torch_layers.patchify(torch.tensor(clip), 3)
-    close(layers.patchify(jnp.asarray(clip), layers.Patch(3)), theirs, 0)
-    close(clip, torch_layers.unpatchify(theirs, 3, 4), 0)
+@pytest.mark.parametrize("patch_joints", [1, 2, 0])
+def test_patches(patch_joints):
+    clip, patch = normal(2, 6, 4, 3), layers.Patch(3, patch_joints)
+    grid = torch_layers.grid(
+        SimpleNamespace(frames=6, joints=4, patch_frames=3, patch_joints=patch_joints)
+    )
+    assert grid == patch.grid(6, 4)
+    theirs = torch_layers.patchify(torch.tensor(clip), *grid)
+    close(layers.patchify(jnp.asarray(clip), patch), theirs, 0)
+    close(clip, torch_layers.unpatchify(theirs, *grid, (6, 4, 3)), 0)
 
 
 def test_position():

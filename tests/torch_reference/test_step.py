@@ -10,6 +10,7 @@ import tiny
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
 
+from benchmarks import sizes  # noqa: E402
 from igm_jax import losses, parallel  # noqa: E402
 from igm_jax.models import IGM  # noqa: E402
 from igm_jax.reading import Reading  # noqa: E402
@@ -18,6 +19,7 @@ from igm_jax.training.optimizer import learning_rate_schedule, make_optimizer  #
 from igm_jax.training.program import build_program  # noqa: E402
 from igm_jax.training.state import TrainState, taught  # noqa: E402
 from torch_reference import draws as torch_draws  # noqa: E402
+from torch_reference import model as torch_model  # noqa: E402
 from torch_reference import training  # noqa: E402
 from torch_reference.jax_draws import step_draws  # noqa: E402
 from torch_reference.parity import batch_tensors, compare, relative, visible_part  # noqa: E402
@@ -40,6 +42,12 @@ TWO_VIEWS = {
 }
 RECIPES = {  # the keys by which configs/base.py and configs/paper_literal.py differ from tiny's
     "default": TWO_VIEWS,
+    "tokens of poses": {
+        **TWO_VIEWS,
+        "objective.distribution_weight": 0.1,
+        "model.encoder.patch_joints": 0,
+        "model.encoder.patch_frames": 2,
+    },
     "paper literal": {},
     "teacher and projector": {
         **TWO_VIEWS,
@@ -113,6 +121,16 @@ class Pair:
         clip, other = rng.normal(size=(2, 8, bodies, 8, 6, 3)).astype(np.float32)
         raw = {"clip": clip, "present": present}
         return raw | {"other": other} if self.config.data.crops == 2 else raw
+
+
+@pytest.mark.parametrize("name", sizes.SIZES)
+def test_the_sizes_of_the_benchmark_have_a_reference(name):
+    config = sizes.size(name, batch=8)
+    params = jax.eval_shape(
+        build_program(config, sizes.reading(config), 40).init, jax.random.key(0)
+    )
+    ours = sum(x.size for x in jax.tree.leaves(params.params))
+    assert sum(x.numel() for x in torch_model.IGM(config.model).parameters()) == ours
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

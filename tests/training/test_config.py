@@ -4,12 +4,15 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import re
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 import tiny
 from absl import flags
+from commands import ROOT, output
 from ml_collections import config_flags
 
 from configs import base
@@ -27,7 +30,7 @@ from igm_jax.training.program import build_program
 
 CONFIGS = sorted(
     p.stem
-    for p in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
+    for p in (ROOT / "configs").glob("*.py")
     if p.stem not in ("base", "__init__", "paper_literal")
 )
 
@@ -65,6 +68,14 @@ def test_every_key_says_what_it_means():
     found = {key: meaning for key, _, meaning in documented(ExperimentConfig())}
     assert found.keys() == keys.keys()
     assert all(len(meaning.split()) > 0 for meaning in found.values())
+
+
+def test_keys_are_listed_without_docstrings():
+    """`python -OO` drops them, and every command that lists its keys must still start."""
+    code = "from igm_jax.finetuning.config import FinetuneConfig as C\n"
+    code += "from igm_jax.training.mapping import documented; print(*documented(C()))"
+    printed = output(ROOT, sys.executable, "-OO", "-c", code)
+    assert "('seed', 0, '')" in printed
 
 
 def test_there_is_a_config_for_each_data_set_of_the_paper_and_the_embedded_one():
@@ -382,6 +393,7 @@ def test_configs_are_frozen_and_hashable():
         ({"name": "masked_autoencoding", "mask_ratio": 0.01}, "mask_ratio that hides a token"),
         ({"name": "contrast"}, "objective.name='contrast' is unknown"),
         ({"max_t_share": 1.5}, "max_t_share=1.5: must be in .0, 1."),
+        ({"max_feature_t_share": 0.0}, "max_feature_t_share=0.0: must be in .0, 1."),
         ({"spectral_mu": 0.0}, "spectral_mu=0.0: must be above 0"),
         ({"entropy_weight": -1.0}, "entropy_weight=-1.0: must not be negative"),
     ],
@@ -422,6 +434,15 @@ def test_keys_that_an_objective_ignores_are_refused_when_they_are_set():
         check_read("motion_prediction", ["objective.feature_weight", "model.adapter.eta"])
     with pytest.raises(InputError, match=r"ignores objective\.spectral_mu"):
         check_read("igm", ["objective.spectral_mu"])
+
+
+def test_igm_reads_the_keys_that_it_says():
+    """So that a key of another objective is refused, as a name that its code does not hold."""
+    folder = ROOT / "igm_jax" / "training"
+    files = [*folder.glob("*.py"), folder / "objectives" / "igm.py"]
+    code = "".join(p.read_text(encoding="utf-8") for p in files if "config" not in p.name)
+    keys = [k.removeprefix("objective.") for k in OBJECTIVES["igm"].reads if k != "model"]
+    assert not [key for key in keys if not re.search(rf"\.{key}\b", code)]
 
 
 def test_every_key_of_the_objectives_is_read_by_one_of_them():

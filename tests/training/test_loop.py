@@ -164,9 +164,23 @@ def test_run_folder_of_a_whole_run(whole, store, traces):
     for report in reports:
         assert all(np.isfinite(v) for v in report.values())
     named = {
-        "step", "epoch", "loss", "loss_gen", "loss_feat", "loss_dist", "learning_rate", "grad_norm",
-        "cos_aux", "cos_generated", "mean_cosine", "effective_rank", "coding_length", "residual",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "loss",
+        "loss_gen",
+        "loss_feat",
+        "loss_dist",
+        "learning_rate",
+        "grad_norm",
+        "cos_aux",
+        "cos_generated",
+        "mean_cosine",
+        "effective_rank",
+        "coding_length",
+        "residual",
+        "second_term",
+        "radius",
+    }
     assert reports[0].keys() == named
     assert {"val_knn_1", "val_knn_20", "val_ridge", "val_effective_rank"} < reports[2].keys()
     assert reports[0]["epoch"] == 0.8
@@ -247,7 +261,7 @@ def killed(store, folder, step):
 
 
 def test_killed_in_mid_write_is_the_same_run(whole, store, tmp_path):
-    """What was logged after the last checkpoint is cut off, and written again on the way."""
+    """Lines after the last checkpoint are cut off, and written again on the way."""
     folder = tmp_path / "run"
     killed(store, folder, 8)
     assert steps_in(folder) == [5]
@@ -348,7 +362,7 @@ def test_run_goes_on_with_its_own_data_only(whole, store, tmp_path):
         ({"model.encoder.channels": 2}, "channels=2"),
         (
             {"train.batch_size": 48, "objective.queue_size": 48},
-            "has 40 clips to pre-train on, fewer than train.batch_size=48",
+            "has 40 clips to pre-train on, fewer than train.batch_size=48: set .* to 40 or less",
         ),
         (
             {"train.batch_size": 32, "objective.queue_size": 32, "data.pretrain_split": "fit"},
@@ -378,7 +392,7 @@ def test_run_shorter_than_its_phases_is_not_begun(store, tmp_path, changes, told
 
 
 def test_bookkeeping_makes_no_other_run(whole, store, tmp_path):
-    """What is logged, kept and probed, and where the data and the run lie."""
+    """Settings of logging, checkpoints and probes, and paths of data and run."""
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoints" / "15")

@@ -23,7 +23,7 @@ HEADS_OF_8 = {"model.encoder.width": 16, "model.encoder.heads": 2, "model.genera
 
 @pytest.fixture(autouse=True)
 def nobody_asks_the_host(monkeypatch):
-    """What asks for the devices of this process gets no answer; products have no other default."""
+    """Code that asks for the devices of this process fails; products have no other default."""
     attention._has_fused.cache_clear()
 
     def asked(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""What to set when a step does not fit, and that a run with it can begin."""
+"""Advice for a step that does not fit; a run that follows it can begin."""
 
 import jax
 import pytest

@@ -40,6 +40,7 @@ TWO_VIEWS = {
     "data.crops": 2,
     "objective.own_t": True,
     "objective.max_t_share": 0.4,
+    "objective.max_feature_t_share": 0.3,
 }
 PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
 
@@ -235,7 +236,7 @@ def naive_objective(w, ramp):
     if o.own_t:
         t, conditioned, _, clean = generate(k_own, round(1000 * o.max_t_share))
 
-    feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, 1000))
+    feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, round(1000 * o.max_feature_t_share)))
     s = share[feature_t][:, None]
     noisy_feature = np.sqrt(s) * unit(z) + np.sqrt(1 - s) * np.asarray(
         jax.random.normal(k_feature, z.shape)
@@ -457,3 +458,5 @@ def test_diagnostics_show_a_collapse():
         np.testing.assert_allclose(diagnostics["coding_length"], np.log1p(x).sum(), rtol=1e-5)
         beyond = np.log1p(x) - x + x**2 / 2
         np.testing.assert_allclose(diagnostics["residual"], -beyond.sum(), rtol=1e-5)
+        np.testing.assert_allclose(diagnostics["second_term"], -(x**2).sum() / 2, rtol=1e-5)
+        np.testing.assert_allclose(diagnostics["radius"], x.max(), rtol=1e-5)

@@ -46,8 +46,10 @@ def test_run_from_before_the_camera_keeps_its_augmentation_and_is_the_same_run()
     assert differences(to_mapping(old), to_mapping(new)) == []
     other = tiny.config({**plain, "data.camera": "moving"}).spelled_out()
     assert [line.split(":")[0] for line in differences(to_mapping(old), to_mapping(other))] == [
-        "data.crop", "data.mirror", "data.rotation"
-    ]  # fmt: skip
+        "data.crop",
+        "data.mirror",
+        "data.rotation",
+    ]
 
 
 def test_reading_of_a_run_that_saved_its_parts():

@@ -1,4 +1,4 @@
-"""What is decayed, how the learning rate runs, and that both reach the parameters."""
+"""Weight decay and learning rate, and that both reach the parameters."""
 
 import jax
 import jax.numpy as jnp

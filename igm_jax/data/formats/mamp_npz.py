@@ -143,6 +143,11 @@ class _Member:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the archive and the stream within it."""
+        self._file.close()
         self._archive.close()
 
     def row(self) -> np.ndarray:
@@ -177,6 +182,8 @@ class _Reader:
     def __call__(self, row: Row) -> Clip | BadClip:
         member, side = self._member, (row.path, row.side)
         if member is None or self._side != side or row.index < member.next:
+            if member is not None:
+                member.close()
             member = _Member(row.path, f"x_{row.side}")
             self._member, self._side = member, side
         while member.next < row.index:

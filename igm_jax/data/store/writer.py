@@ -225,7 +225,7 @@ def checked_target(path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
     if not target.exists():
         return target
     if not overwrite:
-        raise InputError(f"{target}: exists already: choose another folder, or set overwrite")
+        raise InputError(f"{target}: exists already: choose another folder, or set --overwrite")
     strange = (
         {entry.name for entry in target.iterdir()} - {FRAMES, CLIPS, META}
         if target.is_dir()

@@ -84,11 +84,11 @@ class Objective:
 
 
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
-_BASELINES_ALONE = {"motion_temperature", "spectral_mu", "name"}
+_NOT_OF_IGM = {"motion_temperature", "spectral_mu", "name"}
 _IGM_KEYS = {
     f"objective.{field.name}"
     for field in dataclasses.fields(ObjectiveConfig)
-    if field.name not in _BASELINES_ALONE
+    if field.name not in _NOT_OF_IGM
 }
 
 OBJECTIVES: dict[str, Objective] = {

@@ -80,13 +80,16 @@ def feature_diagnostics(
 
     Returns:
       `effective_rank`, `mean_cosine` (over pairs of clips), and per clip the `coding_length` of the
-      unit features with the `residual` R beyond second order, which the theory neglects.
+      unit features with its `second_term` and the `residual` R, which the theory neglects. Its
+      first term is constant. The series converges where `radius` is below 1.
     """
     unit = losses.normalize(features)
-    count = features.shape[0]
+    parts, count = metrics.coding_length_parts(unit, distortion), features.shape[0]
     return {
         "effective_rank": metrics.effective_rank(features),
         "mean_cosine": metrics.mean_pairwise_cosine(features),
-        "coding_length": losses.coding_length(unit, distortion) / count,
-        "residual": losses.coding_length_residual(unit, distortion) / count,
+        "coding_length": parts.total / count,
+        "second_term": parts.second / count,
+        "residual": parts.residual / count,
+        "radius": parts.radius,
     }

@@ -192,7 +192,7 @@ def _reencode(
     rows = generated.clip.shape[0]
     _, keep = masking.random_subset(k_keep, rows, num_tokens, config.reencode_mask_ratio)
 
-    steps = config.diffusion_steps
+    steps = max(1, round(config.max_feature_t_share * config.diffusion_steps))
     feature_t = jax.random.randint(k_t, generated.t.shape, 0, steps, jnp.int32)
     unit = losses.normalize(jax.lax.stop_gradient(z))
     noisy_feature = diffusion.add_noise(

@@ -61,6 +61,19 @@ def test_round_trip(save, tmp_path):
     assert raw.class_names == ntu60.CLASS_NAMES
 
 
+def test_one_archive_is_open_at_a_time(tmp_path, monkeypatch):
+    raw, opened = mamp_npz.read(put(tmp_path)), []
+
+    class Kept(zipfile.ZipFile):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.append(self)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Kept)
+    assert len(list(raw)) == len(list(raw))  # from x_train to x_test, and back to the beginning
+    assert [archive.fp is None for archive in opened] == [True, True, True, False]
+
+
 def test_types_of_the_arrays(tmp_path):
     x, y = dense(some_clips())
     changes = {"x_train": x.astype(np.float64), "x_test": x.astype(">f4")[4:]}

@@ -1,4 +1,4 @@
-"""What opening and verifying a store must notice."""
+"""Damage that opening or verifying a store must notice."""
 
 import itertools
 import json

@@ -1,0 +1,88 @@
+"""The named grids of ablations: row → config key → value."""
+
+from typing import Any
+
+from igm_jax.skeleton import STREAMS
+
+_L_GEN_ALONE = {
+    "objective.feature_weight": 0.0,
+    "objective.distribution_weight": 0.0,
+    "objective.entropy_weight": 0.0,
+}
+# The baselines that hide tokens read one view of the joints, in the plane or in space.
+_ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 0}
+
+# The first row of a grid is the one that the others are compared to.
+GRIDS: dict[str, dict[str, dict[str, Any]]] = {
+    "constraints": {
+        "L_gen alone": _L_GEN_ALONE,
+        "feature": {"objective.distribution_weight": 0.0},
+        "distribution": {"objective.feature_weight": 0.0},
+        "both": {},
+    },
+    # Values of data.camera. The third is for many cameras and classes of left and right.
+    "augmentation": {
+        "fixed": {"data.camera": "fixed"},
+        "moving": {"data.camera": "moving"},
+        "moving, not mirrored": {"data.camera": "moving", "data.mirror": 0.0},
+    },
+    "objectives": {
+        "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
+        "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
+        "masked diffusion": {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE},
+        # Both need a second view, and the second one also needs a teacher.
+        "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
+        "momentum_contrast": {
+            "objective.name": "momentum_contrast",
+            "data.crops": 2,
+            "objective.ema_decay": 0.99,
+        },
+        "igm": {"objective.name": "igm"},
+    },
+    # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.
+    "streams": {
+        stream: {"data.streams": (stream,), "model.encoder.channels": 0} for stream in STREAMS
+    },
+    # The poster's ablation over t: the largest t of L_ide, from which x̂0 is made.
+    "t": {
+        f"max_t {share:g} K": {"objective.max_t_share": share}
+        for share in (0.15, 0.05, 0.3, 0.6, 0.9)
+    },
+    # The t of x̂0: of its own, or that of L_gen; clips beyond the largest t are left out then.
+    "clean_t": {
+        "own": {"objective.own_t": True},
+        "that of L_gen": {"objective.own_t": False},
+        "that of L_gen, max_t 0.9 K": {"objective.own_t": False, "objective.max_t_share": 0.9},
+    },
+    # The t' of the noisy feature in the auxiliary tokens.
+    "feature_t": {
+        "no auxiliary tokens": {"objective.aux_tokens": False},
+        **{
+            f"t' up to {share:g} K": {
+                "objective.aux_tokens": True,
+                "objective.max_feature_t_share": share,
+            }
+            for share in (1.0, 0.5, 0.1)
+        },
+    },
+    # The weights λ, one at a time.
+    "lambda": {
+        f"feat {feature:g}, dist {distribution:g}, entropy {entropy:g}": {
+            "objective.feature_weight": feature,
+            "objective.distribution_weight": distribution,
+            "objective.entropy_weight": entropy,
+        }
+        for feature, distribution, entropy in (
+            (4.0, 0.1, 8.0),
+            (1.0, 0.1, 8.0),
+            (16.0, 0.1, 8.0),
+            (4.0, 0.0, 8.0),
+            (4.0, 1.0, 8.0),
+            (4.0, 0.1, 0.0),
+            (4.0, 0.1, 2.0),
+            (4.0, 0.1, 32.0),
+        )
+    },
+    # The strength η of the adapter h.
+    "eta": {f"eta {eta:g}": {"model.adapter.eta": eta} for eta in (0.1, 0.0, 0.5, 1.0)},
+}

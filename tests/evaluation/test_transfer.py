@@ -1,0 +1,149 @@
+"""A run on another data set: its weights read clips that are mapped onto its joints."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from igm_jax.data import pipeline, protocols
+from igm_jax.data.store import Clip, SkeletonStore
+from igm_jax.errors import InputError
+from igm_jax.evaluation import judge, suite
+from igm_jax.evaluation.run import load_run, open_store
+from igm_jax.evaluation.table import save_rows
+from igm_jax.evaluation.transfer import OF_THE_DATA, check_given, described, transfer
+from igm_jax.features import clip_batches, extract_features
+from igm_jax.skeleton import Layout
+from igm_jax.training.config_data import DataConfig
+
+# The joints of `tiny.LAYOUT` in another order and under other names, and a joint more.
+ORDER = (5, 3, 0, 1, 2, 4)
+OTHER = Layout(
+    "other7",
+    ("RHand", "RHip", "pelvis", "thorax", "LHip", "LHand", "tail"),
+    (3, 2, -1, 2, 2, 3, 2),
+    origin=2,
+)
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return load_run(finished.folder)
+
+
+@pytest.fixture(scope="module")
+def same(finished, tmp_path_factory):
+    """The clips of the run in the other layout, in centimetres."""
+
+    def clips():
+        for i in range(len(finished.store)):
+            clip = finished.store[i]
+            frames = 100 * clip.frames[:, :, ORDER]
+            frames = np.concatenate([frames, 7 + 0 * frames[:, :, :1]], axis=2)
+            yield dataclasses.replace(clip, frames=np.ascontiguousarray(frames))
+
+    path = tmp_path_factory.mktemp("transfer") / "elsewhere"
+    SkeletonStore.write(
+        path, clips(), layout=OTHER, class_names=tiny.CLASS_NAMES, source="tests",
+        dataset="synthetic",
+    )  # fmt: skip
+    return SkeletonStore.open(path)
+
+
+@pytest.fixture(scope="module")
+def moved(run, same):
+    return transfer(run, same, dataclasses.replace(run.config.data, path=str(same.path)))
+
+
+def features(run, store):
+    batches = clip_batches(store, np.arange(len(store)), run.reading)
+    return extract_features(run.config.model.encoder, run.params, run.reading, batches)
+
+
+def test_other_order_names_and_units_change_no_feature(run, moved, finished, same):
+    """The same people in the same motion: statistics undo the units, the map undoes the order."""
+    assert described(moved)["transfer"]["joints"]["averaged"] == {}
+    assert described(moved)["transfer"]["joints"]["not_read"] == ["tail"]
+    np.testing.assert_allclose(features(moved, same), features(run, finished.store), atol=2e-4)
+
+
+def test_statistics_are_those_of_the_new_training_split_alone(run, moved, same):
+    """Other test clips change nothing that the run reads; other training clips do."""
+    for part, equal in (("test", True), ("train", False)):
+        frames = np.array(same.frames)
+        for row in same.clips[protocols.split(same, "xsub", part)]:
+            frames[row["offset"] : row["offset"] + row["length"] * row["bodies"]] *= 3
+        with pytest.MonkeyPatch.context() as patch:  # no memory map to read ahead of
+            patch.setattr(SkeletonStore, "read_ahead", lambda *_: None)
+            changed = dataclasses.replace(same, frames=frames)
+            again = transfer(run, changed, run.config.data)
+        assert (again.reading == moved.reading) == equal
+
+
+def test_the_leak_test_sees_a_leak(run, moved, same, monkeypatch):
+    """Statistics over all clips are not those of the training split."""
+    honest = pipeline.statistics
+    everything = np.arange(len(same))
+    monkeypatch.setattr(
+        pipeline, "statistics", lambda store, _, reading: honest(store, everything, reading)
+    )
+    assert transfer(run, same, run.config.data).reading != moved.reading
+
+
+def test_protocols_take_it_and_keep_its_results_apart(run, moved, same):
+    assert moved.params is run.params and open_store(moved).path == same.path
+    assert moved.judged_on == "elsewhere, xsub"
+    path = moved.results("knn.json")
+    assert path.name == "knn-elsewhere.json"
+    rows = judge.evaluate(moved, judge.evaluate_knn, baselines=True)
+    save_rows(path, moved, rows)
+    assert json.loads(path.read_text())["transfer"] == described(moved)["transfer"]
+    assert suite.done_rows(moved, suite.PROTOCOLS["knn"]) == json.loads(path.read_text())["rows"]
+    other = dataclasses.replace(moved, data={"frames.npy": "other"})
+    assert suite.done_rows(other, suite.PROTOCOLS["knn"]) is None
+    path.unlink()
+    assert described(run) == {} and run.results("knn.json").name == "knn.json"
+
+
+def test_the_new_data_decides_what_is_its_own(run, same):
+    data = DataConfig(
+        dataset="synthetic", protocol="xview", bodies=1, camera="fixed", min_crop_frames=3,
+        coordinates="camera", streams=("bone",), leave_out=("jerk",),
+    )  # fmt: skip
+    moved = transfer(run, same, data)
+    kept = moved.config.data
+    assert (kept.protocol, kept.bodies, kept.min_crop_frames) == ("xview", 1, 3)
+    assert kept.augmentation == data.augmentation and moved.reading.bodies == 1
+    assert (kept.coordinates, kept.streams, kept.leave_out) == ("body", ("joint",), ())
+    assert moved.origin is run
+    fields = {field.name for field in dataclasses.fields(DataConfig)}
+    assert fields >= OF_THE_DATA
+
+
+def test_refusals_are_one_line(run, same, tmp_path):
+    data = run.config.data
+    with pytest.raises(InputError, match="--classes=unseen and --transfer exclude each other"):
+        transfer(dataclasses.replace(run, classes="unseen"), same, data)
+    with pytest.raises(InputError, match="streams joint and no others: leave it out, or choose"):
+        check_given(run, {"data.camera": 1, "data.streams": ("bone",)})
+    for key in ("data.coordinates", "seed", "path", "model.encoder.depth"):
+        with pytest.raises(InputError, match=f"transfer.{key} is decided by"):
+            check_given(run, {key: 1})
+    check_given(run, {"data.camera": "fixed", "data.path": "x"})
+    with pytest.raises(InputError, match="protocol 'split' is unknown"):
+        transfer(run, same, dataclasses.replace(data, protocol="split"))
+
+    def written(name, layout, channels):
+        clip = Clip("a", np.zeros((1, 4, layout.num_joints, channels), np.float32), label=0)
+        SkeletonStore.write(
+            tmp_path / name, [clip], layout=layout, class_names=("x",), source="tests"
+        )
+        return SkeletonStore.open(tmp_path / name)
+
+    with pytest.raises(InputError, match=r"has 2 coordinates for each joint, but .* reads 3"):
+        transfer(run, written("flat", tiny.LAYOUT, 2), data)
+    names = dataclasses.replace(tiny.LAYOUT, joints=tuple("abcdef"), name="letters")
+    with pytest.raises(InputError, match=r"'letters' .* no joint in common by name"):
+        transfer(run, written("letters", names, 3), data)
