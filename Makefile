@@ -10,7 +10,7 @@ help:
 	@echo "make demo   install, make synthetic clips, pre-train, probe, report: a few minutes on 2 cores"
 	@echo "make test   install, run the tests: 7 to 15 minutes on 2 cores; PYTHON=python3.12 chooses another interpreter"
 	@echo "make soak   run the slow tests: a run is killed twenty times, 5 minutes on 2 cores"
-	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it), hold ours against it"
+	@echo "make parity install PyTorch (from 200 MB without CUDA to 4 GB with it) and ONNX, hold ours against them"
 	@echo "make lint   ruff, and pyright over igm_jax: 1 minute"
 	@echo "make clean  remove $(VENV)"
 
@@ -46,9 +46,10 @@ soak: $(VENV)/.installed
 # The version that ours was last measured against; another by TORCH=torch==2.14.*
 TORCH ?= torch==2.13.*
 parity: $(VENV)/.installed
-	@echo "== parity with PyTorch, layer by layer and step by step"
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py tests/evaluation/test_export.py
+	@echo "== parity with PyTorch and onnxruntime, layer by layer and step by step"
+	$(BIN)/python -m pip install --quiet '$(TORCH)' onnx onnx-ir onnxruntime
+	$(BIN)/python -m pip install --quiet --no-deps jax2onnx
+	$(BIN)/python -m pytest tests/torch_reference tests/benchmarks/test_train_step.py tests/evaluation/test_export.py tests/evaluation/test_import_weights.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -39,7 +39,14 @@ setup(
         "tpu": ["jax[tpu]"],
         # Pictures, experiments/report.py, and train.tensorboard.
         "viz": ["matplotlib", "openTSNE>=1.0", "pillow", "plotly>=6.0", "tensorboardX"],
-        "export": ["flatbuffers>=24", "safetensors>=0.4"],  # experiments/export.py, and StableHLO
+        "export": [  # experiments/export.py, and the .parquet of embed.py
+            "flatbuffers>=24",
+            "safetensors>=0.4",
+            "onnx>=1.20",  # with jax2onnx, which docs/using.md says how to install
+            "onnxruntime>=1.24",
+            "pyarrow>=16",
+        ],
+        "torch": ["torch>=2.6"],  # experiments/import_weights.py reads .pth files
         "bench": ["torch>=2.6"],  # tests/torch_reference: the step in PyTorch
         "test": [
             "pytest",
@@ -55,6 +62,7 @@ setup(
             "plotly",
             "flatbuffers",
             "safetensors",
+            "pyarrow",
             "ruff==0.17.*",
             "pyright[nodejs]==1.1.414",  # with its own Node.js; other versions find other errors
             "setuptools>=77",  # a test builds the wheel

@@ -9,7 +9,7 @@ import sys
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, run_folder
 from igm_jax.evaluation import run_flags, suite, table
 
 _SUITE = flags.DEFINE_enum(
@@ -36,6 +36,10 @@ def main() -> None:
         print(f"\nNote: {note}.")
     for name, reason in found["not_possible"].items():
         print(f"\nNot possible: {name}: {reason}.")
+    probed = (run.folder / run_folder.probe_scores()).exists()
+    command = f"predict.py {run.folder} FILES…" if probed else f"linear_probe.py {run.folder}"
+    if run.origin is None:
+        print(f"\nnext: python experiments/{command}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

@@ -1,8 +1,9 @@
 """Exports the encoder of a run: `python experiments/export.py RUN --format=stablehlo`.
 
 `stablehlo` holds everything from raw clips to features; `jax.export.deserialize` reads it without
-this library. `safetensors` holds the weights under the names of MAMP, for PyTorch. Both are checked
-against the run before they are written. docs/using.md shows how to load them.
+this library. `onnx` holds the same for onnxruntime. `safetensors` holds the weights under the names
+of MAMP, for PyTorch. A run that was probed, or fine-tuned, has a head, and its logits are exported
+too. All is checked against the run before it is written. docs/using.md shows how to load it.
 """
 
 import pathlib
@@ -10,25 +11,54 @@ import pathlib
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli
-from igm_jax.evaluation.export import export_safetensors, export_stablehlo
-from igm_jax.evaluation.run import load_run
+from igm_jax import cli, run_folder
+from igm_jax.evaluation.export import export_stablehlo, in_float32
+from igm_jax.evaluation.export_onnx import export_onnx
+from igm_jax.evaluation.head import Head
+from igm_jax.evaluation.mamp import export_safetensors
+from igm_jax.evaluation.run import Run, load_run
+from igm_jax.finetuning.head import is_finetuned
+from igm_jax.prediction.predictor import load_predictor
 
-_FORMATS = {"stablehlo": export_stablehlo, "safetensors": export_safetensors}
+_FORMATS = {
+    "stablehlo": export_stablehlo,
+    "safetensors": export_safetensors,
+    "onnx": export_onnx,
+}
 _FORMAT = flags.DEFINE_enum("format", "stablehlo", [*_FORMATS], "Write this kind of file.")
 _OUT = flags.DEFINE_string("out", None, "Write this file. Default: RUN/encoder.FORMAT.")
+_HEAD = flags.DEFINE_string(
+    "head",
+    None,
+    "Export this head too, such as linear_probe-10pct.npz, or none. Default: that of the probe "
+    "with all labels, if there is one.",
+)
 
 place = cli.define_run_folder()
 
 
+def loaded() -> tuple[Run, Head | None]:
+    """The run of the flags, with its head if it has one."""
+    folder, which, _ = place()
+    probed = (folder / run_folder.probe_scores()).exists()
+    if not is_finetuned(folder) and (_HEAD.value == "none" or not (_HEAD.value or probed)):
+        return load_run(folder, which), None
+    head = None if _HEAD.value == "none" else _HEAD.value
+    predictor = load_predictor(folder, which, head)
+    return predictor.run, None if _HEAD.value == "none" else predictor.head
+
+
 def main() -> None:
     """Reads the flags, exports and checks."""
-    run = load_run(*place())
+    run, head = loaded()
     path = pathlib.Path(_OUT.value or run.folder / f"encoder.{_FORMAT.value}")
-    difference = _FORMATS[_FORMAT.value](run, path)
+    difference = _FORMATS[_FORMAT.value](in_float32(run), path, head)
+    what = "no head" if head is None else f"the head of the {head.origin}"
+    dtype = run.config.model.encoder.dtype
+    rounded = "" if dtype == "float32" else f" in float32 (it was trained in {dtype})"
     print(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, the encoder of {run.folder}, {run.progress}; "
-        f"it differs from the run by at most {difference:.1e}"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, the encoder of {run.folder}, {run.progress}, "
+        f"and {what}; it differs from the run{rounded} by at most {difference:.1e}"
     )
 
 

@@ -79,6 +79,7 @@ def main() -> None:
     start = "a random encoder" if scratch else f"{run.folder}, {run.progress}"
     print(f"{folder}: fine-tuned from {start} ({run.judged_on}, {labels} of the labels)\n")
     print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
+    print(f"\nnext: python experiments/predict.py {folder} FILES…")
 
 
 def _table(results: dict[str, Any]) -> list[dict[str, Any]]:

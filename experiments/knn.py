@@ -16,6 +16,8 @@ def main() -> None:
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
+    if run.origin is None:
+        print(f"\nnext: python experiments/linear_probe.py {run.folder}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

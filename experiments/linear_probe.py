@@ -44,6 +44,10 @@ def main() -> None:
     print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
+    head = run.results(run_folder.probe_scores(labels, augmented, subset)).name
+    chosen = "" if head == run_folder.probe_scores() else f" --head={head}"
+    if run.origin is None:
+        print(f"\nnext: python experiments/predict.py {run.folder} FILES…{chosen}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

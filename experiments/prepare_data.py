@@ -14,10 +14,9 @@ import os
 import time
 
 import _clone  # noqa: F401
-import rich.progress
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, progress
 from igm_jax.data import BadClip, SkeletonStore, protocols, summary, synthetic
 from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
@@ -136,9 +135,14 @@ def main() -> None:
     if _LIMIT.value is not None:
         raw = raw.limited(_LIMIT.value)
     out = _OUT.value or f"data/{_DATASET.value}"
-    console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(out, total=len(raw))
+    done = 0
+    with progress.bar(out, len(raw)) as advance:
+
+        def finished(parts: int) -> None:
+            nonlocal done
+            advance(parts - done)
+            done = parts
+
         skipped = prepare_store(
             out,
             raw,
@@ -146,7 +150,7 @@ def main() -> None:
             overwrite=_OVERWRITE.value,
             on_bad="refuse" if _STRICT.value else "skip",
             workers=_WORKERS.value or min(os.cpu_count(), 1 + len(raw) // _PARTS_A_WORKER),
-            progress=lambda parts: bar.update(task, completed=parts),
+            progress=finished,
         )
     store = SkeletonStore.open(out)
     config = f"configs/{raw.dataset}.py{variant(store)}"

@@ -1,9 +1,9 @@
 """IGM: idempotent generative models for skeleton representation learning, in functional JAX.
 
 `losses`, `diffusion`, `metrics`, `augment`, `masking` and `skeleton` are pure functions that know
-nothing of models, data or training. `load_encoder` loads the encoder of a run, and `load_generator`
-its generator. A module is imported when it is first used, so a loss costs no import of Orbax or
-grain.
+nothing of models, data or training. `load_encoder` loads the encoder of a run, `load_generator` its
+generator, and `load_predictor` the encoder with the head that names actions. A module is imported
+when it is first used, so a loss costs no import of Orbax or grain.
 """
 
 import importlib
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not call `__geta
     )
     from igm_jax.evaluation.generate import LoadedGenerator, load_generator
     from igm_jax.evaluation.run import LoadedEncoder, load_encoder
+    from igm_jax.prediction.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
 
@@ -32,11 +33,13 @@ __all__ = [
     "InputError",
     "LoadedEncoder",
     "LoadedGenerator",
+    "Predictor",
     "augment",
     "data",
     "diffusion",
     "load_encoder",
     "load_generator",
+    "load_predictor",
     "losses",
     "masking",
     "metrics",
@@ -52,8 +55,10 @@ _MODULES = (
 _NAMES = {
     "LoadedEncoder": "igm_jax.evaluation.run",
     "LoadedGenerator": "igm_jax.evaluation.generate",
+    "Predictor": "igm_jax.prediction.predictor",
     "load_encoder": "igm_jax.evaluation.run",
     "load_generator": "igm_jax.evaluation.generate",
+    "load_predictor": "igm_jax.prediction.predictor",
 }
 
 

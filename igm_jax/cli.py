@@ -35,6 +35,7 @@ def run(main: Callable[[], None], argument: str | None = None, files: str | None
     try:
         _parse(sys.argv, argument, files)
         _quiet_libraries()
+        _show_progress()
         main()
     except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
         _end(_line(error))
@@ -74,6 +75,12 @@ def _quiet_libraries() -> None:
         logging.set_verbosity(logging.FATAL)
         for name in ("asyncio", "concurrent.futures"):
             python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
+
+
+def _show_progress() -> None:
+    from igm_jax import progress  # it imports rich, which --help does not need
+
+    progress.show()
 
 
 def define_config(default: str) -> flags.FlagHolder:

@@ -41,8 +41,27 @@ def pooled_features(
       reading: how it reads a clip.
       hardware: the devices that it is compiled for; by default those of this process.
     """
+    tokens = clip_tokens(params, clip, config=config, reading=reading, hardware=hardware)
+    return pooled_tokens(tokens, present, config)
+
+
+def clip_tokens(
+    params: Any,
+    clip: Float[Array, "B M T V C"],
+    *,
+    config: EncoderConfig,
+    reading: Reading,
+    hardware: Hardware | None = None,
+) -> Float[Array, "BM N D"]:
+    """Token features of every body, nothing hidden; see `pooled_features`."""
     rows = reading(clip.reshape(-1, *clip.shape[2:]))
-    tokens = apply(Encoder(config, hardware or Hardware.here()), params, rows)
+    return apply(Encoder(config, hardware or Hardware.here()), params, rows)
+
+
+def pooled_tokens(
+    tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"], config: EncoderConfig
+) -> Float[Array, "B D"]:
+    """Mean over the tokens of each stretch, then over the present bodies."""
     return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 
 

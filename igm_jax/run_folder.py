@@ -33,6 +33,8 @@ REPORT = "report.html"
 # Of fine-tuning: of one subset of the labels, and of all.
 RESULT = "result.json"
 SCORES = "scores.npz"
+HEAD = "head.json"
+TRAINED = "train"
 RESULTS = "results.json"
 
 
@@ -71,6 +73,15 @@ def probe_scores(labels: str = "all", augmented: bool = False, subset: int | Non
     'linear_probe-10pct.npz'
     """
     return linear_probe(labels, augmented, subset).removesuffix(".json") + ".npz"
+
+
+def subset_folder(seed: int) -> str:
+    """Name of the folder, within that of fine-tuning, of one subset of the labels.
+
+    >>> subset_folder(3)
+    'subset-3'
+    """
+    return f"subset-{seed}"
 
 
 def variant(name: str, data: str = "", classes: str = "all") -> str:

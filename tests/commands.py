@@ -14,6 +14,7 @@ def start(folder, *command, env=None):
         cwd=folder,
         env=env,
         encoding="utf-8",
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

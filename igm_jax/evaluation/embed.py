@@ -1,6 +1,7 @@
 """Features of raw clips of any length, many in one call of the encoder."""
 
 import csv
+import importlib.util
 import io
 import itertools
 import pathlib
@@ -15,7 +16,7 @@ from igm_jax.data import Clip, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run, checked_clips, present_bodies
 
-SUFFIXES = (".npz", ".csv")
+SUFFIXES = (".npz", ".csv", ".parquet")
 
 
 class Embedded(NamedTuple):
@@ -49,15 +50,23 @@ def embed(run: Run, clips: Iterable[Clip]) -> Embedded:
         for clip in clips:
             names.append(clip.name)
             labels.append(clip.label)
-            yield _read(run, clip)
+            yield read_clip(run, clip)
 
     values = features.extract_features(
-        run.config.model.encoder, run.params, run.reading, _batches(read())
+        run.config.model.encoder, run.params, run.reading, clip_batches(read())
     )
     return Embedded(names, np.array(labels, np.int32), values)
 
 
-def _read(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+def read_clip(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes one raw clip as the run reads it.
+
+    Returns:
+      `(clip [1, M, T, V, C], present [1, M])`; bodies that are there come first.
+
+    Raises:
+      InputError: other joints or coordinates, a value that is not finite, or nobody; names it.
+    """
     channels = run.config.model.encoder.channels // len(run.reading.streams)
     try:
         frames = checked_clips(clip.frames[None], run.reading.layout, channels)
@@ -66,21 +75,23 @@ def _read(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{clip.name}: {error}") from error
 
 
-def _batches(
+def clip_batches(
     read: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Joins clips of `read_clip` to batches, as `features.rows_of` takes them."""
     while part := list(itertools.islice(read, features.BATCH_SIZE)):
         clips, present = zip(*part)
         yield np.concatenate(clips), np.concatenate(present)
 
 
 def save(path: pathlib.Path, embedded: Embedded) -> None:
-    """Writes features at once as .npz (`names`, `labels`, `features`) or as a table .csv.
+    """Writes features at once as .npz (`names`, `labels`, `features`) or as a table.
 
-    `np.load` reads the .npz without pickle. The table has the columns name, label, f0, f1, ….
+    `np.load` reads the .npz without pickle. A .csv has the columns name, label, f0, f1, …, and a
+    .parquet the columns name, label and features, which is a list of fixed length.
 
     Raises:
-      InputError: another suffix.
+      InputError: another suffix, or pyarrow is not installed for .parquet.
       OSError: it cannot be written; an older file is kept.
     """
     check_suffix(path)
@@ -88,6 +99,9 @@ def save(path: pathlib.Path, embedded: Embedded) -> None:
         names = np.array(embedded.names, np.str_)
         arrays = {"names": names, "labels": embedded.labels, "features": embedded.features}
         run_folder.write_arrays(path, arrays)
+        return
+    if path.suffix == ".parquet":
+        run_folder.write_bytes(path, _parquet(embedded))
         return
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
@@ -97,7 +111,27 @@ def save(path: pathlib.Path, embedded: Embedded) -> None:
     run_folder.write_text(path, text.getvalue())
 
 
+def _parquet(embedded: Embedded) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    values = pyarrow.array(embedded.features.ravel())
+    columns = {
+        "name": pyarrow.array(embedded.names),
+        "label": pyarrow.array(embedded.labels),
+        "features": pyarrow.FixedSizeListArray.from_arrays(values, embedded.features.shape[1]),
+    }
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), content)
+    return content.getvalue()
+
+
 def check_suffix(path: pathlib.Path) -> None:
-    """Raises `InputError` unless `save` can write this kind of file."""
+    """Raises `InputError` unless `save` can write this kind of file here."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"--out={path}: choose a name that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
+        raise InputError(
+            f"--out={path} needs pyarrow, and the extra export has it: "
+            "pip install 'igm_jax[export]'"
+        )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int
 
-from igm_jax import skeleton
+from igm_jax import progress, skeleton
 from igm_jax.data import SkeletonStore, pipeline, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation import sampling
@@ -226,7 +226,8 @@ class LoadedGenerator:
         """Calls `make(clips, positions)` on batches of one size, and joins the results."""
         count, parts = len(clips), []
         size = min(BATCH_SIZE, count)
-        for start in range(0, count, size):
+        starts = range(0, count, size)
+        for start in progress.counted(starts, "batches of generated clips", len(starts)):
             index = np.arange(start, start + size)
             rows = np.minimum(index, count - 1)  # fills the last batch with its last clip
             parts.append(np.asarray(make(clips[rows], index))[: count - start])

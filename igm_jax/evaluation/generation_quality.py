@@ -1,12 +1,12 @@
 """Quality of what a run generates, against held-out real clips, as a table over t and steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from igm_jax import features, metrics
+from igm_jax import features, metrics, progress
 from igm_jax.data import SkeletonStore, protocols, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
@@ -68,17 +68,23 @@ def quality_table(
     protocol, reading = generator.run.config.data.protocol, generator.run.reading
     chosen, others = held_out(store, protocol, count, seed)
     given, real = (given_of_store(store, part, reading) for part in (chosen, others))
-    rows = [judged("real clips", generator, real, given.clip, given)]
+    settings: dict[str, Callable[[], tuple[np.ndarray, Given | None]]] = {
+        "real clips": lambda: (given.clip, given)
+    }
+    drawn = {"mask_ratio": mask_ratio, "seed": seed}
     for t in ts:
-        clip = generator.one_step(given, t, mask_ratio=mask_ratio, seed=seed)
-        rows.append(judged(f"one step, t={t}", generator, real, clip, given))
-    for number in steps:
-        clip = generator.sample(given, number, mask_ratio=mask_ratio, seed=seed)
-        rows.append(judged(f"DDIM, {number} steps", generator, real, clip, given))
-    for number in steps if generator.has_unconditional else ():
-        clip = generator.unconditional(len(chosen), number, seed=seed)
-        rows.append(judged(f"DDIM, {number} steps, unconditional", generator, real, clip))
-    return rows
+        settings[f"one step, t={t}"] = lambda t=t: (generator.one_step(given, t, **drawn), given)
+    for n in steps:
+        settings[f"DDIM, {n} steps"] = lambda n=n: (generator.sample(given, n, **drawn), given)
+    for n in steps if generator.has_unconditional else ():
+        settings[f"DDIM, {n} steps, unconditional"] = lambda n=n: (
+            generator.unconditional(len(chosen), n, seed=seed),
+            None,
+        )
+    return [
+        judged(name, generator, real, *make())
+        for name, make in progress.counted(settings.items(), "rows of the table", len(settings))
+    ]
 
 
 def judged(

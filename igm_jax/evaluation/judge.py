@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igm_jax import metrics, run_folder
+from igm_jax import metrics, progress, run_folder
 from igm_jax.data import SkeletonStore, protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import (
@@ -23,6 +23,7 @@ from igm_jax.evaluation.parts import (
     FeatureSet,
     Part,
     class_details,
+    clip_lengths,
     labelled,
     mean_columns,
     percent,
@@ -60,7 +61,9 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             )
             return extract(batches)
 
-        values = extract(clip_batches(store, everything, reading))
+        batches = clip_batches(store, everything, reading)
+        counted = progress.counted(batches, f"features, {name}", len(store), _clips_of)
+        values = extract(counted)
         return FeatureSet(name, values, augmented, trained)
 
     def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
@@ -78,6 +81,10 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
     return sets
+
+
+def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:
+    return len(batch[0])
 
 
 def evaluate(
@@ -175,10 +182,18 @@ def fit_linear(
     def probe(part: str, judged: Part, rates: jax.Array) -> Probes:
         known = labelled(features, run, store, part, labels, subset)
         asked = (judged.features, judged.labels, rates)
-        if new_crops is None:
-            return linear_probe(known.features, known.labels, *asked, **settings)
-        new = functools.partial(new_crops, known.indices)
-        return augmented_linear_probe(new, known.labels, *asked, **settings)
+        with progress.bar(f"epochs of the probe, {features.name}", config.epochs):
+            report = progress.ticking()
+            if new_crops is None:
+                probes = linear_probe(
+                    known.features, known.labels, *asked, **settings, report=report
+                )
+            else:
+                new = functools.partial(new_crops, known.indices)
+                probes = augmented_linear_probe(
+                    new, known.labels, *asked, **settings, report=report
+                )
+            return jax.block_until_ready(probes)
 
     rates = jnp.asarray(config.learning_rates)
     tried = probe("fit", val, rates)
@@ -190,6 +205,7 @@ def fit_linear(
     head = _head(final, 0)
     scores = np.asarray(head_logits(head, test.features))
     predicted = scores.argmax(axis=1)
+    trained_on = labelled(features, run, store, "train", labels, subset).indices
     right = predicted == np.asarray(test.labels)
     epochs = np.append(np.asarray(final.accuracy)[0, :-1], right.mean())
     row = {
@@ -204,6 +220,7 @@ def fit_linear(
         head=head,
         temperature=temperature,
         class_names=np.asarray(store.class_names, np.str_),
+        lengths=clip_lengths(store, trained_on),
         clips=np.asarray(store.clips["name"][test.indices], np.str_),
         labels=np.asarray(test.labels),
         scores=scores,

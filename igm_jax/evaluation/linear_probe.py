@@ -60,7 +60,7 @@ class ProbeState(NamedTuple):
     momentum: Any
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "epochs", "batch_size"))
+@functools.partial(jax.jit, static_argnames=("num_classes", "epochs", "batch_size", "report"))
 def linear_probe(
     features: Float[Array, "n D"],
     labels: Int[Array, " n"],
@@ -72,6 +72,7 @@ def linear_probe(
     epochs: int = 100,
     batch_size: int = 256,
     seed: int | Int[Array, ""] = 0,
+    report: Callable[[], None] | None = None,
 ) -> Probes:
     """Trains one probe for each learning rate, side by side, in one compiled program.
 
@@ -87,6 +88,7 @@ def linear_probe(
       epochs: passes over the n features, reshuffled each time.
       batch_size: at most n are used; an incomplete last batch is left out.
       seed: of the order and the initial weights.
+      report: is called after each epoch.
 
     Returns:
       The accuracies and the trained heads.
@@ -101,6 +103,7 @@ def linear_probe(
         learning_rates=learning_rates,
         epochs=epochs,
         batch_size=batch_size,
+        report=report,
     )
     step = jnp.zeros((), jnp.int32)
     (states, _), accuracy = jax.lax.scan(one_epoch, (states, step), keys)
@@ -118,6 +121,7 @@ def augmented_linear_probe(
     epochs: int = 100,
     batch_size: int = 256,
     seed: int = 0,
+    report: Callable[[], None] | None = None,
 ) -> Probes:
     """`linear_probe` whose training features are new in each epoch, as MAMP trains its probe.
 
@@ -131,6 +135,7 @@ def augmented_linear_probe(
       epochs: passes over the clips.
       batch_size: at most n.
       seed: of the order and the initial weights.
+      report: is called after each epoch.
 
     Returns:
       The accuracies and the trained heads.
@@ -151,6 +156,8 @@ def augmented_linear_probe(
             batch_size=batch_size,
         )
         accuracy.append(after)
+        if report is not None:
+            report()
     return Probes(jnp.stack(accuracy, axis=1), _heads(carry[0]))
 
 
@@ -200,6 +207,7 @@ def _epoch(
     learning_rates: Array,
     epochs: int,
     batch_size: int,
+    report: Callable[[], None] | None = None,
 ) -> tuple[tuple[ProbeState, Array], Float[Array, " L"]]:
     """One pass over the features with every learning rate, then the accuracies."""
     count = len(features)
@@ -219,6 +227,8 @@ def _epoch(
 
     order = jax.random.permutation(key, count)[: steps * batch_size]
     carry, _ = jax.lax.scan(step, carry, order.reshape(steps, batch_size))
+    if report is not None:
+        jax.debug.callback(report)
     return carry, jax.vmap(accuracy)(carry[0])
 
 

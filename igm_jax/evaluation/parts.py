@@ -82,6 +82,12 @@ def labelled(
     return Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
 
 
+def clip_lengths(store: SkeletonStore, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 3"]:
+    """Frames of the shortest, the median and the longest of these clips."""
+    length = store.clips["length"][indices]
+    return np.array([length.min(), np.median(length), length.max()], np.int64)
+
+
 def percent(share: Any) -> float:
     """A share in [0, 1] as percent with two digits."""
     return round(100 * float(share), 2)

@@ -48,10 +48,12 @@ class ProbeScores(Scores):
     Attributes:
       head: the probe that all labelled training clips trained.
       temperature: chosen on validation clips; logits / temperature are calibrated.
+      lengths: frames of the shortest, the median and the longest training clip.
     """
 
     head: LinearHead
     temperature: float
+    lengths: Int[np.ndarray, " 3"]
 
 
 _TEXTS = ("protocol", "streams", "data")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from igm_jax import features, parallel, run_folder
+from igm_jax import features, metrics, parallel, run_folder
 from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.evaluation.run import Run
@@ -18,6 +18,7 @@ from igm_jax.finetuning.step import FinetuneState
 from igm_jax.training import checkpoint, distributed
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
+from igm_jax.training.mapping import to_mapping
 from igm_jax.training.optimizer import learning_rate_schedule
 from igm_jax.training.stopping import Stopping
 
@@ -66,12 +67,14 @@ class Trained:
     Attributes:
       state: after the last step that was trained.
       accuracies: on the validation clips, one at each milestone; empty if nothing was judged.
+      temperatures: those that calibrate the logits of these clips.
       epochs: passes over the clips.
       stopped: name of the signal that ended it early, after the state was saved; None if finished.
     """
 
     state: FinetuneState
     accuracies: list[float]
+    temperatures: list[float]
     epochs: float
     stopped: str | None = None
 
@@ -104,6 +107,11 @@ def train(
     init_key, step_key = parallel.two_keys(program.mesh, trial.seed)
     iterator = iter(_batches(trial, batch_size, program, run, store))
     start, losses, pending, stop = run_folder.newest_step(trial.folder), [], None, None
+    described = {
+        "config": to_mapping(run.config),
+        "data": run.data,
+        "reading": run.reading.to_dict(),
+    }
     trial.folder.mkdir(parents=True, exist_ok=True)
     with (
         Checkpoints(trial.folder, keep=1) as checkpoints,
@@ -130,19 +138,20 @@ def train(
                 if trial.asked is not None:
                     logits = predicted(program, state, store, trial.asked.indices, run)
                     report["val_accuracy"] = accuracy(logits, trial.asked.labels)
+                    report["temperature"] = metrics.fit_temperature(logits, trial.asked.labels)
                 log.report(step, report)
                 losses = []
             if due or stop:
-                meta = {"config": {}, "data": run.data, "reading": {}, "losses": losses}
+                meta = {**described, "losses": losses}
                 checkpoints.save(step, state, iterator, meta)
             log.advance(step)
             if stop and step < milestones[-1]:
                 break
             stop = None
     reports = run_folder.read_reports(trial.folder / run_folder.METRICS)
-    judged = {r["step"]: r["val_accuracy"] for r in reports if "val_accuracy" in r}
-    accuracies = [judged[step] for step in milestones if step in judged]
-    return Trained(state, accuracies, round(milestones[-1] / per_epoch, 2), stop)
+    judged = [r for r in reports if "val_accuracy" in r and r["step"] in milestones]
+    accuracies, temperatures = ([r[k] for r in judged] for k in ("val_accuracy", "temperature"))
+    return Trained(state, accuracies, temperatures, round(milestones[-1] / per_epoch, 2), stop)
 
 
 def predicted(

@@ -24,6 +24,7 @@ from igm_jax.evaluation.run import Run
 from igm_jax.evaluation.scores import Scores, checksums, save_finetuned
 from igm_jax.evaluation.transfer import described
 from igm_jax.finetuning.config import FinetuneConfig
+from igm_jax.finetuning.head import save_facts
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed
@@ -60,7 +61,7 @@ def finetune(
       run: the pre-training run.
       store: its data.
       folder: gets config.json, environment.json, results.json, and subset-S/ with result.json,
-        scores.npz and the trials.
+        scores.npz, head.json and the trials.
       config: settings.
       labels: "100%", or a key of `few_labels.SUBSETS`.
       subsets: seeds of the subsets; with 100 % of the labels, of the training alone.
@@ -89,8 +90,8 @@ def finetune(
         }
         _claim(folder, stated, resume)
         for seed, part in parts.items():
-            subset = _Subset(folder / f"subset-{seed}", seed, part, program, config, run, store)
-            if stopped := subset.finish():
+            own = folder / run_folder.subset_folder(seed)
+            if stopped := _Subset(own, seed, part, program, config, run, store).finish():
                 return stopped
         if distributed.leader():
             _save_results(folder, run, store, labels, subsets, scratch)
@@ -191,19 +192,21 @@ class _Subset:
         """Chooses, trains and judges, unless that is done; the name of a signal that stopped it."""
         if (self.folder / run_folder.RESULT).exists():
             return None
-        judged = []
+        judged, temperatures = [], {}
         for rate in self.config.learning_rates:
             trained = self._train(f"fit-{rate:g}", "fit", rate, asked=self.parts["val"])
             if trained.stopped:
                 return trained.stopped
             judged.append((rate, trained.accuracies))
+            temperatures[rate] = trained.temperatures
         choice = choose(judged)
         trained = self._train(
-            "train", "train", choice.learning_rate, milestones=choice.milestone + 1
+            run_folder.TRAINED, "train", choice.learning_rate, milestones=choice.milestone + 1
         )
         if trained.stopped:
             return trained.stopped
-        self._judge(choice, trained)
+        # Of the trial that has not seen the validation clips, at the milestone that was chosen.
+        self._judge(choice, trained, temperatures[choice.learning_rate][choice.milestone])
         return None
 
     def _train(self, name: str, part: str, rate: float, **rest: Any) -> Trained:
@@ -212,8 +215,8 @@ class _Subset:
         trial = Trial(self.folder / name, self.parts[part], asked, rate, seed, **rest)
         return train(trial, self.program, self.config, self.run, self.store)
 
-    def _judge(self, choice: Choice, trained: Trained) -> None:
-        """Judges the test clips, and writes scores and result."""
+    def _judge(self, choice: Choice, trained: Trained, temperature: float) -> None:
+        """Judges the test clips, and writes scores, facts of the head and result."""
         test = labelled(self.run, self.store, "test")
         logits = predicted(self.program, trained.state, self.store, test.indices, self.run)
         row = {
@@ -237,6 +240,8 @@ class _Subset:
             data=checksums(self.run.data),
         )
         save_finetuned(self.folder / run_folder.SCORES, found)
+        trained_on = self.parts["train"].indices
+        save_facts(self.folder, self.store, trained_on, self.config.hidden, temperature)
         run_folder.write_json(self.folder / run_folder.RESULT, row)
         for trial in self.folder.glob("fit-*"):  # the choice is made; metrics.jsonl stays
             shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)
@@ -264,11 +269,11 @@ def _save_results(
     scratch: bool,
 ) -> None:
     """Writes results.json: the rows of the subsets, their mean and deviation."""
-    saved = (run_folder.read_json(folder / f"subset-{s}" / run_folder.RESULT) for s in subsets)
+    own = (folder / run_folder.subset_folder(s) for s in subsets)
+    saved = (run_folder.read_json(path / run_folder.RESULT) for path in own)
     rows = [row for row in saved if row is not None]  # each subset has written its own
     note = protocols.note(store, run.config.data.protocol)
-    columns = ("validation_finetune", "test_finetune")
-    values = {c: [row[c] for row in rows] for c in columns}
+    values = {c: [row[c] for row in rows] for c in ("validation_finetune", "test_finetune")}
     content = {
         "parent": parent_of(run),
         "from": "scratch" if scratch else "parent",

@@ -12,6 +12,8 @@ from igm_jax.arguments import Array, check_positive
 from igm_jax.errors import InputError
 from igm_jax.metrics.arrays import check_choice, check_count, check_labels, float64
 
+TEMPERATURES = (1e-3, 1e3)  # limits of `fit_temperature`
+
 
 def top_k_accuracy(
     logits: Float[Array, "B _"], labels: Int[Array, " B"], k: int
@@ -155,7 +157,7 @@ def fit_temperature(
     logits: Float[Array, "B classes"],
     labels: Int[Array, " B"],
     *,
-    limits: tuple[float, float] = (1e-3, 1e3),
+    limits: tuple[float, float] = TEMPERATURES,
 ) -> float:
     """Temperature that makes the labels of validation clips most likely.
 

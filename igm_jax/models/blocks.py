@@ -139,6 +139,8 @@ class Block(nn.Module):
     mlp_width: int
     dtype: str
     hardware: Hardware
+    gelu: str = "tanh"
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -157,7 +159,7 @@ class Block(nn.Module):
                 branch = drop_path(self.make_rng("drop_path"), branch, dropped)
             return x + branch
 
-        h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
+        h = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm1")(x)
         x = added(x, SelfAttention(self.heads, self.dtype, self.hardware, name="attention")(h))
-        h = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        return added(x, Mlp(self.mlp_width, self.dtype, name="mlp")(h)), None
+        h = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm2")(x)
+        return added(x, Mlp(self.mlp_width, self.dtype, self.gelu, name="mlp")(h)), None

@@ -34,6 +34,8 @@ class EncoderConfig:
       dtype: compute precision; parameters are float32 always.
       remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
         still recompute what is cheap (`blocks.scan_blocks`).
+      gelu: "tanh", the approximation, or "exact" as in PyTorch; for imported weights.
+      layer_norm_epsilon: ε of all norms; PyTorch's default is 1e-5.
       stretches: of the clip, whose mean tokens stand side by side in the features that are
         evaluated; the losses see one mean over all tokens.
     """
@@ -49,11 +51,18 @@ class EncoderConfig:
     mlp_width: int = 1024
     dtype: str = "float32"
     remat: bool = False
+    gelu: str = "tanh"
+    layer_norm_epsilon: float = 1e-6
     stretches: int = 1
 
     def __post_init__(self):
         self.patch.check(self.frames, self.joints)
         layers.check_transformer("encoder", self.width, self.heads, self.dtype)
+        if self.gelu not in ("tanh", "exact") or self.layer_norm_epsilon <= 0:
+            raise InputError(
+                f"encoder gelu={self.gelu!r} must be tanh or exact, and "
+                f"layer_norm_epsilon={self.layer_norm_epsilon} above 0"
+            )
         if not 1 <= self.stretches <= self.grid[0]:
             raise InputError(
                 f"encoder stretches={self.stretches}: a clip of {self.grid[0]} tokens in time has "
@@ -178,8 +187,11 @@ class Encoder(nn.Module):
         stack = blocks.scan_blocks(
             blocks.Block, c.depth, self.hardware, each=len(rates), remat=c.remat
         )
-        x, _ = stack(c.heads, c.mlp_width, c.dtype, self.hardware, name="blocks")(x, *rates)
-        return nn.LayerNorm(dtype=jnp.float32, name="norm")(x[:, : patches.shape[1]])
+        epsilon = c.layer_norm_epsilon
+        sizes = (c.heads, c.mlp_width, c.dtype, self.hardware, c.gelu, epsilon)
+        x, _ = stack(*sizes, name="blocks")(x, *rates)
+        norm = nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, name="norm")
+        return norm(x[:, : patches.shape[1]])
 
 
 def stretch_means(

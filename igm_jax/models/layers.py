@@ -1,6 +1,7 @@
 """Shared layers of encoder and generator: patches, attention, MLP, positions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -148,10 +149,11 @@ class SelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Dense, GELU, Dense."""
+    """Dense, GELU (exact, or approximated by tanh), Dense."""
 
     hidden: int
     dtype: str
+    gelu: str = "tanh"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -159,7 +161,8 @@ class Mlp(nn.Module):
         width = x.shape[-1]
         inner = dense(self.hidden, self.dtype, "in")
         outer = dense(width, self.dtype, "out")
-        return flat(lambda x: outer(nn.gelu(inner(x))), x)
+        gelu = functools.partial(nn.gelu, approximate=self.gelu == "tanh")
+        return flat(lambda x: outer(gelu(inner(x))), x)
 
 
 class PositionEmbedding(nn.Module):

@@ -150,6 +150,20 @@ class Checkpoints:
             self.close()
 
 
+def save_params(folder: pathlib.Path, params: Any, meta: dict[str, Any]) -> None:
+    """Saves parameters that were not trained here, as step 0 of a run.
+
+    Args:
+      folder: of the run.
+      params: of its networks, such as `{"encoder": …}`.
+      meta: see `Checkpoints.save`.
+    """
+    with ocp.CheckpointManager((folder / run_folder.CHECKPOINTS).absolute()) as manager:
+        state, described = ocp.args.StandardSave({"params": params}), ocp.args.JsonSave(meta)
+        manager.save(0, args=ocp.args.Composite(state=state, meta=described))
+        manager.wait_until_finished()
+
+
 def select_step(folder: pathlib.Path, which: str | int) -> int:
     """Finds the step for "last", "best" (by validation KNN) or a number.
 
@@ -172,19 +186,25 @@ def select_step(folder: pathlib.Path, which: str | int) -> int:
 
 
 def restore_params(folder: pathlib.Path, step: int, target: Any) -> Any:
-    """Restores the parameters that `target` names, on the default device.
+    """`restore_parts` of the parameters alone: `target` is a subtree of them."""
+    return restore_parts(folder, step, {"params": target})["params"]
+
+
+def restore_parts(folder: pathlib.Path, step: int, target: Any) -> Any:
+    """Restores the parts of the state that `target` names, on the default device.
 
     Args:
       folder: of the run.
       step: an existing step; see `select_step`.
-      target: tree of `jax.ShapeDtypeStruct`, a subtree of the run's parameters.
+      target: tree of `jax.ShapeDtypeStruct`, a subtree of the saved state.
+
+    Raises:
+      InputError: a part is not there.
     """
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = {
-        "params": jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), target
-        )
-    }
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), target
+    )
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     path = (folder / run_folder.CHECKPOINTS / str(step) / "state").absolute()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -192,7 +212,12 @@ def restore_params(folder: pathlib.Path, step: int, target: Any) -> Any:
             path,
             args=ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True),
         )
-    return restored["params"]
+    # Orbax leaves the shapes of what is not there.
+    for place, leaf in jax.tree.leaves_with_path(restored):
+        if not isinstance(leaf, jax.Array):
+            name = jax.tree_util.keystr(place, simple=True, separator="/")
+            raise InputError(f"{path.parent} has no {name}: imported weights are an encoder alone")
+    return restored
 
 
 def restore_meta(folder: pathlib.Path, step: int) -> dict[str, Any]:

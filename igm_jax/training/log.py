@@ -6,9 +6,9 @@ import pathlib
 import sys
 from collections.abc import Iterator, Mapping
 
-from rich import progress
+import rich.progress
 
-from igm_jax import run_folder
+from igm_jax import progress, run_folder
 from igm_jax.errors import InputError
 
 
@@ -54,13 +54,7 @@ class RunLog:
                 ) from e
             self._events = tensorboardX.SummaryWriter(str(folder / run_folder.TENSORBOARD))
         if sys.stderr.isatty():
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TimeElapsedColumn(),
-                progress.TimeRemainingColumn(),
-            )
+            self._bar = rich.progress.Progress(*progress.columns())
             self._task = self._bar.add_task("steps", total=total_steps, completed=start_step)
             self._bar.start()
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import igm_jax
 from igm_jax import features
 from igm_jax.errors import InputError
-from igm_jax.evaluation.embed import embed, save
+from igm_jax.evaluation.embed import check_suffix, embed, save
 from igm_jax.evaluation.run import load_run
 
 
@@ -29,16 +30,24 @@ def test_clips_of_all_lengths_in_batches(monkeypatch, finished, run):
     assert embedded.labels.tolist() == [clip.label for clip in clips]
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
 def test_files_hold_names_and_features(finished, run, tmp_path, suffix):
     clips = [dataclasses.replace(finished.store[i], name=f"clip, {i} ü") for i in range(3)]
     embedded, path = embed(run, clips), tmp_path / f"features{suffix}"
+    parquet = pytest.importorskip("pyarrow.parquet") if suffix == ".parquet" else None
     save(path, embedded)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             assert file["names"].tolist() == embedded.names
             np.testing.assert_array_equal(file["features"], embedded.features)
+    elif parquet:
+        table = parquet.read_table(path)
+        assert table.column_names == ["name", "label", "features"]
+        assert table["name"].to_pylist() == embedded.names
+        assert table["label"].to_pylist() == embedded.labels.tolist()
+        values = np.array(table["features"].to_pylist(), np.float32)
+        np.testing.assert_array_equal(values, embedded.features)
     else:
         with path.open(encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
@@ -47,10 +56,16 @@ def test_files_hold_names_and_features(finished, run, tmp_path, suffix):
         np.testing.assert_array_equal(values, embedded.features)
 
 
+def test_parquet_without_its_library(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs pyarrow.*igm_jax\[export\]"):
+        check_suffix(tmp_path / "x.parquet")
+
+
 def test_what_is_refused(finished, run, tmp_path):
     clip = finished.store[0]
     flat = dataclasses.replace(clip, frames=clip.frames[..., :2])
     with pytest.raises(InputError, match=r"clip000: clips have shape"):
         embed(run, [flat])
-    with pytest.raises(InputError, match=r"ends in \.npz or \.csv"):
+    with pytest.raises(InputError, match=r"ends in \.npz or \.csv or \.parquet"):
         save(tmp_path / "features.pkl", embed(run, [clip]))

@@ -1,6 +1,7 @@
 """Exported encoders give the features of the run, without this library."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -14,8 +15,12 @@ import pytest
 
 import igm_jax
 from igm_jax.errors import InputError
-from igm_jax.evaluation import export
-from igm_jax.evaluation.export import export_safetensors, export_stablehlo, mamp_tensors
+from igm_jax.evaluation import export, mamp
+from igm_jax.evaluation.export import export_stablehlo
+from igm_jax.evaluation.export_onnx import export_onnx
+from igm_jax.evaluation.head import Head, linear_logits
+from igm_jax.evaluation.linear_probe import LinearHead
+from igm_jax.evaluation.mamp import export_safetensors, mamp_tensors
 from igm_jax.evaluation.run import load_run
 from igm_jax.models import Encoder
 from igm_jax.skeleton import COORDINATES
@@ -26,31 +31,58 @@ def run(finished):
     return load_run(finished.folder)
 
 
+@pytest.fixture(scope="module")
+def head(run):
+    """A linear head with random weights and statistics."""
+    rng, width = np.random.default_rng(3), run.config.model.encoder.feature_width
+    kernel, bias, mean = (rng.normal(size=s) for s in ((width, 3), 3, width))
+    arrays = (kernel, bias, mean, rng.uniform(0.5, 2, size=width))
+    params = LinearHead(*(jnp.asarray(x, jnp.float32) for x in arrays))
+    scale = kernel / np.sqrt(arrays[3] + 1e-6)[:, None]
+    tensors = {"head.fc.weight": scale.T, "head.fc.bias": bias - mean @ scale}
+    return Head(
+        params,
+        functools.partial(linear_logits, run.config.model.encoder),
+        ("a", "b", "ü"),
+        1.5,
+        (6, 12, 19),
+        "random head",
+        {name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()},
+    )
+
+
 ALONE = """
 import sys
 import jax, jax.export, numpy as np
 call = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read())).call
 clips = np.load(sys.argv[2])
-np.save(sys.argv[3], np.concatenate([call(clips[:2]), call(clips[2:])]))
+parts = call(clips[:2]), call(clips[2:])
+np.savez(sys.argv[3], **{name: np.concatenate([x[name] for x in parts]) for name in parts[0]})
 assert not [name for name in sys.modules if name.split(".")[0] in ("igm_jax", "flax")]
 """
 
 
-def test_stablehlo_needs_jax_alone(unchecked_shapes, finished, run, tmp_path):
+def test_stablehlo_needs_jax_alone(unchecked_shapes, finished, run, head, tmp_path):
     """A process that cannot see this library reads clips of another batch and length.
 
     jaxtyping cannot compare shapes of unknown size, so it is switched off.
     """
     pytest.importorskip("flatbuffers")
-    assert export_stablehlo(run, tmp_path / "encoder.stablehlo") < 1e-4
+    assert export_stablehlo(run, tmp_path / "encoder.stablehlo", head) < 1e-4
     clips = np.random.default_rng(1).normal(size=(5, 2, 13, 6, 3)).astype(np.float32)
     clips[1, 1], clips[2, 0] = 0, 0  # one person; one in the second place
     np.save(tmp_path / "clips.npy", clips)
-    files = ("encoder.stablehlo", "clips.npy", "features.npy")
+    files = ("encoder.stablehlo", "clips.npy", "found.npz")
     # -P: the folder of the tests is not on the path.
     subprocess.run([sys.executable, "-P", "-c", ALONE, *files], cwd=tmp_path, check=True)
     encode, _ = igm_jax.load_encoder(finished.folder)
-    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), encode(clips), atol=1e-5)
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_allclose(found["features"], encode(clips), atol=1e-5)
+        tensors = head.tensors
+        logits = np.asarray(encode(clips)) @ tensors["head.fc.weight"].T + tensors["head.fc.bias"]
+        np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
+    facts = json.loads((tmp_path / "encoder.stablehlo.json").read_text(encoding="utf-8"))
+    assert facts["head"]["class_names"] == ["a", "b", "ü"] and facts["head"]["temperature"] == 1.5
 
 
 @pytest.mark.parametrize("coordinates", COORDINATES)
@@ -58,18 +90,51 @@ def test_reading_inside_is_that_of_the_host(run, coordinates):
     """In every frame of reference, for short and long clips, before anything is lowered."""
     reading = dataclasses.replace(run.reading, coordinates=coordinates)
     other = dataclasses.replace(run, reading=reading)
-    encode = jax.jit(lambda clips: export.features_of_raw(run.params, clips, run=other))
-    assert export._difference(other, lambda clips: np.asarray(encode(clips))) < 1e-4
+    encode = jax.jit(functools.partial(export.outputs_of_raw, run=other))
+    assert export.largest_difference(other, None, encode) < 1e-4
 
 
 def test_a_wrong_export_is_not_written(run, tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     tensors = mamp_tensors(run)
     tensors["blocks.0.attn.qkv.weight"] = tensors["blocks.0.attn.qkv.weight"][::-1].copy()
-    monkeypatch.setattr(export, "mamp_tensors", lambda run: tensors)
+    monkeypatch.setattr(mamp, "mamp_tensors", lambda run: tensors)
     with pytest.raises(InputError, match="exported features differ by"):
         export_safetensors(run, tmp_path / "encoder.safetensors")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_wrong_head_is_not_written(run, head, tmp_path):
+    pytest.importorskip("safetensors")
+    wrong = head.tensors | {"head.fc.bias": head.tensors["head.fc.bias"] + 1}
+    with pytest.raises(InputError, match="exported features differ by 1 "):
+        export_safetensors(run, tmp_path / "x", dataclasses.replace(head, tensors=wrong))
+    assert not any(tmp_path.iterdir())
+
+
+def test_onnx_reads_any_batch_and_length(unchecked_shapes, run, head, tmp_path):
+    """onnxruntime alone reads clips of another batch and length than those that were checked."""
+    pytest.importorskip("jax2onnx")
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    path = tmp_path / "encoder.onnx"
+    assert export_onnx(run, path, head) < 1e-4
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    clips = np.random.default_rng(1).normal(size=(5, 2, 13, 6, 3)).astype(np.float32)
+    clips[1, 1], clips[2, 0] = 0, 0
+    features, logits = session.run(["features", "logits"], {"clips": clips})
+    expected = export.outputs_of_raw(jnp.asarray(clips), run=run, head=head)
+    np.testing.assert_allclose(features, expected["features"], atol=1e-4)
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+    (metadata,) = onnx.load(path).metadata_props
+    assert json.loads(metadata.value)["head"]["class_names"] == ["a", "b", "ü"]
+
+
+def test_an_export_is_in_float32(run):
+    """A run of bfloat16 differs by rounding from its own float32."""
+    encoder = dataclasses.replace(run.config.model.encoder, dtype="bfloat16")
+    model = dataclasses.replace(run.config.model, encoder=encoder)
+    half = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+    assert export.in_float32(half) == run
 
 
 def test_safetensors_has_the_names_of_mamp(run, tmp_path):
@@ -99,20 +164,24 @@ def test_safetensors_has_the_names_of_mamp(run, tmp_path):
     assert facts["encoder"]["heads"] == 2 and facts["reading"]["layout"]["name"] == "tiny6"
 
 
-def test_the_module_of_the_docs_reads_safetensors(run, tmp_path):
+@pytest.mark.parametrize(("gelu", "epsilon"), [("tanh", 1e-6), ("exact", 1e-3)])
+def test_the_module_of_the_docs_reads_safetensors(run, tmp_path, gelu, epsilon):
     """Its code is taken from docs/using.md as it stands there."""
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     page = pathlib.Path(__file__).parents[2] / "docs" / "using.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     exec(code, module := {})
     path = tmp_path / "encoder.safetensors"
+    sizes = {"gelu": gelu, "layer_norm_epsilon": epsilon}
+    c = dataclasses.replace(run.config.model.encoder, **sizes)
+    model = dataclasses.replace(run.config.model, encoder=c)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
     export_safetensors(run, path)
     encoder = module["Encoder"](export.facts(run)["encoder"])
     encoder.load_state_dict(safetensors.load_file(path))
     clip = np.random.default_rng(2).normal(size=(3, 8, 6, 3)).astype(np.float32)
     with torch.no_grad():
         ours = encoder(torch.from_numpy(clip)).numpy()
-    c = run.config.model.encoder
     expected = Encoder(c).apply({"params": run.params}, run.reading(jnp.asarray(clip)))
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 

@@ -30,6 +30,7 @@ def scores(seed, **changes):
         head=LinearHead(jnp.ones((4, 3)), jnp.zeros(3), jnp.zeros(4), jnp.ones(4)),
         temperature=1.5,
         class_names=np.array(["a", "b", "ä"]),
+        lengths=np.array([6, 12, 19]),
         clips=np.array([f"clip{i}" for i in range(60)]),
         labels=LABELS,
         scores=(np.eye(3)[LABELS] + rng.normal(size=(60, 3))).astype(np.float32),

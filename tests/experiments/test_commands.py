@@ -99,7 +99,10 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
             if key.startswith(("test", "validation"))
             for bound in (value if key.endswith("interval") else [value])
         )
-    title, _, header, _, *rows = result.stdout.strip().splitlines()
+    title, _, header, _, *rows, _, follows = result.stdout.strip().splitlines()
+    next_script = {"linear_probe.py": "predict.py", "knn.py": "linear_probe.py"}[script]
+    command = f"next: python experiments/{next_script} runs/synthetic-xsub-smoke"
+    assert follows.startswith(command)
     assert "runs/synthetic-xsub-smoke (xsub)" in title
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in [header, *rows]]
     names = [name for name in saved["rows"][0] if name != "details"]
@@ -127,7 +130,11 @@ def test_finetuning_writes_a_run_that_names_its_parent(folder):
     saved = json.loads((own / "results.json").read_text())
     assert saved["parent"]["folder"] == str(parent.absolute())
     assert [row["subset"] for row in saved["rows"]] == [3, 4]
-    assert result.stdout.splitlines()[-1].split("|")[1].strip() == "mean ± std"
+    *_, mean, _, follows = result.stdout.splitlines()
+    assert mean.split("|")[1].strip() == "mean ± std"
+    assert follows.endswith(
+        "predict.py runs/synthetic-xsub-smoke/finetune-10pct-generated0.5 FILES…"
+    )
     refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
     refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?")
 
@@ -174,7 +181,8 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(folder):
     probe = run(folder, "linear_probe.py", "--run=runs/stopped", "--augmented")
     progress = f"step {reached} of 120, unfinished"
     assert probe.returncode == 0, probe.stderr
-    title, _, _, _, row = probe.stdout.splitlines()
+    title, _, _, _, row, _, follows = probe.stdout.splitlines()
+    assert follows.endswith("runs/stopped FILES… --head=linear_probe-augmented.npz")
     assert title.endswith(f"(xsub, new crops and rotations in each epoch), {progress}")
     assert row.startswith(f"| pre-trained, {progress} |")
     saved = json.loads((run_folder / "linear_probe-augmented.json").read_text())

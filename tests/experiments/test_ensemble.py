@@ -23,6 +23,7 @@ def probe(seed, streams):
         class_names=np.array(["a", "b", "c"]), clips=np.array([f"{i}" for i in range(60)]),
         labels=LABELS, scores=(np.eye(3)[LABELS] + noise).astype(np.float32), step=10,
         protocol="xsub", streams=streams, data="{}", temperature=1.0,
+        lengths=np.array([6, 12, 19]),
         head=LinearHead(jnp.ones((4, 3)), jnp.zeros(3), jnp.zeros(4), jnp.ones(4)),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tiny
-from commands import refused, run
+from commands import experiment, refused, run, start
 
 import igm_jax
 from igm_jax.data import SkeletonStore
@@ -50,9 +50,46 @@ def test_generated_clips_are_embedded_like_raw_files(folder):
     np.testing.assert_allclose(values[0], encode(real[0].frames[None])[0], atol=1e-5)
 
 
+def test_actions_of_files_recordings_and_streams(folder):
+    """A run gets its head by the command that predict.py names, and then all three work."""
+    store = SkeletonStore.open(folder / "store")
+    np.save(folder / "two.npy", store[0].frames[0])
+    command = "make one with python experiments/linear_probe.py runs/tiny"
+    refused(run(folder, "predict.py", "runs/tiny", "two.npy"), command)
+    assert run(folder, "linear_probe.py", "runs/tiny").returncode == 0
+    assert (folder / "runs/tiny/linear_probe.npz").is_file()
+
+    result = run(folder, "predict.py", "runs/tiny", "two.npy", "--window=5", "--stride=4")
+    assert (result.returncode, result.stderr) == (0, "")
+    title, name, *_, files, latency = result.stdout.splitlines()
+    assert title.startswith("linear probe of runs/tiny, step 5, of 3 actions")
+    assert name.startswith("two.npy: ") and name.endswith(" windows of 5 frames")
+    assert files == "  runs/tiny/timelines/two.csv and .png"
+    assert latency.endswith(" ms a window (warm)")
+    assert (folder / "runs/tiny/timelines/two.png").stat().st_size > 1000
+    head, *rows = (folder / "runs/tiny/timelines/two.csv").read_text().splitlines()
+    assert head == "clip,start,stop,action,probability,swing,circle,jerk"
+    assert rows[0].startswith("two.npy,0,5,") and len(rows) == int(name.split()[1])
+
+    text = "".join(" ".join(map(str, frame.ravel())) + "\n" for frame in store[0].frames[0])
+    watch = experiment("predict.py", "runs/tiny", "--watch", "--window=5", "--stride=4")
+    process = start(folder, *watch)
+    answers, ready = process.communicate(text, timeout=120)
+    assert process.returncode == 0 and "ready for 6 joints (tiny6)" in ready
+    assert len(answers.splitlines()) == len(rows)
+    for line, row in zip(answers.splitlines(), rows):
+        _, _, stop, action, share, *_ = row.split(",")
+        assert line.startswith(f"frame {stop}: {action} {100 * float(share):.1f} %")
+
+    longer = np.repeat(store[0].frames, 9, axis=1)
+    np.save(folder / "long.npy", longer)
+    told = f"long.npy: has {longer.shape[1]} frames", "slide a window over it with --window="
+    refused(run(folder, "predict.py", "runs/tiny", "long.npy"), *told)
+
+
 def test_what_is_refused_in_one_line(folder):
     (folder / "empty.npy").touch()
-    refused(run(folder, "embed.py", "runs/tiny", "empty.npy"), "empty.npy: ", "no NumPy array")
+    refused(run(folder, "embed.py", "runs/tiny", "empty.npy"), "empty.npy: is empty")
     refused(run(folder, "embed.py", "runs/tiny", "x.skeleton"), "x.skeleton: no such file")
     generate = ("generate.py", "runs/tiny", "--out=new")
     refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")

@@ -17,6 +17,7 @@ from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.finetuning import study
 from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
+from igm_jax.prediction.predictor import load_predictor
 from igm_jax.training.log import RunLog
 
 ONE = jax.devices()[:1]
@@ -104,6 +105,33 @@ def test_choice_is_the_best_on_validation(finished, config):
     total = config.total_steps(row["clips"], 8)
     assert trained == config.milestones(total)[choice.milestone]
     assert row["epochs"] == round(trained / (row["clips"] // 8), 2)
+
+
+def test_the_saved_head_gives_the_test_scores(finished, run, store, config):
+    """From raw clips, without the pre-training run, and calibrated by the trial that chose it."""
+    predictor = load_predictor(finished)
+    with np.load(finished / "subset-0" / "scores.npz") as scores:
+        logits, names = scores["logits"], scores["names"].tolist()
+    position = {str(name): i for i, name in enumerate(store.clips["name"])}
+    clips = [store[position[name]] for name in names]
+    np.testing.assert_allclose(predictor.logits(clips), logits, atol=1e-4)
+    np.testing.assert_allclose(predictor.logits(clips[:1]), logits[:1], atol=1e-4)
+    head = predictor.head
+    assert head.class_names == store.class_names
+    judged = [
+        (report["val_accuracy"], report["step"], -rate, report["temperature"])
+        for rate in config.learning_rates
+        for report in run_folder.read_reports(
+            finished / "subset-0" / f"fit-{rate:g}" / "metrics.jsonl"
+        )
+    ]
+    assert head.temperature == max(judged)[-1]
+    length = store.clips["length"][labelled(run, store, "train").indices]
+    assert head.lengths == (length.min(), int(np.median(length)), length.max())
+    with pytest.raises(InputError, match=r"subset-7 has no trained head.*finetune\.py"):
+        load_predictor(finished, head="subset-7")
+    with pytest.raises(InputError, match="has one checkpoint"):
+        load_predictor(finished, which=10)
 
 
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():

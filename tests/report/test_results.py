@@ -77,6 +77,7 @@ def test_the_saved_probe_says_a_class_of_each_clip(run):
         found = scores.ProbeScores(
             head=LinearHead(jnp.zeros((2, 2)), zeros, zeros, zeros),
             temperature=1.0,
+            lengths=np.array([6, 12, 19]),
             class_names=np.array(["sit", "walk"]),
             clips=np.array(["b", "a"]),
             labels=np.array([0, 0]),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from igm_jax.data.formats import custom, ntu_files, nw_ucla, utd_mhad
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
@@ -39,23 +39,64 @@ def read_paths(
     Raises:
       InputError: no such file, an unknown format, a folder without clips, or a damaged store.
     """
+    for source in _sources(paths):
+        if isinstance(source, SkeletonStore):
+            yield from _of_store(source, layout)
+        else:
+            yield source.as_posix(), _read(source, layout)
+
+
+def count_clips(paths: Iterable[str | os.PathLike]) -> int:
+    """How many clips `read_paths` yields; nothing is read but the index of a store.
+
+    Raises:
+      InputError: see `read_paths`.
+    """
+    sources = _sources(paths)
+    return sum(len(x) if isinstance(x, SkeletonStore) else 1 for x in sources)
+
+
+def read_clips(
+    paths: Iterable[str | os.PathLike],
+    layout: Layout,
+    skipped: Callable[[str, BadClip], None] | None = None,
+) -> Iterator[Clip]:
+    """Yields the clips of `read_paths` that can be read.
+
+    Args:
+      paths: see `read_paths`.
+      layout: the joints that the clips should have.
+      skipped: is given the path and the reason of every other one; None refuses the first.
+
+    Raises:
+      InputError: see `read_paths`; also, without `skipped`, for a clip that cannot be read.
+    """
+    for path, clip in read_paths(paths, layout):
+        if isinstance(clip, Clip):
+            yield clip
+        elif skipped is None:
+            raise InputError(f"{path}: {clip.reason}: correct it, or leave it out with --skip")
+        else:
+            skipped(path, clip)
+
+
+def _sources(paths: Iterable[str | os.PathLike]) -> Iterator[pathlib.Path | SkeletonStore]:
+    """Yields stores and files."""
     for path in map(pathlib.Path, paths):
         path = path.expanduser()
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         if (path / META).is_file():
-            yield from _of_store(path, layout)
-            continue
-        for file in _files(path):
-            yield file.as_posix(), _read(file, layout)
+            yield SkeletonStore.open(path)
+        else:
+            yield from _files(path)
 
 
-def _of_store(path: pathlib.Path, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
-    store = SkeletonStore.open(path)
+def _of_store(store: SkeletonStore, layout: Layout) -> Iterator[tuple[str, Clip | BadClip]]:
+    wrong = _other_joints(store.layout, layout)
     for i in range(len(store)):
         clip = store[i]
-        wrong = _other_joints(store.layout, layout)
-        yield f"{path}/{clip.name}", BadClip(clip.name, wrong) if wrong else clip
+        yield f"{store.path}/{clip.name}", BadClip(clip.name, wrong) if wrong else clip
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -84,7 +125,11 @@ def _read(file: pathlib.Path, layout: Layout) -> Clip | BadClip:
         suffix, (layout, functools.partial(custom.read_path, layout=layout))
     )
     wrong = _other_joints(own, layout)
+    if not wrong and not file.stat().st_size:
+        wrong = "is empty"
     clip = BadClip(file.stem, wrong) if wrong else read(file)
+    if isinstance(clip, BadClip):  # some readers begin with the name, which is said already
+        return BadClip(file.as_posix(), clip.reason.removeprefix(f"{file.name} "))
     return dataclasses.replace(clip, name=file.as_posix())
 
 

@@ -61,8 +61,8 @@ def test_files_that_hold_no_such_clip(tmp_path, skeleton):
     found = read(NTU25, tmp_path)
     assert isinstance(found[0], Clip) and all(isinstance(bad, BadClip) for bad in found[1:])
     _, empty, text, few = (clip.reason if isinstance(clip, BadClip) else "" for clip in found)
-    assert "no NumPy array" in empty and "line 1: expected the number of frames" in text
-    assert "has shape [20, 5, 3], not [frames, 25, 2 or 3]" in few
+    assert empty == "is empty" and text == "is empty"
+    assert few.startswith("has shape [20, 5, 3], not [frames, 25, 2 or 3]")
     layout = {"name": "mine", "joints": ["a", "b"], "parents": [None, "a"]}
     (tmp_path / "layout.json").write_text(json.dumps(layout), encoding="utf-8")
     (bad,) = read(NTU25, tmp_path / "d.npy")

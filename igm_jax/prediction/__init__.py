@@ -1,0 +1,1 @@
+"""Names the actions of raw clips, recordings and streams with the head of a run."""
