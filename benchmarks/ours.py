@@ -15,6 +15,7 @@ from benchmarks.worker import Prepared, random_batch, serve
 from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.mapping import from_mapping
+from igm_jax.training.packing import Packing
 from igm_jax.training.program import build_program
 
 NUM_CLIPS = 10_000  # in the imagined data: the length of an epoch
@@ -28,7 +29,15 @@ def prepare(job: dict[str, Any]) -> Prepared:
     program = build_program(config, sizes.reading(config), NUM_CLIPS, jax.devices()[:1])
     key = jax.device_put(jax.random.key(config.seed), parallel.replicated(program.mesh))
     state = program.init(key)
-    raw = parallel.to_devices(program.mesh, random_batch(config))
+    batch = random_batch(config, bodies=job["bodies"])
+    present = batch["present"]
+    packing = Packing.of(
+        present.sum(axis=1), config.data.bodies, len(present), 1, config.parallel.accumulate
+    )
+    packed = packing.rows(present)
+    raw = parallel.to_devices(
+        program.mesh, batch if packed is None else {**batch, "packed": packed}
+    )
     np.savez(job["weights"], **flatten_dict(jax.device_get(state.params), sep="/"))
     np.save(job["queue"], state.queue)
 

@@ -56,7 +56,8 @@ def prepare(job: dict[str, Any]) -> Prepared:
         compiled=job["compiled"],
     )
     trainer.model.generator.each_token = job["each_token"]
-    raw = {name: torch.from_numpy(x).to(device) for name, x in random_batch(config).items()}
+    batch = random_batch(config, bodies=job["bodies"])
+    raw = {name: torch.from_numpy(x).to(device) for name, x in batch.items()}
 
     def step() -> float:
         draws = draw(config, config.train.batch_size, device)

@@ -94,17 +94,21 @@ def serve(prepare: Callable[[dict[str, Any]], Prepared]) -> None:
         answer({"seconds": seconds, "cpu_seconds": cpu, "loss": loss})
 
 
-def random_batch(config: Any, seed: int = 0) -> dict[str, np.ndarray]:
-    """`clip`, `present`, and `other` where there are two views; every body is present.
+def random_batch(config: Any, seed: int = 0, bodies: float = 0.0) -> dict[str, np.ndarray]:
+    """`clip`, `present`, and `other` where there are two views.
 
     Args:
       config: `ExperimentConfig`, or anything with its attributes.
       seed: of the noise.
+      bodies: mean number of bodies of a clip, from 1 to M; 0: every body is present.
     """
     e, b = config.model.encoder, config.train.batch_size
     shape = (config.data.crops, b, config.data.bodies, e.frames, e.joints)
     clip, *other = np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32)
-    raw = {"clip": clip, "present": np.ones((b, config.data.bodies), bool)}
+    present = np.ones((b, config.data.bodies), bool)
+    if bodies:
+        present[:, 1:].flat[round(b * (bodies - 1)) :] = False
+    raw = {"clip": clip, "present": present}
     return raw | {"other": other[0]} if other else raw
 
 

@@ -64,10 +64,14 @@ class MaskedAutoencoder(Backbone):
         self.decoder = Decoder(self.config.generator, e.grid, e.patch_numbers, self.hardware)
 
     def decode(
-        self, tokens: Float[Array, "B n D"], order: Int[Array, "B N"]
+        self,
+        tokens: Float[Array, "B n D"],
+        order: Int[Array, "B N"],
+        packed: Int[Array, " P"] | None = None,
     ) -> Float[Array, "B N P"]:
-        """Predicts every token from the visible ones; see `Decoder`."""
-        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, tokens, order)
+        """Predicts every token of all rows or the `packed` ones; see `Decoder`."""
+        rows = tokens, order
+        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, *rows, packed=packed)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
         """Touches every parameter; used to initialise them."""

@@ -7,14 +7,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from igm_jax.models.attention import MIXED
 from igm_jax.models.hardware import Hardware
 from igm_jax.models.layers import Mlp, SelfAttention
 
+# Of the rows that are packed: XLA need not add up or clamp.
+_DISTINCT: dict[str, Any] = {"unique_indices": True, "mode": "promise_in_bounds"}
 
-def by_rows(module: nn.Module, mesh: Mesh | None, micro_batches: int, *rows: Any) -> Any:
+
+def by_rows(
+    module: nn.Module,
+    mesh: Mesh | None,
+    micro_batches: int,
+    *rows: Any,
+    packed: Int[Array, " P"] | None = None,
+) -> Any:
     """Computes `module(*rows)`: each device its own rows, and those in equal parts one by one.
 
     The backward pass recomputes each part, so only one part's activations are in memory.
@@ -26,27 +35,42 @@ def by_rows(module: nn.Module, mesh: Mesh | None, micro_batches: int, *rows: Any
         (`parallel.spread`). None: the parameters have no axis of devices.
       micro_batches: number of parts.
       *rows: trees of arrays [R, …] with R a multiple of parts times devices, or None.
+      packed: [P] the rows to compute, distinct; of several devices each has P / devices of its own,
+        counted from its first row. None: all rows.
 
     Returns:
-      What the module returns, [R, …].
+      What the module returns, [R, …]; zeros in rows that are not computed.
     """
-    if module.is_initializing() or (mesh is None and micro_batches == 1):
+    if module.is_initializing() or (mesh is None and micro_batches == 1 and packed is None):
         return module(*rows)
     network, variables = module.unbind()
 
-    def on_one_device(params: Any, rows: Any) -> Any:
+    def on_one_device(params: Any, rows: Any, packed: Any) -> Any:
         if mesh is not None:
             params = jax.tree.map(lambda x: x[0], params)
-        return _in_parts(lambda rows: network.apply({"params": params}, *rows), micro_batches, rows)
+
+        def compute(rows: Any) -> Any:
+            return network.apply({"params": params}, *rows)
+
+        if packed is None:
+            return _in_parts(compute, micro_batches, rows)
+        chosen = jax.tree.map(lambda x: x.at[packed].get(**_DISTINCT), rows)
+        count = len(jax.tree.leaves(rows)[0])
+
+        def spread(x: Array) -> Array:
+            zeros = jnp.zeros((count, *x.shape[1:]), x.dtype)
+            return zeros.at[packed].set(x, **_DISTINCT)
+
+        return jax.tree.map(spread, _in_parts(compute, micro_batches, chosen))
 
     if mesh is None:
-        return on_one_device(variables["params"], rows)
+        return on_one_device(variables["params"], rows, packed)
     split = PartitionSpec(mesh.axis_names)
     # Nothing crosses the devices in here, so there is nothing to be checked.
     everywhere = jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(split, split), out_specs=split, check_vma=False
+        on_one_device, mesh=mesh, in_specs=(split, split, split), out_specs=split, check_vma=False
     )
-    return everywhere(variables["params"], rows)
+    return everywhere(variables["params"], rows, packed)
 
 
 def _in_parts(function: Callable[[Any], Any], count: int, rows: Any) -> Any:

@@ -92,9 +92,11 @@ class Backbone(nn.Module):
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
+        packed: Int[Array, " P"] | None = None,
     ) -> Float[Array, "B n D"]:
-        """Applies f; see `Encoder`."""
-        return blocks.by_rows(self.encoder, self.mesh, self.micro_batches, clip, keep, aux)
+        """Applies f to all rows or the `packed` ones; see `Encoder` and `blocks.by_rows`."""
+        rows = clip, keep, aux
+        return blocks.by_rows(self.encoder, self.mesh, self.micro_batches, *rows, packed=packed)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:
         """Projects pooled features for the losses."""
@@ -129,10 +131,11 @@ class IGM(Backbone):
         condition: Condition,
         t: Int[Array, " B"],
         dropped: Bool[Array, " B"] | None = None,
+        packed: Int[Array, " P"] | None = None,
     ) -> Float[Array, "B T V C"]:
-        """Applies g; see `Generator`."""
+        """Applies g to all rows or the `packed` ones; see `Generator` and `blocks.by_rows`."""
         rows = noisy_clip, condition, t, dropped
-        return blocks.by_rows(self.generator, self.mesh, self.micro_batches, *rows)
+        return blocks.by_rows(self.generator, self.mesh, self.micro_batches, *rows, packed=packed)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
         """Touches every parameter; used to initialise them."""

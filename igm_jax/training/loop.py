@@ -18,6 +18,7 @@ from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
 from igm_jax.training.log import RunLog
 from igm_jax.training.mapping import to_mapping
+from igm_jax.training.packing import Packing
 from igm_jax.training.program import Program, build_program
 from igm_jax.training.report import Window, headline, progress_line
 from igm_jax.training.state import TrainState
@@ -126,8 +127,9 @@ def _pretrain(
         ):
             note = protocols.note(store, config.data.protocol)
             log.say(headline(config, program, len(indices), start, most_bodies, note))
+            packing = run_data.packing(config, store, indices, program.mesh)
             return _Loop(
-                config, program, store, reading, meta, checkpoints, log, stopping, folder
+                config, program, store, reading, meta, checkpoints, log, stopping, folder, packing
             ).run(state, step_key, iterator, start, window)
 
 
@@ -144,6 +146,7 @@ class _Loop:
     log: RunLog
     stopping: Stopping
     folder: pathlib.Path
+    packing: Packing
 
     def run(
         self,
@@ -157,7 +160,8 @@ class _Loop:
         pending = None  # the step whose metrics are still on the device
         for step in range(start + 1, program.total_steps + 1):
             raw = next(iterator)
-            clip_index = raw.pop("index")
+            clip_index, packed = raw.pop("index"), self.packing.rows(raw["present"])
+            raw |= {} if packed is None else {"packed": packed}
             state, values = program.step(state, parallel.to_devices(program.mesh, raw), key)
             if step == start + 1:
                 window.restart_clock()  # the call has compiled, which no later step does

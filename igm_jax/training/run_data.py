@@ -3,6 +3,7 @@
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -12,6 +13,7 @@ from igm_jax.errors import InputError
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.older_runs import reading_of_run
+from igm_jax.training.packing import Packing
 
 
 def prepare(
@@ -47,6 +49,22 @@ def prepare(
     config.check_length(len(indices))
     reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
     return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
+
+
+def packing(
+    config: ExperimentConfig, store: SkeletonStore, indices: np.ndarray, mesh: Mesh
+) -> Packing:
+    """Rows that the networks compute in each step of a run.
+
+    Many processes compute all rows: none knows which bodies the batches of the others hold. An
+    adapter over the batch reads all rows.
+    """
+    over_batch = config.model.adapter.over == "batch"
+    if jax.process_count() > 1 or config.data.bodies == 1 or over_batch:
+        return Packing(None)
+    bodies, parts = store.clips["bodies"][indices], config.parallel.accumulate
+    size = config.train.batch_size
+    return Packing.of(bodies, config.data.bodies, size, shards=mesh.size, parts=parts)
 
 
 def batches(

@@ -30,8 +30,8 @@ def prepare_batch(
     """Augments a batch (mirror, shear, rotation) and computes the networks' input.
 
     Args:
-      raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], and `other` like
-        `clip` where the objective compares two views.
+      raw: `clip` [B, M, T, V, C] in the units of the store, `present` [B, M], `other` like `clip`
+        where the objective compares two views, and `packed` [P] if rows are packed.
       key: random key.
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
@@ -48,7 +48,7 @@ def prepare_batch(
 
     k_clip, k_other = jax.random.split(key)
     other = augmented(raw["other"], k_other) if "other" in raw else None
-    return ClipBatch(augmented(raw["clip"], k_clip), raw["present"], other)
+    return ClipBatch(augmented(raw["clip"], k_clip), raw["present"], other, raw.get("packed"))
 
 
 def train_step(

@@ -19,11 +19,13 @@ class ClipBatch:
       clip: [B, M, T, V, C].
       present: [B, M], False for an absent body; its rows count in no loss and no feature.
       other: [B, M, T, V, C], the same clips cropped and augmented a second time, or None.
+      packed: [P] rows that the networks compute, see `training.packing`, or None for all.
     """
 
     clip: Any
     present: Any
     other: Any = None
+    packed: Any = None
 
     @property
     def rows(self) -> Float[Array, "BM T V C"]:
@@ -54,13 +56,13 @@ def clip_features(
     model: nn.Module,
     params: Any,
     rows: Float[Array, "BM T V C"],
-    present: Bool[Array, "B M"],
+    batch: ClipBatch,
     keep: Int[Array, "BM n"] | None = None,
     aux: Any = None,
 ) -> Float[Array, "B D"]:
     """Features of each clip: f, then the mean over visible tokens and over present bodies."""
-    tokens = apply(model, params, rows, keep, aux, method="encode")
-    return pool(tokens, present)
+    tokens = apply(model, params, rows, keep, aux, batch.packed, method="encode")
+    return pool(tokens, batch.present)
 
 
 def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:

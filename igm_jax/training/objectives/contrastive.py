@@ -82,7 +82,7 @@ def _read(
     num_tokens = model.config.encoder.num_tokens
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
     noisy = rows + config.input_noise * jax.random.normal(k_noise, rows.shape, rows.dtype)
-    z = clip_features(model, params, noisy, batch.present, keep)
+    z = clip_features(model, params, noisy, batch, keep)
     return z, losses.normalize(apply(model, params, z, method="project"))
 
 

@@ -59,7 +59,7 @@ def igm_objective(
     read = batch.rows if batch.other is None else fold_bodies(batch.other)
     order, keep = masking.random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
     noisy = read + config.input_noise * jax.random.normal(k_input, read.shape, read.dtype)
-    tokens = apply(model, params, noisy, keep, method="encode")
+    tokens = apply(model, params, noisy, keep, None, batch.packed, method="encode")
     z = pool(tokens, batch.present)
 
     # h turns it into a condition, and g predicts the noise in the whole clip.
@@ -126,7 +126,7 @@ def _target(
     A teacher, if there is one, makes it from the same tokens. Otherwise it is z itself.
     """
     if config.idempotent and teacher:
-        z = clip_features(model, teacher, noisy, batch.present, keep)
+        z = clip_features(model, teacher, noisy, batch, keep)
         return jax.lax.stop_gradient(_project(model, teacher, z))
     target = _project(model, params, z)
     return target if config.target_gradient else jax.lax.stop_gradient(target)
@@ -159,9 +159,8 @@ def _generate(
     noise = jax.random.normal(k_noise, batch.rows.shape, batch.rows.dtype)
     row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step
     x_t = diffusion.add_noise(alpha_bar, batch.rows, row_t, noise)
-    predicted = apply(
-        model, params, x_t, condition, row_t, jnp.repeat(dropped, bodies), method="generate"
-    )
+    rows = x_t, condition, row_t, jnp.repeat(dropped, bodies)
+    predicted = apply(model, params, *rows, batch.packed, method="generate")
     loss = masked_mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
     clean = diffusion.predict_clean(alpha_bar, x_t, row_t, predicted)
     clean = jnp.clip(clean, -config.clean_clip, config.clean_clip)
@@ -200,7 +199,7 @@ def _reencode(
     )
     aux = AuxTokens(noisy_feature, feature_t, generated.t)
     aux = jax.tree.map(lambda x: jnp.repeat(x, bodies, axis=0), aux) if config.aux_tokens else None
-    z_hat = clip_features(model, params, generated.clip, batch.present, keep, aux)
+    z_hat = clip_features(model, params, generated.clip, batch, keep, aux)
     valid = generated.conditioned & (generated.t <= config.max_t_share * config.diffusion_steps)
     return z_hat, valid, noisy_feature
 

@@ -79,8 +79,9 @@ def _predict_hidden(
     visible = masking.num_visible(order.shape[1], config.mask_ratio)
     noise = jax.random.normal(key, batch.rows.shape, batch.rows.dtype)
     noisy = batch.rows + config.input_noise * noise
-    tokens = apply(model, params, noisy, order[:, :visible], method="encode")
-    predicted = apply(model, params, tokens, order, method="decode")
+    keep, packed = order[:, :visible], batch.packed
+    tokens = apply(model, params, noisy, keep, None, packed, method="encode")
+    predicted = apply(model, params, tokens, order, packed, method="decode")
     hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)
     error = jnp.square(predicted[:, visible:] - hidden).mean(axis=(1, 2))
     loss = masked_mean(error, batch.present.reshape(-1))
