@@ -60,7 +60,7 @@ def clip_tokens(
 
 def pooled_tokens(
     tokens: Float[Array, "BM N D"], present: Bool[Array, "B M"], config: EncoderConfig
-) -> Float[Array, "B D"]:
+) -> Float[Array, "B SD"]:
     """Mean over the tokens of each stretch, then over the present bodies."""
     return pool(stretch_means(tokens, config.grid[0], config.stretches)[:, None], present)
 

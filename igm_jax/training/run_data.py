@@ -56,11 +56,9 @@ def packing(
 ) -> Packing:
     """Rows that the networks compute in each step of a run.
 
-    Many processes compute all rows: none knows which bodies the batches of the others hold. An
-    adapter over the batch reads all rows.
+    Many processes compute all rows: none knows which bodies the batches of the others hold.
     """
-    over_batch = config.model.adapter.over == "batch"
-    if jax.process_count() > 1 or config.data.bodies == 1 or over_batch:
+    if jax.process_count() > 1:
         return Packing(None)
     bodies, parts = store.clips["bodies"][indices], config.parallel.accumulate
     size = config.train.batch_size

@@ -117,14 +117,14 @@ class LinearIGM(IGM):
     def setup(self):
         self.f, self.g, self.projector = nn.Dense(16), nn.Dense(12), None
 
-    def encode(self, clip, keep=None, aux=None):
+    def encode(self, clip, keep=None, aux=None, packed=None):
         patches = layers.patchify(clip, layers.Patch(4))
         if keep is not None:
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
         tokens = jnp.tanh(self.f(patches))
         return tokens if aux is None else tokens + 0.1 * aux.noisy_feature[:, None]
 
-    def generate(self, noisy_clip, condition, t, dropped=None):
+    def generate(self, noisy_clip, condition, t, dropped=None, packed=None):
         patches = layers.patchify(noisy_clip, layers.Patch(4))
         pooled = jnp.broadcast_to(condition.pooled[:, None], (*patches.shape[:2], 16))
         noise = self.g(jnp.concatenate([patches, pooled], axis=-1))
