@@ -115,7 +115,7 @@ def result(config: ExperimentConfig) -> dict[str, Any]:
     if mean_bodies(config):
         count *= mean_bodies(config) / config.data.bodies  # of the bodies that are present
     least = None
-    if _PEAK.value and _BANDWIDTH.value:
+    if _PEAK.value and _BANDWIDTH.value and not mean_bodies(config):  # it counts all rows
         least = 1e3 * bounds.least_seconds(config, _PEAK.value, _BANDWIDTH.value)
     sides = {}
     for name, worker in workers.items():

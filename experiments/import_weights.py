@@ -38,7 +38,7 @@ _HEADS = flags.DEFINE_integer(
 
 
 def foreign_data(weights: Weights) -> ForeignData | None:
-    """What the flags say of the data; None if the file says it."""
+    """Reads the facts of the data from the flags; None if the file holds them."""
     if weights.facts:
         given = [f.name for f in (_DATA, _PROTOCOL, _HEADS) if f.value is not None]
         if given:

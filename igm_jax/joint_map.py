@@ -76,7 +76,7 @@ class JointMap:
         return np.matmul(np.asarray(self.weights, clip.dtype), clip)
 
     def description(self) -> dict[str, Any]:
-        """What becomes of the joints, in JSON types.
+        """Lists the joints that are mapped, averaged and not read, in JSON types.
 
         Returns:
           `source` and `target`, the names of the layouts; `mapped`: joint of the target → the joint

@@ -47,7 +47,7 @@ def run(folder, name, *flags):
     return finish(folder, *experiment(name, *flags))
 
 
-def refused(result, *told):
+def assert_refused(result, *told):
     """One line, exit code 1, and every one of the words in it."""
     assert result.returncode == 1, result.stderr
     assert result.stdout == ""

@@ -135,15 +135,15 @@ def test_equals_oracle(name, transform):
 @pytest.mark.parametrize("name", [name for name in CASES if name != "distribution"])
 def test_gradients_are_derivatives(name):
     fn, _, arrays = CASES[name]
-    _check_gradient(fn, *map(jnp.asarray, arrays))
+    _assert_gradient(fn, *map(jnp.asarray, arrays))
 
 
 def test_distribution_gradient_is_the_derivative_with_respect_to_z_hat():
     z, z_hat, references = map(jnp.asarray, (Z, Z_HAT, REFERENCES))
-    _check_gradient(lambda x: losses.distribution_idempotency_loss(z, x, references), z_hat)
+    _assert_gradient(lambda x: losses.distribution_idempotency_loss(z, x, references), z_hat)
 
 
-def _check_gradient(fn, *arrays):
+def _assert_gradient(fn, *arrays):
     check_grads(jax.jit(fn), arrays, order=1, modes="rev", eps=1e-2, atol=2e-2, rtol=2e-2)
 
 

@@ -15,7 +15,7 @@ from igm_jax.evaluation.linear_probe import linear_probe
 
 @pytest.fixture
 def screen(monkeypatch):
-    """What a terminal is shown."""
+    """Text that a terminal is shown."""
     text = io.StringIO()
     console = rich.console.Console(file=text, force_terminal=True, width=120)
     monkeypatch.setattr(progress, "_console", console)

@@ -33,7 +33,7 @@ _OTHERS = re.compile(r"(decoder_\w+|head)(\.|$)|mask_token$")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """What a file of weights holds.
+    """Content of a file of weights.
 
     Attributes:
       tensors: of the encoder, under the names of MAMP.

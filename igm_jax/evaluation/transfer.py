@@ -98,7 +98,7 @@ def transfer(run: Run, store: SkeletonStore, data: DataConfig) -> Run:
 
 
 def described(run: Run) -> dict[str, Any]:
-    """What a transferred run reads, in JSON types; empty for a run on its own data.
+    """Describes the data of a transferred run in JSON types; empty for a run on its own data.
 
     Returns:
       Under the key `transfer`: `data_set`, `protocol`, `data` (checksums), and `joints`, the

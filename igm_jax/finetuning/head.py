@@ -25,7 +25,7 @@ from igm_jax.training.older_runs import config_of_run, reading_of_run
 
 @dataclasses.dataclass(frozen=True)
 class HeadFacts:
-    """What the weights of a fine-tuned classifier do not say.
+    """Facts of a fine-tuned classifier beside its weights.
 
     Attributes:
       hidden: width of the hidden layer.

@@ -1,4 +1,4 @@
-"""What was trained on what: facts of a run, its settings, and how runs differ."""
+"""Facts of a run: data, networks, environment and settings, and how runs differ."""
 
 import json
 from collections.abc import Sequence

@@ -56,7 +56,7 @@ def page(reports: Sequence[RunReport]) -> str:
 
 
 def _run(report: RunReport) -> tuple[dict[str, Any], str]:
-    """What the page reads of one run, and its clips as text."""
+    """Content of the page for one run, and its clips as text."""
     run, store, shown = report.run, report.store, report.map
     moves, clips = player.packed(report.clips, store.layout, store.meta["units"])
     table = store.clips[shown.indices]

@@ -27,7 +27,7 @@ Shown = Float[np.ndarray, "M T V 3"]
 
 
 class Generated(NamedTuple):
-    """What a generator makes of one real clip, in the picture's coordinates.
+    """One real clip and what a generator makes of it, in the picture's coordinates.
 
     Attributes:
       noised: one clip for each step of noise, x_t.

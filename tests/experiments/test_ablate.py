@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from commands import ROOT, experiment, output, refused, run, start
+from commands import ROOT, assert_refused, experiment, output, run, start
 
 CONFIG = f"--config={ROOT}/configs/synthetic.py:smoke"
 GRID = (
@@ -73,5 +73,5 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
 def test_refused_in_one_line_before_anything_starts(folder):
     (folder / "grid.json").write_text(json.dumps({"a": {}, "b": {"train.epohcs": 3}}))
     result = run(folder, "ablate.py", CONFIG, "--grid=grid.json")
-    refused(result, "row 'b': config has no key 'train.epohcs' (did you mean 'epochs'")
+    assert_refused(result, "row 'b': config has no key 'train.epohcs' (did you mean 'epochs'")
     assert not (folder / "runs" / "ablations").exists()

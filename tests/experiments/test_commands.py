@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import ROOT, experiment, finish, refused, run, start
+from commands import ROOT, assert_refused, experiment, finish, run, start
 
 from igm_jax.evaluation.table import heading
 
@@ -135,8 +135,10 @@ def test_finetuning_writes_a_run_that_names_its_parent(folder):
     assert follows.endswith(
         "predict.py runs/synthetic-xsub-smoke/finetune-10pct-generated0.5 FILES…"
     )
-    refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
-    refused(run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?")
+    assert_refused(run(folder, "finetune.py", *flags, "--config.hidden=8"), "hidden: 16 → 8")
+    assert_refused(
+        run(folder, "finetune.py", "--config.hiden=8"), "hiden: did you mean --config.hidden?"
+    )
 
 
 # Interrupted
@@ -205,7 +207,9 @@ def test_run_and_its_store_may_move(folder, tmp_path):
     moved = folder / "data" / "moved"
     (folder / "data" / "synthetic").rename(moved)
     try:
-        refused(run(folder, "knn.py", f"--run={copied}"), "not at data/synthetic", "--data=FOLDER")
+        assert_refused(
+            run(folder, "knn.py", f"--run={copied}"), "not at data/synthetic", "--data=FOLDER"
+        )
         again = run(tmp_path, "knn.py", f"--run={copied}", f"--data={moved}")
         assert again.returncode == 0 and again.stdout == result.stdout
         flags = (SMOKE, f"--run={copied}", f"--config.data.path={moved}")
@@ -274,7 +278,7 @@ def test_batch_script_of_the_docs_puts_a_stopped_job_back(tmp_path):
 def test_pretraining_refuses_in_one_line(folder, flags, told):
     (folder / "file").write_text("not a folder")
     before = {p: p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/**/*"))}
-    refused(run(folder, "pretrain.py", SMOKE, *flags), *told)
+    assert_refused(run(folder, "pretrain.py", SMOKE, *flags), *told)
     assert {p: p.stat().st_mtime_ns for p in sorted(folder.glob("runs/*/**/*"))} == before
 
 
@@ -287,7 +291,7 @@ def test_pretraining_refuses_in_one_line(folder, flags, told):
     ],
 )
 def test_config_that_cannot_be_used(folder, config, told):
-    refused(run(folder, "pretrain.py", f"--config={config}"), *told)
+    assert_refused(run(folder, "pretrain.py", f"--config={config}"), *told)
 
 
 def test_damaged_store_is_named_with_its_file_and_the_check(folder):
@@ -295,7 +299,7 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
     with open(folder / "data" / "damaged" / "frames.npy", "r+b") as file:
         file.truncate(10_000)
     result = run(folder, "pretrain.py", SMOKE, "--config.data.path=data/damaged", "--run=runs/new")
-    refused(result, "data/damaged/frames.npy", "truncated")
+    assert_refused(result, "data/damaged/frames.npy", "truncated")
     assert not (folder / "runs" / "new").exists()
 
 
@@ -313,11 +317,11 @@ def test_damaged_store_is_named_with_its_file_and_the_check(folder):
     ],
 )
 def test_probes_refuse_in_one_line(folder, script, flags, told):
-    refused(run(folder, script, *flags), *told)
+    assert_refused(run(folder, script, *flags), *told)
 
 
 def test_probe_where_there_is_no_run(tmp_path):
-    refused(run(tmp_path, "linear_probe.py"), "no run under 'runs'", "pretrain.py")
+    assert_refused(run(tmp_path, "linear_probe.py"), "no run under 'runs'", "pretrain.py")
 
 
 def test_checkpoint_that_cannot_be_written_ends_in_one_error(folder):
@@ -385,7 +389,7 @@ def test_ensemble_of_a_run_with_itself_is_that_run(folder, evaluated):
         ((*runs, "--weights=1,x"), "--weights=1,x: give numbers"),
         ((*runs, "--labels=10%"), "linear_probe-10pct.npz does not exist"),
     ):
-        refused(run(folder, "ensemble.py", *flags), told)
+        assert_refused(run(folder, "ensemble.py", *flags), told)
     shutil.rmtree(folder / "runs" / "copied")
 
 
@@ -402,8 +406,10 @@ def test_a_run_is_judged_on_the_data_of_another_config(folder):
         ("--transfer.data.streams=('bone',)", "reads the streams joint, motion and no others"),
         ("--transfer.data.coordinates=body", "transfer.data.coordinates is decided by runs/"),
     ):
-        refused(run(folder, "knn.py", run_name, other, flag), told)
-    refused(run(folder, "knn.py", run_name, "--transfer=x.py"), "--transfer=x.py: no such file")
+        assert_refused(run(folder, "knn.py", run_name, other, flag), told)
+    assert_refused(
+        run(folder, "knn.py", run_name, "--transfer=x.py"), "--transfer=x.py: no such file"
+    )
 
 
 def test_theory_prints_its_tables(folder):
@@ -415,10 +421,12 @@ def test_theory_prints_its_tables(folder):
     names = [stage["name"] for stage in saved["stages"]]
     assert names == ["untrained", f"step {saved['step']}"]
     assert all(result.stdout.count(f"| {name} ") == 2 for name in names)
-    refused(run(folder, "theory.py"), "no run is given")
+    assert_refused(run(folder, "theory.py"), "no run is given")
 
 
 def test_few_shot_and_runs_by_name_refuse_in_one_line(folder):
     run_name = "runs/synthetic-xsub-smoke"
-    refused(run(folder, "few_shot.py", run_name, "--shots=0"), "--shots=0: give numbers above 0")
-    refused(run(folder, "knn.py", run_name, "runs/other"), "'runs/other' is no flag")
+    assert_refused(
+        run(folder, "few_shot.py", run_name, "--shots=0"), "--shots=0: give numbers above 0"
+    )
+    assert_refused(run(folder, "knn.py", run_name, "runs/other"), "'runs/other' is no flag")

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import ROOT, experiment, output, refused, run
+from commands import ROOT, assert_refused, experiment, output, run
 
 from igm_jax.data import synthetic
 from igm_jax.data.formats import ntu60, ntu_writer
@@ -60,7 +60,7 @@ def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
 
 def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_path):
     flags = ("--dataset=nw_ucla", f"--source={raw}", f"--out={tmp_path / 'out'}")
-    refused(prepare(*flags, "--strict"), "'a01_s03_e00_v01'", "it has no frame")
+    assert_refused(prepare(*flags, "--strict"), "'a01_s03_e00_v01'", "it has no frame")
     assert not (tmp_path / "out").exists()
     result = prepare(*flags)
     assert result.returncode == 0
@@ -69,7 +69,7 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
     assert "4 to 7 frames" in result.stdout
     assert result.stdout.endswith(f"nw_ucla.py --config.data.path={tmp_path / 'out'}\n")
     assert len(SkeletonStore.open(tmp_path / "out")) == 2
-    refused(prepare(*flags), str(tmp_path / "out"), "exists already")
+    assert_refused(prepare(*flags), str(tmp_path / "out"), "exists already")
     (raw / "all_sqe" / "a01_s02_e00_v01.json").unlink()
     assert prepare(*flags, "--overwrite").returncode == 0
     assert len(SkeletonStore.open(tmp_path / "out")) == 1
@@ -92,7 +92,7 @@ def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_pat
     ],
 )
 def test_bad_input_is_one_line(flags, told, prepare):
-    refused(prepare(*flags), *told)
+    assert_refused(prepare(*flags), *told)
 
 
 # The command, but for committing after each clip instead of every two seconds.

@@ -5,7 +5,7 @@ import shutil
 import jax
 import pytest
 import tiny
-from commands import refused, run
+from commands import assert_refused, run
 from PIL import Image
 
 from igm_jax import run_folder
@@ -216,4 +216,6 @@ def test_a_missing_package_is_named_with_its_extra(folder, monkeypatch):
     text = "raise ModuleNotFoundError('gone', name='plotly')"
     (bare / "plotly.py").write_text(text, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(bare))
-    refused(run(folder, "report.py", "runs/tiny"), "no report without plotly: pip install", "[viz]")
+    assert_refused(
+        run(folder, "report.py", "runs/tiny"), "no report without plotly: pip install", "[viz]"
+    )

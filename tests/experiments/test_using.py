@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tiny
-from commands import experiment, refused, run, start
+from commands import assert_refused, experiment, run, start
 
 import igm_jax
 from igm_jax.data import SkeletonStore
@@ -55,7 +55,7 @@ def test_actions_of_files_recordings_and_streams(folder):
     store = SkeletonStore.open(folder / "store")
     np.save(folder / "two.npy", store[0].frames[0])
     command = "make one with python experiments/linear_probe.py runs/tiny"
-    refused(run(folder, "predict.py", "runs/tiny", "two.npy"), command)
+    assert_refused(run(folder, "predict.py", "runs/tiny", "two.npy"), command)
     assert run(folder, "linear_probe.py", "runs/tiny").returncode == 0
     assert (folder / "runs/tiny/linear_probe.npz").is_file()
 
@@ -84,16 +84,16 @@ def test_actions_of_files_recordings_and_streams(folder):
     longer = np.repeat(store[0].frames, 9, axis=1)
     np.save(folder / "long.npy", longer)
     told = f"long.npy: has {longer.shape[1]} frames", "slide a window over it with --window="
-    refused(run(folder, "predict.py", "runs/tiny", "long.npy"), *told)
+    assert_refused(run(folder, "predict.py", "runs/tiny", "long.npy"), *told)
 
 
 def test_what_is_refused_in_one_line(folder):
     (folder / "empty.npy").touch()
-    refused(run(folder, "embed.py", "runs/tiny", "empty.npy"), "empty.npy: is empty")
-    refused(run(folder, "embed.py", "runs/tiny", "x.skeleton"), "x.skeleton: no such file")
+    assert_refused(run(folder, "embed.py", "runs/tiny", "empty.npy"), "empty.npy: is empty")
+    assert_refused(run(folder, "embed.py", "runs/tiny", "x.skeleton"), "x.skeleton: no such file")
     generate = ("generate.py", "runs/tiny", "--out=new")
-    refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
-    refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
+    assert_refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
+    assert_refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
     assert not (folder / "new").exists()
 
 

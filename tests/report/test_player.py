@@ -15,7 +15,7 @@ from igm_jax.report import player
 
 
 def unpacked(facts, text):
-    """What the page reads, frame after frame and number after number: [frames, columns]."""
+    """Numbers as the page reads them, in the order of the text: [frames, columns]."""
     raw = zlib.decompress(base64.b64decode(text))
     count = facts["frames"] * facts["columns"]
     values = [

@@ -57,7 +57,7 @@ def tensor(x):
     return torch.tensor(np.asarray(x).astype(np.int64 if x.dtype == np.int32 else x.dtype))
 
 
-def close(ours, theirs, tolerance=1e-5):
+def assert_close(ours, theirs, tolerance=1e-5):
     ours, theirs = np.asarray(ours), theirs.detach().numpy()
     assert ours.shape == theirs.shape
     scale = max(1.0, np.abs(theirs).max())
@@ -72,12 +72,12 @@ def test_patches(patch_joints):
     )
     assert grid == patch.grid(6, 4)
     theirs = torch_layers.patchify(torch.tensor(clip), *grid)
-    close(layers.patchify(jnp.asarray(clip), patch), theirs, 0)
-    close(clip, torch_layers.unpatchify(theirs, *grid, (6, 4, 3)), 0)
+    assert_close(layers.patchify(jnp.asarray(clip), patch), theirs, 0)
+    assert_close(clip, torch_layers.unpatchify(theirs, *grid, (6, 4, 3)), 0)
 
 
 def test_position():
-    close(
+    assert_close(
         *(lambda o, r: (o, r()))(
             *both(layers.PositionEmbedding((3, 5), 8), torch_layers.Position(3, 5, 8))
         )
@@ -96,13 +96,13 @@ def test_position():
 def test_layer(module, reference):
     x = normal(3, 10, 16)
     ours, reference = both(module, reference, x)
-    close(ours[0] if isinstance(ours, tuple) else ours, reference(torch.tensor(x)))
+    assert_close(ours[0] if isinstance(ours, tuple) else ours, reference(torch.tensor(x)))
 
 
 def test_time_embedding():
     t = np.array([0, 1, 500, 999], np.int32)
     # Angles up to 999: one rounding of the frequency is 6e-5 in the phase.
-    close(
+    assert_close(
         diffusion.time_embedding(jnp.asarray(t), 16),
         torch_layers.time_embedding(tensor(t), 16),
         1e-4,
@@ -112,7 +112,9 @@ def test_time_embedding():
 def test_schedules():
     for name in diffusion.SCHEDULES:
         for steps in (10, 1000):
-            close(diffusion.alpha_bar(name, steps), torch_objective.alpha_bar(name, steps), 1e-6)
+            assert_close(
+                diffusion.alpha_bar(name, steps), torch_objective.alpha_bar(name, steps), 1e-6
+            )
 
 
 def conditions(order):
@@ -145,7 +147,7 @@ def test_generator_layer(layer, order):
     reference = torch_model.AdaLN(24, 16) if layer == "adaln" else torch_model.GeneratorBlock(g, 16)
     ours, reference = both(module, reference, in_order(x, order), ours_c, time)
     theirs = reference(torch.tensor(x), theirs_c, torch.tensor(time))
-    close(ours[0] if layer == "block" else ours, torch_layers.select(theirs, tensor(order)))
+    assert_close(ours[0] if layer == "block" else ours, torch_layers.select(theirs, tensor(order)))
 
 
 @pytest.mark.parametrize("over", ["tokens", "batch"])
@@ -157,15 +159,15 @@ def test_adapter(over):
     seen = np.array([[0, 3, 7, 2, 11]] * 3)
     adapted, pooled = adapt(jnp.asarray(tokens), c.adapter)
     theirs = torch_model.adapt(torch.tensor(tokens), torch.tensor(seen), 12, c)
-    close(adapted, theirs.features[:, :-1])
-    close(pooled, theirs.features[:, -1])
+    assert_close(adapted, theirs.features[:, :-1])
+    assert_close(pooled, theirs.features[:, -1])
     assert theirs.which[0].tolist() == [0, 5, 3, 1, 5, 5, 5, 2, 5, 5, 5, 4]
 
 
 def test_projector():
     z = normal(6, 16)
     ours, reference = both(Projector(10), torch_model.Projector(16, 10), z)
-    close(ours, reference(torch.tensor(z)))
+    assert_close(ours, reference(torch.tensor(z)))
 
 
 def test_encoder_with_mask_and_aux(order):
@@ -174,7 +176,7 @@ def test_encoder_with_mask_and_aux(order):
     module = Encoder(CONFIG.model.encoder)
     ours, reference = both(module, torch_model.Encoder(CONFIG.model.encoder), clip, keep, aux)
     told = torch_model.Aux(torch.tensor(z), tensor(t), tensor(t[::-1].copy()))
-    close(ours, reference(torch.tensor(clip), tensor(keep), told), 2e-5)
+    assert_close(ours, reference(torch.tensor(clip), tensor(keep), told), 2e-5)
 
 
 @pytest.mark.parametrize("each_token", [False, True])
@@ -186,7 +188,9 @@ def test_generator_with_mask_and_drops(order, each_token):
     reference = torch_model.Generator(g, e)
     reference.each_token = each_token
     ours, reference = both(Generator(g, layers.Patch(4)), reference, clip, ours_c, t, dropped)
-    close(ours, reference(torch.tensor(clip), theirs_c, tensor(t), torch.tensor(dropped)), 2e-5)
+    assert_close(
+        ours, reference(torch.tensor(clip), theirs_c, tensor(t), torch.tensor(dropped)), 2e-5
+    )
 
 
 def test_losses():
@@ -195,4 +199,4 @@ def test_losses():
         *map(jnp.asarray, (z, z_hat, queue)), target_temperature=0.05, temperature=0.1
     )
     theirs = torch_objective.kl_of_similarities(*map(torch.tensor, (z, z_hat, queue)), 0.05, 0.1)
-    close(ours, theirs)
+    assert_close(ours, theirs)

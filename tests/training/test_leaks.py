@@ -66,7 +66,7 @@ def seen_in_training(store, config=CONFIG):
 
 
 def seen_in_choice(store, config=CONFIG):
-    """What chooses the best checkpoint, by an encoder of random weights."""
+    """Metrics that choose the best checkpoint, by an encoder of random weights."""
     _, reading = run_data.prepare(config, store)
     params = jax.device_put(
         jax.jit(functools.partial(init_encoder, config))(jax.random.key(0)),

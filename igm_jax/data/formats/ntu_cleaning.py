@@ -105,7 +105,7 @@ def merge_tracks(recording: Recording) -> Recording:
 
 
 def drop_empty_frames(recording: Recording) -> Recording:
-    """Drops frames that show no body, and counts the others anew.
+    """Drops frames that show no body, and renumbers the others.
 
     It comes first, for the published rules count only frames that show somebody, and once more
     after the rules that drop bodies, since these leave empty frames too.
