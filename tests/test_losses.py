@@ -64,6 +64,19 @@ def _coding_length(z, distortion):
     return (b + d) / 2 * np.linalg.slogdet(np.eye(d) + d / (b * distortion**2) * z.T @ z)[1]
 
 
+def _coding_rate_reduction(z, distortion):
+    """As MCR² writes it: one log det of all vectors, and one of each group with its share."""
+    z = np.float64(z)
+    d, count = z.shape[-1], z.shape[0] * z.shape[1]
+
+    def log_det(vectors):
+        gram = sum(np.outer(v, v) for v in vectors)
+        return np.linalg.slogdet(np.eye(d) + d / (len(vectors) * distortion**2) * gram)[1]
+
+    groups = sum(len(group) / (2 * count) * log_det(group) for group in z)
+    return log_det(z.reshape(-1, d)) / 2 - groups
+
+
 def _coding_length_terms(z, distortion, order):
     z = np.float64(z)
     b, d = z.shape
@@ -109,6 +122,11 @@ CASES = {
         lambda z: losses.coding_length(z, 0.5),
         lambda z: _coding_length(z, 0.5),
         (REFERENCES,),
+    ),
+    "rate reduction": (
+        lambda z: losses.coding_rate_reduction(z, 0.5),
+        lambda z: _coding_rate_reduction(z, 0.5),
+        (_features(5, 6, 2, 7),),
     ),
     "series": (
         lambda z: losses.coding_length_series(z, 0.9, 4),
@@ -421,6 +439,20 @@ def test_idempotency_and_entropy_factorise_the_pair_graph(distortion):
         left -= coding_length(z, distortion)
         residual = coding_length_residual(z, distortion)
         np.testing.assert_allclose(left - residual, factorisation, rtol=1e-5)
+
+
+def test_limits_of_the_rate_reduction():
+    """Nothing to tell apart in one group or in equal vectors, and most between orthogonal pairs."""
+    one_group = jnp.asarray(_features(0, 1, 2, 7))
+    np.testing.assert_allclose(losses.coding_rate_reduction(one_group, 0.5), 0, atol=1e-6)
+    same = jnp.ones((4, 2, 7))
+    np.testing.assert_allclose(losses.coding_rate_reduction(same, 0.5), 0, atol=1e-5)
+    apart = jnp.stack([jnp.eye(4)] * 2, axis=1)
+    # All eigenvalues: 1 + 4/(8ε²) · 2 four times, and 1 + 4/(2ε²) · 2 once in each group.
+    expected = 2 * np.log(1 + 1 / 0.25) - np.log(1 + 4 / 0.25) / 2
+    np.testing.assert_allclose(losses.coding_rate_reduction(apart, 0.5), expected, rtol=1e-5)
+    mixed = jnp.stack([jnp.eye(4), jnp.eye(4)[::-1]], axis=1)
+    assert losses.coding_rate_reduction(mixed, 0.5) < expected - 0.5
 
 
 # Messages.

@@ -82,6 +82,20 @@ def config(changes: dict[str, Any] | None = None) -> ExperimentConfig:
     return from_mapping(ExperimentConfig, mapping)
 
 
+# The settings that an objective needs and that the tiny experiment does not have.
+_TWO_VIEWS = {"data.crops": 2}
+_NEEDS = {
+    "spectral_contrastive": _TWO_VIEWS,
+    "coding_rate": _TWO_VIEWS,
+    "momentum_contrast": {**_TWO_VIEWS, "objective.ema_decay": 0.5},
+}
+
+
+def changes_for(name: str) -> dict[str, Any]:
+    """Settings under which the tiny experiment trains this objective."""
+    return {"objective.name": name, "data.crops": 1, **_NEEDS.get(name, {})}
+
+
 def _copy(value: Any) -> Any:
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
 

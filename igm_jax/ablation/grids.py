@@ -12,6 +12,10 @@ _L_GEN_ALONE = {
 # The baselines that hide tokens read one view of the joints, in the plane or in space.
 _ONE_VIEW = {"data.crops": 1, "data.streams": ("joint",), "model.encoder.channels": 0}
 
+_MASKED_DIFFUSION = {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE}
+# A slow teacher, whose features of a second view are the targets.
+_TEACHER = {"data.crops": 2, "objective.ema_decay": 0.99}
+
 # The first row of a grid is the one that the others are compared to.
 GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "constraints": {
@@ -29,15 +33,21 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "objectives": {
         "masked_autoencoding": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
         "motion_prediction": {"objective.name": "motion_prediction", **_ONE_VIEW},
-        "masked diffusion": {"objective.name": "igm", "data.crops": 1, **_L_GEN_ALONE},
-        # Both need a second view, and the second one also needs a teacher.
+        "masked diffusion": _MASKED_DIFFUSION,
         "spectral_contrastive": {"objective.name": "spectral_contrastive", "data.crops": 2},
-        "momentum_contrast": {
-            "objective.name": "momentum_contrast",
-            "data.crops": 2,
-            "objective.ema_decay": 0.99,
-        },
+        "momentum_contrast": {"objective.name": "momentum_contrast", **_TEACHER},
         "igm": {"objective.name": "igm"},
+    },
+    # The ideas of the systems in the poster's table of results, all with one encoder and one data
+    # pipeline. docs/objectives.md says how each differs from the published system.
+    "poster": {
+        "IGM": {"objective.name": "igm"},
+        "SkeletonMAE": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
+        "MAMP": {"objective.name": "motion_prediction", **_ONE_VIEW},
+        "MacDiff": _MASKED_DIFFUSION,
+        "spectral contrast": {"objective.name": "spectral_contrastive", "data.crops": 2},
+        "SkeletonCLR": {"objective.name": "momentum_contrast", **_TEACHER},
+        "MCR2": {"objective.name": "coding_rate", "data.crops": 2},
     },
     # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.
     "streams": {

@@ -11,12 +11,18 @@ from igm_jax.losses.igm import (
     normalize,
     similarity_distribution,
 )
-from igm_jax.losses.theory import coding_length, coding_length_residual, coding_length_series
+from igm_jax.losses.theory import (
+    coding_length,
+    coding_length_residual,
+    coding_length_series,
+    coding_rate_reduction,
+)
 
 __all__ = [
     "coding_length",
     "coding_length_residual",
     "coding_length_series",
+    "coding_rate_reduction",
     "distribution_idempotency_loss",
     "feature_idempotency_loss",
     "info_nce_loss",

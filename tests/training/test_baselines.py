@@ -7,88 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from objective_world import (
+    BASELINES,
+    KEY,
+    PRESENT,
+    changes_for,
+    noise_of,
+    patch,
+    pool,
+    rows_of,
+    unit,
+    world,
+)
 
-from igm_jax import losses, masking
-from igm_jax.models import IGM
+from igm_jax import masking
+from igm_jax.models import IGM, MaskedAutoencoder
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
 from igm_jax.training.program import build_program
 
-KEY = jax.random.key(4)
-PRESENT = jnp.array([[True, True], [True, False], [False, True], [True, True]])
-BASELINES = [name for name in OBJECTIVES if name != "igm"]
-CHANGES = {
-    "objective.mask_ratio": 0.5,
-    "objective.ema_decay": 0.5,
-    "objective.input_noise": 0.1,
-    "objective.temperature": 0.2,
-    "objective.spectral_mu": 3.0,
-}
-
-
-def changes_for(name):
-    crops = 2 if "contrast" in name else 1
-    return {**CHANGES, "objective.name": name, "data.crops": crops}
-
-
-class World:
-    """One baseline with random parameters and clips."""
-
-    def __init__(self, name):
-        self.config = tiny.config(changes_for(name))
-        self.model = build_model(name, self.config.model)
-        self.params, self.teacher = (tiny.random_params(self.model, seed) for seed in (0, 1))
-        rng = np.random.default_rng(2)
-        draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-        self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
-        self.queue = losses.normalize(draw(16, 16))
-        self._objective = jax.jit(
-            functools.partial(OBJECTIVES[name].loss, model=self.model, config=self.config.objective)
-        )
-        self.apply = jax.jit(self.model.apply, static_argnames="method")
-
-    def run(self, **changes):
-        """(loss, output) with some inputs replaced."""
-        given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "clip", "other")}
-        given |= changes
-        batch = ClipBatch(given["clip"], PRESENT, given["other"])
-        return self._objective(given["params"], given["teacher"], given["queue"], batch, KEY)
-
-    def gradient(self, name, of=lambda loss, output: loss):
-        return jax.grad(lambda x: of(*self.run(**{name: x})))(getattr(self, name))
-
-    def tokens(self, params, rows, keep=None):
-        tokens = self.apply({"params": params}, rows, keep, method="encode")
-        return np.asarray(tokens, np.float64)
-
-
-@functools.cache
-def world(name):
-    return World(name)
-
-
-def rows_of(clip):
-    return np.asarray(clip).reshape(8, 8, 6, 3)
-
-
-def pool(tokens):
-    """Mean over tokens, then over the present bodies, clip by clip."""
-    per_row = tokens.mean(axis=1).reshape(4, 2, -1)
-    return np.stack([z[p].mean(axis=0) for z, p in zip(per_row, np.asarray(PRESENT))])
-
-
-def unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def noise_of(key):
-    return 0.1 * np.asarray(jax.random.normal(key, (8, 8, 6, 3)))
-
-
-def patch(x):
-    """[8, 8, 6, 3] → [8, 12, 12]: two spans of four frames, six joints each."""
-    return np.stack(
-        [x[:, 4 * i : 4 * i + 4, j].reshape(8, 12) for i in (0, 1) for j in range(6)], 1
-    )
+READ_THE_QUEUE = {"momentum_contrast"}
 
 
 @pytest.mark.parametrize("name", ["masked_autoencoding", "motion_prediction"])
@@ -127,24 +64,24 @@ def test_moving_tokens_are_hidden_more_often():
     np.testing.assert_allclose(last, p / p.sum(), atol=0.03)  # the tail holds the largest
 
 
-@pytest.mark.parametrize("name", ["spectral_contrastive", "momentum_contrast"])
+@pytest.mark.parametrize("name", ["spectral_contrastive", "coding_rate", "momentum_contrast"])
 def test_contrast_against_a_slow_reference(name):
     w = world(name)
     k_one, k_other = jax.random.split(KEY)
-
-    def read(params, clip, key):
-        k_keep, k_noise = jax.random.split(key)
-        keep = np.argsort(np.asarray(jax.random.uniform(k_keep, (8, 12))), axis=1)[:, :6]
-        z = pool(w.tokens(params, rows_of(clip) + noise_of(k_noise), keep))
-        return z, unit(z)
-
-    z, one = read(w.params, w.clip, k_one)
-    _, other = read(w.params if name[0] == "s" else w.teacher, w.other, k_other)
+    z, one = w.read(w.params, w.clip, k_one)
+    _, other = w.read(w.teacher if name == "momentum_contrast" else w.params, w.other, k_other)
     if name == "spectral_contrastive":
         a, b = 3**0.5 * one, 3**0.5 * other
         attraction = np.mean([a[i] @ b[i] for i in range(4)])
         repulsion = np.mean([(a[i] @ b[j]) ** 2 for i in range(4) for j in range(4) if i != j])
         expected, references = -2 * attraction + repulsion, one
+    elif name == "coding_rate":
+        log_det = lambda x: np.linalg.slogdet(  # noqa: E731
+            np.eye(16) + 16 / (len(x) * 0.5**2) * x.T @ x
+        )[1]
+        pairs = [log_det(np.stack(pair)) for pair in zip(one, other)]
+        expected = np.mean(pairs) / 2 - log_det(np.concatenate([one, other])) / 2
+        references = one
     else:
         queue, terms = np.asarray(w.queue, np.float64), []
         for q, k in zip(one, other):
@@ -183,12 +120,12 @@ def test_only_a_part_of_the_tokens_reaches_the_features():
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_only_momentum_contrast_reads_teacher_and_queue(name):
+def test_who_reads_teacher_and_queue(name):
     w = world(name)
     changes = {"teacher": tiny.random_params(w.model, 5), "queue": w.queue[:, ::-1]}
     for part, other in changes.items():
         changed = abs(w.run(**{part: other})[0] - w.run()[0]) > 1e-4
-        assert changed == (name == "momentum_contrast"), part
+        assert changed == (name in READ_THE_QUEUE), part
     assert not any(np.any(x) for x in jax.tree.leaves(w.gradient("teacher")))
 
 
@@ -212,7 +149,7 @@ def test_baseline_learns_through_the_shared_step(name):
         values.append(float(metrics["loss"]))
     assert np.mean(values[-10:]) < np.mean(values[:10]) - 0.05, values
     assert np.abs(state.params["encoder"]["embed"]["kernel"] - before).max() > 1e-3
-    assert ("decoder" in state.params) == name.startswith("m") * (name != "momentum_contrast")
+    assert ("decoder" in state.params) == issubclass(OBJECTIVES[name].model, MaskedAutoencoder)
     assert set(state.teacher) == {"encoder"}
 
 

@@ -17,7 +17,11 @@ from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
-from igm_jax.training.objectives.contrastive import momentum_contrast, spectral_contrastive
+from igm_jax.training.objectives.contrastive import (
+    coding_rate,
+    momentum_contrast,
+    spectral_contrastive,
+)
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
 
@@ -107,6 +111,9 @@ OBJECTIVES: dict[str, Objective] = {
         Contrastive,
         frozenset(_SHARED | {"model.projector_width", "objective.spectral_mu"}),
         _negatives,
+    ),
+    "coding_rate": Objective(
+        coding_rate, Contrastive, frozenset(_SHARED | {"model.projector_width"}), _negatives
     ),
     "momentum_contrast": Objective(
         momentum_contrast,

@@ -3,12 +3,14 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from igm_jax import losses, metrics
+from igm_jax import losses, masking, metrics
 from igm_jax.models import apply, pool
+from igm_jax.training.config_groups import ObjectiveConfig
 
 
 @struct.dataclass
@@ -63,6 +65,47 @@ def clip_features(
     """Features of each clip: f, then the mean over visible tokens and over present bodies."""
     tokens = apply(model, params, rows, keep, aux, batch.packed, method="encode")
     return pool(tokens, batch.present)
+
+
+def view_input(
+    rows: Float[Array, "R T V C"],
+    key: Key[Array, ""],
+    model: nn.Module,
+    config: ObjectiveConfig,
+) -> tuple[Float[Array, "R T V C"], Int[Array, "R n"] | None]:
+    """What f reads of a view: the noisy rows, and the tokens that stay visible (None for all)."""
+    k_keep, k_noise = jax.random.split(key)
+    num_tokens = model.config.encoder.num_tokens
+    _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
+    return rows + config.input_noise * jax.random.normal(k_noise, rows.shape, rows.dtype), keep
+
+
+def read_view(
+    params: Any,
+    rows: Float[Array, "BM T V C"],
+    batch: ClipBatch,
+    key: Key[Array, ""],
+    model: nn.Module,
+    config: ObjectiveConfig,
+) -> tuple[Float[Array, "B D"], Float[Array, "B E"]]:
+    """Encodes a noisy, partly hidden view; returns pooled features and unit projections."""
+    noisy, keep = view_input(rows, key, model, config)
+    z = clip_features(model, params, noisy, batch, keep)
+    return z, losses.normalize(apply(model, params, z, method="project"))
+
+
+def compared(
+    loss: Float[Array, ""],
+    z: Float[Array, "B D"],
+    one: Float[Array, "B E"],
+    other: Float[Array, "B E"],
+    *,
+    references: Float[Array, "B E"],
+) -> tuple[Float[Array, ""], ObjectiveOutput]:
+    """The result of an objective that compares unit features of two views."""
+    values = {"loss": loss, "cos_views": (one * other).sum(axis=-1).mean()}
+    references = jax.lax.stop_gradient(references)
+    return loss, ObjectiveOutput(values, jax.lax.stop_gradient(z), references)
 
 
 def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:
