@@ -455,6 +455,43 @@ def test_limits_of_the_rate_reduction():
     assert losses.coding_rate_reduction(mixed, 0.5) < expected - 0.5
 
 
+def test_mined_similarity_against_one_reference_at_a_time():
+    expected = []
+    for a, b in zip(_unit(Z), _unit(Z_HAT)):
+        cosines = [a @ r for r in _unit(REFERENCES)]
+        third = sorted(cosines)[-3]
+        weights = [np.exp((max(cosines) if c >= third else c) / 0.05) for c in cosines]
+        p = np.array(weights) / sum(weights)
+        other = np.exp([b @ r / 0.1 for r in _unit(REFERENCES)])
+        expected.append(sum(p * np.log(p / (other / other.sum()))))
+    arrays = [jnp.asarray(x) for x in (Z, Z_HAT, REFERENCES)]
+    np.testing.assert_allclose(
+        losses.mined_similarity_loss(*arrays, positives=3), expected, rtol=2e-5
+    )
+
+
+def test_limits_of_the_mined_similarity():
+    """One positive changes nothing, equal temperatures without a limit leave nothing to learn."""
+    arrays = [jnp.asarray(x) for x in (Z, Z_HAT, REFERENCES)]
+    np.testing.assert_allclose(
+        losses.mined_similarity_loss(*arrays, positives=1),
+        losses.distribution_idempotency_loss(*arrays),
+        rtol=1e-5,
+    )
+    flat = {"target_temperature": 1e6, "temperature": 1e6}
+    np.testing.assert_allclose(
+        losses.mined_similarity_loss(*arrays, positives=3, **flat), 0, atol=1e-5
+    )
+    alone = losses.mined_similarity_loss(*arrays[:2], arrays[2][:1], positives=1)
+    np.testing.assert_allclose(alone, 0, atol=1e-6)  # the only clip of the queue
+    every = losses.mined_similarity_loss(*arrays, positives=9, temperature=1e6)
+    np.testing.assert_allclose(every, 0, atol=1e-5)  # all are positives alike
+    one_clip = losses.mined_similarity_loss(arrays[0][:1], arrays[1][:1], arrays[2], positives=3)
+    np.testing.assert_allclose(
+        one_clip, losses.mined_similarity_loss(*arrays, positives=3)[:1], rtol=1e-5
+    )
+
+
 # Messages.
 
 
@@ -471,6 +508,8 @@ def test_limits_of_the_rate_reduction():
             lambda z: losses.distribution_idempotency_loss(z, z, z, target_temperature=-1.0),
             "target_temperature=-1.0",
         ),
+        (lambda z: losses.mined_similarity_loss(z, z, z, positives=99), "positives=99: must be"),
+        (lambda z: losses.mined_similarity_loss(z, z, z, positives=0), "positives=0: must be"),
         (lambda z: losses.coding_length(z, 0.0), "distortion=0.0"),
         (lambda z: losses.coding_length_series(z, 1.0, 0), "order=0"),
     ],

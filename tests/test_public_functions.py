@@ -109,6 +109,7 @@ ROWS = [
     Row(losses.similarity_distribution, (FEATURES, (7, 5)), (TEMPERATURE,)),
     Row(losses.distribution_idempotency_loss, (FEATURES, FEATURES, (7, 5))),
     Row(losses.info_nce_loss, (FEATURES, FEATURES, (7, 5))),
+    Row(losses.mined_similarity_loss, (*PAIR, (7, 5)), options={"positives": 2}),
     Row(losses.spectral_contrastive_loss, PAIR),
     Row(losses.coding_length, (FEATURES,), (0.7,)),
     Row(losses.coding_rate_reduction, ((3, 2, 5),), (0.7,)),

@@ -84,10 +84,12 @@ def config(changes: dict[str, Any] | None = None) -> ExperimentConfig:
 
 # The settings that an objective needs and that the tiny experiment does not have.
 _TWO_VIEWS = {"data.crops": 2}
+_TEACHER = {**_TWO_VIEWS, "objective.ema_decay": 0.5}
 _NEEDS = {
     "spectral_contrastive": _TWO_VIEWS,
     "coding_rate": _TWO_VIEWS,
-    "momentum_contrast": {**_TWO_VIEWS, "objective.ema_decay": 0.5},
+    "momentum_contrast": _TEACHER,
+    "positive_mining": _TEACHER,
 }
 
 

@@ -48,6 +48,7 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
         "spectral contrast": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "SkeletonCLR": {"objective.name": "momentum_contrast", **_TEACHER},
         "MCR2": {"objective.name": "coding_rate", "data.crops": 2},
+        "CPM": {"objective.name": "positive_mining", **_TEACHER},
     },
     # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.
     "streams": {

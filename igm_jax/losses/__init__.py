@@ -3,7 +3,11 @@
 Everything is computed in at least float32.
 """
 
-from igm_jax.losses.contrastive import info_nce_loss, spectral_contrastive_loss
+from igm_jax.losses.contrastive import (
+    info_nce_loss,
+    mined_similarity_loss,
+    spectral_contrastive_loss,
+)
 from igm_jax.losses.igm import (
     distribution_idempotency_loss,
     feature_idempotency_loss,
@@ -26,6 +30,7 @@ __all__ = [
     "distribution_idempotency_loss",
     "feature_idempotency_loss",
     "info_nce_loss",
+    "mined_similarity_loss",
     "noise_prediction_loss",
     "normalize",
     "similarity_distribution",

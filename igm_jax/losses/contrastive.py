@@ -45,6 +45,62 @@ def info_nce_loss(
     return -jax.nn.log_softmax(logits, axis=-1)[:, 0]
 
 
+def mined_similarity_loss(
+    z: Float[Array, "B D"],
+    z_hat: Float[Array, "B D"],
+    references: Float[Array, "Q D"],
+    *,
+    positives: int,
+    target_temperature: Scalar = 0.05,
+    temperature: Scalar = 0.1,
+) -> Float[jax.Array, " B"]:
+    """KL(P'(z) ‖ P(ẑ)), where P'(z) holds the nearest references to be positives of the clip.
+
+    P'(z) is `similarity_distribution` with the cosines of the nearest references raised to the
+    largest one. With one positive it is `distribution_idempotency_loss`. Only `z_hat` gets a
+    gradient.
+
+    Args:
+      z: [B, D] features that make the target.
+      z_hat: [B, D] features of other views of the same clips.
+      references: [Q, D] features of other clips.
+      positives: number of nearest references, from 1 to Q. References as near as the last of them
+        are positives too.
+      target_temperature: of P'(z), > 0.
+      temperature: of P(ẑ), > 0.
+
+    Returns:
+      [B], ≥ 0 up to rounding.
+
+    Raises:
+      InputError: `positives` is not in 1 … Q, or a temperature is not positive.
+
+    References:
+      CPM (Zhang et al., ECCV 2022, arXiv 2208.03497), positive-enhanced learning. No code is
+      public, and the form of the loss was not checked against the paper.
+
+    >>> z, references = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> loss = mined_similarity_loss(z, jnp.array([[1.0, 1.0]]), references, positives=2)
+    >>> round(float(loss[0]), 4)  # two of three are positives, and ẑ has the same cosine to both
+    0.0
+    """
+    check_same_shape("z", z, "z_hat", z_hat)
+    check_positive("target_temperature", target_temperature)
+    check_positive("temperature", temperature)
+    if not 1 <= positives <= references.shape[0]:
+        raise InputError(
+            f"positives={positives}: must be from 1 to {references.shape[0]}, the references"
+        )
+    z, z_hat, references = (normalize(float32(x)) for x in (z, z_hat, references))
+    references = jax.lax.stop_gradient(references)
+    cosine = jax.lax.stop_gradient(dot(z, references.T))
+    nearest = jax.lax.top_k(cosine, positives)[0]
+    raised = jnp.where(cosine >= nearest[:, -1:], nearest[:, :1], cosine)
+    target = jax.nn.log_softmax(raised / target_temperature, axis=-1)
+    log_p = jax.nn.log_softmax(dot(z_hat, references.T) / temperature, axis=-1)
+    return (jnp.exp(target) * (target - log_p)).sum(axis=-1)
+
+
 def spectral_contrastive_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
 ) -> Float[jax.Array, ""]:

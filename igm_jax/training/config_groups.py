@@ -46,6 +46,9 @@ class ObjectiveConfig:
       target_gradient: without a teacher, let L_ide_feat also pull f(x) towards f(x̂0) [open].
       motion_temperature: temperature of motion-aware masking in motion_prediction [MAMP].
       spectral_mu: squared radius of the features in spectral_contrastive [ours].
+      mining_start: share of the run after which positives are mined from the queue; 1 = never
+        [AimCLR].
+      mined_positives: nearest entries of the queue that then count as positives [ours; AimCLR 1].
     """
 
     name: str = "igm"
@@ -75,11 +78,15 @@ class ObjectiveConfig:
     target_gradient: bool = True
     motion_temperature: float = 0.75
     spectral_mu: float = 4.0
+    mining_start: float = 0.5
+    mined_positives: int = 10
 
     def __post_init__(self):
-        check_at_least("objective", self, 1, "diffusion_steps")
+        check_at_least("objective", self, 1, "diffusion_steps", "mined_positives")
         check_at_least("objective", self, 0, "queue_size")
         check_at_least("objective", self, 0, "start_epoch", "ramp_epochs")
+        if not 0 <= self.mining_start <= 1:
+            raise InputError(f"objective.mining_start={self.mining_start}: must be in [0, 1]")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.condition_drop <= 1:
             raise InputError(
                 f"objective.ema_decay={self.ema_decay} must be in [0, 1) and "

@@ -14,7 +14,7 @@ from igm_jax.models.igm import BY_ROWS
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import DataConfig
-from igm_jax.training.objectives import OBJECTIVES, ClipBatch
+from igm_jax.training.objectives import OBJECTIVES, ClipBatch, mines
 from igm_jax.training.state import TrainState, enqueue, taught
 
 Metrics = dict[str, Float[Array, "..."]]
@@ -101,7 +101,7 @@ def train_step(
             model=model,
             config=objective,
             alpha_bar=alpha_bar,
-            ramp=idempotency_ramp(state.step, config, steps_per_epoch),
+            ramp=late_weight(state.step, config, steps_per_epoch),
         )
 
     (_, output), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -123,6 +123,17 @@ def train_step(
         queue=enqueue(state.queue, output.references, state.step),
     )
     return state, metrics
+
+
+def late_weight(step: Array, config: ExperimentConfig, steps_per_epoch: int) -> Float[Array, ""]:
+    """Weight of the losses that begin later, the `ramp` of objectives.
+
+    Those on x̂0 grow (`idempotency_ramp`). Those on mined positives begin at once.
+    """
+    if mines(config.objective):
+        start = config.objective.mining_start * config.train.epochs * steps_per_epoch
+        return (step >= start).astype(jnp.float32)
+    return idempotency_ramp(step, config, steps_per_epoch)
 
 
 def idempotency_ramp(

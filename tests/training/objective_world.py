@@ -19,6 +19,7 @@ CHANGES = {
     "objective.input_noise": 0.1,
     "objective.temperature": 0.2,
     "objective.spectral_mu": 3.0,
+    "objective.mined_positives": 3,
 }
 
 

@@ -25,7 +25,7 @@ from igm_jax.models import IGM, MaskedAutoencoder
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
 from igm_jax.training.program import build_program
 
-READ_THE_QUEUE = {"momentum_contrast"}
+READ_THE_QUEUE = {"momentum_contrast", "positive_mining"}
 
 
 @pytest.mark.parametrize("name", ["masked_autoencoding", "motion_prediction"])

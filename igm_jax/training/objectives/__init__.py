@@ -24,6 +24,7 @@ from igm_jax.training.objectives.contrastive import (
 )
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
+from igm_jax.training.objectives.mining import positive_mining
 
 __all__ = [
     "OBJECTIVES",
@@ -35,6 +36,7 @@ __all__ = [
     "check_read",
     "feature_diagnostics",
     "is_ramped",
+    "mines",
     "reads_queue",
 ]
 
@@ -68,6 +70,13 @@ def _teacher(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) ->
     return {"data.crops=2": d.crops == 2} | teacher
 
 
+def _mining(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    # A queue of zero is not known yet; it follows from the clips.
+    fits = o.queue_size == 0 or o.mined_positives <= o.queue_size
+    positives = {"objective.mined_positives of at most objective.queue_size": fits}
+    return _teacher(o, d, m, t) | positives
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """One way to train f.
@@ -88,7 +97,9 @@ class Objective:
 
 
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
-_NOT_OF_IGM = {"motion_temperature", "spectral_mu", "name"}
+_QUEUE = {"objective.temperature", "objective.queue_size", "objective.ema_decay"}
+_MINING = {"objective.mining_start", "objective.mined_positives"}
+_NOT_OF_IGM = {"motion_temperature", "spectral_mu", "name", "mining_start", "mined_positives"}
 _IGM_KEYS = {
     f"objective.{field.name}"
     for field in dataclasses.fields(ObjectiveConfig)
@@ -118,12 +129,16 @@ OBJECTIVES: dict[str, Objective] = {
     "momentum_contrast": Objective(
         momentum_contrast,
         Contrastive,
-        frozenset(
-            _SHARED
-            | {"model.projector_width", "objective.temperature"}
-            | {"objective.queue_size", "objective.ema_decay"}
-        ),
+        frozenset(_SHARED | _QUEUE | {"model.projector_width"}),
         _teacher,
+    ),
+    "positive_mining": Objective(
+        positive_mining,
+        Contrastive,
+        frozenset(
+            _SHARED | _QUEUE | _MINING | {"model.projector_width", "objective.target_temperature"}
+        ),
+        _mining,
     ),
 }
 
@@ -151,6 +166,11 @@ def is_ramped(o: ObjectiveConfig) -> bool:
     """Whether `start_epoch` and `ramp_epochs` delay a loss."""
     has_weight = o.idempotent or o.entropy_weight > 0
     return has_weight and "objective.ramp_epochs" in OBJECTIVES[o.name].reads
+
+
+def mines(o: ObjectiveConfig) -> bool:
+    """Whether positives are mined from the queue in the second part of the run."""
+    return "objective.mining_start" in OBJECTIVES[o.name].reads
 
 
 def reads_queue(o: ObjectiveConfig) -> bool:
