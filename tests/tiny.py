@@ -86,6 +86,7 @@ def config(changes: dict[str, Any] | None = None) -> ExperimentConfig:
 _TWO_VIEWS = {"data.crops": 2}
 _TEACHER = {**_TWO_VIEWS, "objective.ema_decay": 0.5}
 _NEEDS = {
+    "colorization": {"model.encoder.positions": False},
     "spectral_contrastive": _TWO_VIEWS,
     "coding_rate": _TWO_VIEWS,
     "momentum_contrast": _TEACHER,

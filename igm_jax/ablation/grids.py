@@ -44,6 +44,17 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
         "IGM": {"objective.name": "igm"},
         "SkeletonMAE": {"objective.name": "masked_autoencoding", **_ONE_VIEW},
         "MAMP": {"objective.name": "motion_prediction", **_ONE_VIEW},
+        "GL-Transformer": {
+            "objective.name": "displacement_prediction",
+            "objective.mask_ratio": 0.0,
+            **_ONE_VIEW,
+        },
+        "Colorization": {
+            "objective.name": "colorization",
+            "objective.mask_ratio": 0.0,
+            "data.crops": 1,
+            "model.encoder.positions": False,
+        },
         "MacDiff": _MASKED_DIFFUSION,
         "spectral contrast": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "SkeletonCLR": {"objective.name": "momentum_contrast", **_TEACHER},

@@ -36,6 +36,7 @@ class EncoderConfig:
         still recompute what is cheap (`blocks.scan_blocks`).
       gelu: "tanh", the approximation, or "exact" as in PyTorch; for imported weights.
       layer_norm_epsilon: ε of all norms; PyTorch's default is 1e-5.
+      positions: whether f knows where in the clip a token stands; False for `colorization`.
       stretches: of the clip, whose mean tokens stand side by side in the features that are
         evaluated; the losses see one mean over all tokens.
     """
@@ -53,6 +54,7 @@ class EncoderConfig:
     remat: bool = False
     gelu: str = "tanh"
     layer_norm_epsilon: float = 1e-6
+    positions: bool = True
     stretches: int = 1
 
     def __post_init__(self):
@@ -175,12 +177,12 @@ class Encoder(nn.Module):
                 f"{[c.frames, c.joints, c.channels]}"
             )
         patches = layers.patchify(clip, c.patch)
-        positions = layers.PositionEmbedding(c.grid, c.width, name="position")()[None]
         if keep is not None:  # gather before embedding: hidden tokens cost nothing
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
-            positions = positions[0, keep]
-        embed = layers.dense(c.width, c.dtype, "embed")
-        x = layers.flat(embed, patches) + positions.astype(c.dtype)
+        x = layers.flat(layers.dense(c.width, c.dtype, "embed"), patches)
+        if c.positions:
+            position = layers.PositionEmbedding(c.grid, c.width, name="position")()
+            x = x + (position[None] if keep is None else position[keep]).astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
         rates = [jnp.linspace(0, drop_path, c.depth)] if drop_path > 0 else []

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from igm_jax import precision
 from igm_jax.errors import InputError
@@ -79,7 +79,7 @@ class Patch:
             )
 
 
-def patchify(clip: Float[Array, "B T V C"], patch: Patch) -> Float[Array, "B N P"]:
+def patchify(clip: Num[Array, "B T V C"], patch: Patch) -> Num[Array, "B N P"]:
     """Cuts a clip into tokens of `patch.frames` frames × `patch.joints` joints.
 
     Args:

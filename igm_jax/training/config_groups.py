@@ -46,6 +46,8 @@ class ObjectiveConfig:
       target_gradient: without a teacher, let L_ide_feat also pull f(x) towards f(x̂0) [open].
       motion_temperature: temperature of motion-aware masking in motion_prediction [MAMP].
       spectral_mu: squared radius of the features in spectral_contrastive [ours].
+      magnitude_step: width of the classes of size in displacement_prediction, in standardised units
+        [ours].
       mining_start: share of the run after which positives are mined from the queue; 1 = never
         [AimCLR].
       mined_positives: nearest entries of the queue that then count as positives [ours; AimCLR 1].
@@ -78,6 +80,7 @@ class ObjectiveConfig:
     target_gradient: bool = True
     motion_temperature: float = 0.75
     spectral_mu: float = 4.0
+    magnitude_step: float = 0.05
     mining_start: float = 0.5
     mined_positives: int = 10
 
@@ -101,6 +104,7 @@ class ObjectiveConfig:
             "distortion",
             "motion_temperature",
             "spectral_mu",
+            "magnitude_step",
         ):
             if getattr(self, name) <= 0:
                 raise InputError(f"objective.{name}={getattr(self, name)}: must be above 0")

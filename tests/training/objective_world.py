@@ -20,6 +20,7 @@ CHANGES = {
     "objective.temperature": 0.2,
     "objective.spectral_mu": 3.0,
     "objective.mined_positives": 3,
+    "objective.magnitude_step": 0.4,
 }
 
 

@@ -12,16 +12,26 @@ from jax.sharding import Mesh
 
 from igm_jax import masking
 from igm_jax.errors import InputError
-from igm_jax.models import IGM, Contrastive, Hardware, IGMConfig, MaskedAutoencoder
+from igm_jax.models import (
+    IGM,
+    Colorizer,
+    Contrastive,
+    DisplacementModel,
+    Hardware,
+    IGMConfig,
+    MaskedAutoencoder,
+)
 from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
+from igm_jax.training.objectives.colorization import colorization
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import (
     coding_rate,
     momentum_contrast,
     spectral_contrastive,
 )
+from igm_jax.training.objectives.displacement import displacement_prediction
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
 from igm_jax.training.objectives.mining import positive_mining
@@ -48,14 +58,29 @@ def _nothing(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) ->
     return {}
 
 
-def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    tokens = m.encoder.num_tokens
-    hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
+def _joints(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
     return {
         # Motion of motion is no target, and a bone reveals the hidden joint at its other end.
         "data.streams=('joint',)": d.streams == ("joint",),
         "data.crops=1": d.crops == 1,
         "model.projector_width=0": m.projector_width == 0,
+    }
+
+
+def _colours(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    return {
+        "model.encoder.positions=False": not m.encoder.positions,
+        "more than one token in time": m.encoder.grid[0] > 1,
+        "data.crops=1": d.crops == 1,
+        "model.projector_width=0": m.projector_width == 0,
+    }
+
+
+def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    tokens = m.encoder.num_tokens
+    hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
+    return {
+        **_joints(o, d, m, t),
         # Without joints the number of tokens is known once the config is fitted to the data.
         "objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints,
     }
@@ -99,7 +124,10 @@ class Objective:
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
 _QUEUE = {"objective.temperature", "objective.queue_size", "objective.ema_decay"}
 _MINING = {"objective.mining_start", "objective.mined_positives"}
-_NOT_OF_IGM = {"motion_temperature", "spectral_mu", "name", "mining_start", "mined_positives"}
+_NOT_OF_IGM = {
+    "name", "motion_temperature", "spectral_mu", "magnitude_step", "mining_start",
+    "mined_positives",
+}  # fmt: skip
 _IGM_KEYS = {
     f"objective.{field.name}"
     for field in dataclasses.fields(ObjectiveConfig)
@@ -116,6 +144,15 @@ OBJECTIVES: dict[str, Objective] = {
         MaskedAutoencoder,
         frozenset(_SHARED | {"model.generator", "objective.motion_temperature"}),
         _masked,
+    ),
+    "displacement_prediction": Objective(
+        displacement_prediction,
+        DisplacementModel,
+        frozenset(_SHARED | {"objective.magnitude_step"}),
+        _joints,
+    ),
+    "colorization": Objective(
+        colorization, Colorizer, frozenset(_SHARED | {"model.generator.width"}), _colours
     ),
     "spectral_contrastive": Objective(
         spectral_contrastive,
