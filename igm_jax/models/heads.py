@@ -1,6 +1,8 @@
 """Models that predict classes or colours from the tokens of f with a small head."""
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import blocks, layers
@@ -11,7 +13,10 @@ MAGNITUDES = 15  # no displacement, and fourteen sizes of it [GL-Transformer]
 
 
 class DisplacementHead(nn.Module):
-    """A dense layer from each token to the logits of its displacements.
+    """A dense layer from each token to the classes of its displacements, and its error.
+
+    The error is computed here, so that only the rows of a micro-batch have all their logits in
+    memory.
 
     Attributes:
       entries: displacements of a token: frames · joints · intervals.
@@ -22,11 +27,29 @@ class DisplacementHead(nn.Module):
     directions: int
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n E K"]:
-        """Maps tokens to logits; the direction classes come first."""
+    def __call__(
+        self,
+        tokens: Float[Array, "B n D"],
+        direction: Int[Array, "B n E"],
+        magnitude: Int[Array, "B n E"],
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Mean cross-entropies of the classes of direction and of size in each row.
+
+        Args:
+          tokens: f of each token.
+          direction: class of each displacement, below `directions`.
+          magnitude: class of its size, below `MAGNITUDES`.
+        """
         classes = self.directions + MAGNITUDES
         logits = layers.flat(layers.dense(self.entries * classes, "float32", "out"), tokens)
-        return logits.reshape(*tokens.shape[:2], self.entries, classes)
+        logits = logits.reshape(*tokens.shape[:2], self.entries, classes)
+
+        def error(logits: Array, target: Array) -> Array:
+            log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=-1)
+            return -log_p.mean(axis=(1, 2, 3))
+
+        of_direction, of_magnitude = jnp.split(logits, [self.directions], axis=-1)
+        return error(of_direction, direction), error(of_magnitude, magnitude)
 
 
 class DisplacementModel(Backbone):
@@ -39,15 +62,22 @@ class DisplacementModel(Backbone):
         entries = e.patch_numbers // e.channels * len(INTERVALS)
         self.decoder = DisplacementHead(entries, 3**e.channels)
 
-    def decode(
-        self, tokens: Float[Array, "B n D"], packed: Int[Array, " P"] | None = None
-    ) -> Float[Array, "B n E K"]:
-        """Logits of all rows or the `packed` ones; see `DisplacementHead`."""
-        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, tokens, packed=packed)
+    def displacement_error(
+        self,
+        tokens: Float[Array, "B n D"],
+        direction: Int[Array, "B n E"],
+        magnitude: Int[Array, "B n E"],
+        packed: Int[Array, " P"] | None = None,
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Errors of all rows or the `packed` ones; see `DisplacementHead`."""
+        rows = tokens, direction, magnitude
+        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, *rows, packed=packed)
 
-    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B n E K"]:
+    def __call__(self, clip: Float[Array, "B T V C"]) -> tuple[Float[Array, " B"], ...]:
         """Touches every parameter; used to initialise them."""
-        return self.decode(self.encode(clip))
+        tokens = self.encode(clip)
+        classes = jnp.zeros((*tokens.shape[:2], self.decoder.entries), jnp.int32)
+        return self.displacement_error(tokens, classes, classes)
 
 
 class Painter(nn.Module):

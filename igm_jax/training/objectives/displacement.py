@@ -41,25 +41,20 @@ def displacement_prediction(
     e = model.config.encoder
     noisy, keep = view_input(batch.rows, key, model, config)
     tokens = apply(model, params, noisy, keep, None, batch.packed, method="encode")
-    logits = apply(model, params, tokens, batch.packed, method="decode")
-    directions = logits.shape[-1] - MAGNITUDES
 
-    def loss_of(logits: Array, classes: Int[Array, "R T V K"]) -> Float[Array, " R"]:
-        target = layers.patchify(classes, e.patch)
-        if keep is not None:
-            target = jnp.take_along_axis(target, keep[..., None], axis=1)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=-1)
-        return -log_p.mean(axis=(1, 2, 3))
+    def by_token(classes: Int[Array, "R T V K"]) -> Int[Array, "R n E"]:
+        of_all = layers.patchify(classes, e.patch)
+        return of_all if keep is None else jnp.take_along_axis(of_all, keep[..., None], axis=1)
 
     moves = displacements(batch.rows)
+    targets = (
+        by_token(direction_classes(moves)),
+        by_token(magnitude_classes(moves, config.magnitude_step)),
+    )
+    errors = apply(model, params, tokens, *targets, batch.packed, method="displacement_error")
     present = batch.present.reshape(-1)
-    values = {
-        "loss_direction": loss_of(logits[..., :directions], direction_classes(moves)),
-        "loss_magnitude": loss_of(
-            logits[..., directions:], magnitude_classes(moves, config.magnitude_step)
-        ),
-    }
-    values = {name: masked_mean(loss, present) for name, loss in values.items()}
+    names = "loss_direction", "loss_magnitude"
+    values = {name: masked_mean(error, present) for name, error in zip(names, errors)}
     loss = values["loss_direction"] + values["loss_magnitude"]
     z = jax.lax.stop_gradient(pool(tokens, batch.present))
     return loss, ObjectiveOutput({"loss": loss, **values}, z, losses.normalize(z))
