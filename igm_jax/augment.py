@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Key
+from jaxtyping import Bool, Float, Key
 
 from igm_jax.arguments import Array, check_floating
 from igm_jax.precision import EXACT, float32
@@ -81,9 +81,114 @@ def random_mirror(
     for left, right in pairs:
         partner[left], partner[right] = right, left
     sign = jnp.where(jnp.arange(clip.shape[-1]) == 0, -1, 1).astype(clip.dtype)
-    chance = jnp.asarray(probability, jnp.float32)  # draws alike in 64-bit mode
-    chosen = jax.random.bernoulli(key, chance, (clip.shape[0], 1, 1, 1, 1))
+    chosen = _some(key, clip, probability)
     return jnp.where(chosen, clip[..., partner, :] * sign.reshape(1, 1, 1, 1, -1), clip)
+
+
+def random_time_shift(
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], share: float
+) -> Float[jax.Array, "B M T V C"]:
+    """Cuts T frames at a random place of each clip, which is mirrored in time beyond its ends.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C].
+      share: of T, the frames that are added at each end before the cut, below 1.
+
+    References:
+      AimCLR (Guo et al., AAAI 2022): a sixth.
+    """
+    clip = jnp.asarray(clip)
+    frames = clip.shape[2]
+    added = int(frames * share)
+    padded = jnp.pad(clip, [(0, 0), (0, 0), (added, added), (0, 0), (0, 0)], mode="reflect")
+    start = jax.random.randint(key, (len(clip), 1), 0, 2 * added + 1, jnp.int32)
+    chosen = start + jnp.arange(frames, dtype=jnp.int32)[None]
+    return jnp.take_along_axis(padded, chosen[:, None, :, None, None], axis=2)
+
+
+def random_noise(
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], sigma: float, probability: float
+) -> Float[jax.Array, "B M T V C"]:
+    """Adds normal noise with the deviation `sigma` to all coordinates of some clips."""
+    clip, wide = _wide(clip)
+    k_chosen, k_noise = jax.random.split(key)
+    noise = sigma * jax.random.normal(k_noise, clip.shape, wide.dtype)
+    return jnp.where(_some(k_chosen, clip, probability), wide + noise, wide).astype(clip.dtype)
+
+
+def random_blur(
+    key: Key[jax.Array, ""],
+    clip: Float[Array, "B M T V C"],
+    sigmas: tuple[float, float],
+    probability: float,
+) -> Float[jax.Array, "B M T V C"]:
+    """Smooths some clips in time, by normalised Gaussian weights over 15 frames.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C], mirrored in time beyond its ends.
+      sigmas: the deviation in frames is uniform between these two, both > 0.
+      probability: of each clip to be smoothed.
+    """
+    clip, wide = _wide(clip)
+    k_chosen, k_sigma = jax.random.split(key)
+    sigma = jax.random.uniform(k_sigma, (len(clip), 1), wide.dtype, *sigmas)
+    frames, reach = clip.shape[2], 7
+    offsets = jnp.arange(-reach, reach + 1, dtype=wide.dtype)[None]
+    weights = jax.nn.softmax(-jnp.square(offsets / sigma) / 2, axis=-1)
+    padded = jnp.pad(wide, [(0, 0), (0, 0), (reach, reach), (0, 0), (0, 0)], mode="reflect")
+    blurred = sum(
+        (
+            weights[:, k, None, None, None, None] * padded[:, :, k : k + frames]
+            for k in range(2 * reach + 1)
+        ),
+        start=jnp.zeros_like(wide),
+    )
+    return jnp.where(_some(k_chosen, clip, probability), blurred, wide).astype(clip.dtype)
+
+
+def random_flattening(
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], probability: float
+) -> Float[jax.Array, "B M T V C"]:
+    """Sets one random coordinate of some clips to zero, in all bodies and frames."""
+    clip = jnp.asarray(clip)
+    k_chosen, k_axis = jax.random.split(key)
+    axis = jax.random.randint(k_axis, (len(clip), 1, 1, 1, 1), 0, clip.shape[-1], jnp.int32)
+    flat = axis == jnp.arange(clip.shape[-1], dtype=jnp.int32).reshape(1, 1, 1, 1, -1)
+    return jnp.where(flat & _some(k_chosen, clip, probability), 0, clip).astype(clip.dtype)
+
+
+def extreme(
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], pairs: tuple[tuple[int, int], ...]
+) -> Float[jax.Array, "B M T V C"]:
+    """Applies all augmentations of this module in a row, as strongly as AimCLR does.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C] in metres.
+      pairs: (left, right) joints, see `random_mirror`.
+
+    References:
+      AimCLR (Guo et al., AAAI 2022). There, mirroring only exchanges joints, one axis turns by up
+      to 30° and the others by 1°, and the weights of the blur are not normalised.
+    """
+    keys = jax.random.split(key, 7)
+    clip = random_time_shift(keys[0], clip, 1 / 6)
+    clip = random_shear(keys[1], clip, 0.5)
+    clip = random_mirror(keys[2], clip, pairs, 0.5)
+    clip = random_rotation(keys[3], clip, (np.pi / 6, np.pi / 6, np.pi / 6))
+    clip = random_noise(keys[4], clip, 0.01, 0.5)
+    clip = random_blur(keys[5], clip, (0.1, 2.0), 0.5)
+    return random_flattening(keys[6], clip, 0.5)
+
+
+def _some(
+    key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], probability: float
+) -> Bool[jax.Array, "B 1 1 1 1"]:
+    """Whether each clip is chosen; it draws alike in 64-bit mode."""
+    chance = jnp.asarray(probability, jnp.float32)
+    return jax.random.bernoulli(key, chance, (clip.shape[0], 1, 1, 1, 1))
 
 
 def _wide(clip: Float[Array, "..."]) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:

@@ -108,3 +108,53 @@ def test_shear_is_one_linear_map_a_clip():
         np.testing.assert_allclose(np.diag(found), 1, atol=1e-5)
         entries.append(found[~np.eye(3, dtype=bool)])
     assert 0.3 < np.abs(entries).max() < 0.4 and np.ptp(entries) > 0.6
+
+
+def test_time_shift_cuts_one_stretch_of_the_clip_mirrored_at_its_ends():
+    clip = jax.random.normal(KEY, (40, 2, 12, 3, 3))
+    shifted = np.asarray(augment.random_time_shift(KEY, clip, 1 / 6))
+    starts = set()
+    for before, after in zip(np.asarray(clip), shifted):
+        frames = [2, 1, *range(12), 10, 9]  # two at each end, the first and last not doubled
+        hits = [s for s in range(5) if np.array_equal(before[:, frames[s : s + 12]], after)]
+        assert len(hits) == 1
+        starts.update(hits)
+    assert starts == set(range(5))
+
+
+def test_noise_and_blur_of_half_of_the_clips():
+    clip = jax.random.normal(KEY, (200, 1, 16, 2, 3))
+    noise = np.asarray(augment.random_noise(KEY, clip, 0.3, 0.5) - clip)
+    chosen = np.abs(noise).max(axis=(1, 2, 3, 4)) > 0
+    assert 0.35 < chosen.mean() < 0.65
+    assert np.std(noise[chosen]) == pytest.approx(0.3, rel=0.05)
+
+    blurred = np.asarray(augment.random_blur(KEY, clip, (1.5, 1.5), 0.5))
+    weights = np.exp(-((np.arange(-7, 8) / 1.5) ** 2) / 2)
+    padded = np.pad(np.asarray(clip), [(0, 0), (0, 0), (7, 7), (0, 0), (0, 0)], mode="reflect")
+    expected = np.zeros(clip.shape)
+    for t in range(16):
+        window = padded[:, :, t : t + 15]
+        expected[:, :, t] = np.einsum("k,bmkvc->bmvc", weights / weights.sum(), window)
+    chosen = np.abs(blurred - clip).max(axis=(1, 2, 3, 4)) > 0
+    assert 0.35 < chosen.mean() < 0.65
+    np.testing.assert_allclose(blurred[chosen], expected[chosen], atol=1e-5)
+    still = augment.random_blur(KEY, jnp.ones((4, 1, 16, 2, 3)), (0.1, 2.0), 1.0)
+    np.testing.assert_allclose(still, 1, rtol=1e-6)  # the weights sum to one
+
+
+def test_flattening_takes_one_coordinate():
+    clip = jax.random.normal(KEY, (300, 2, 4, 2, 3))
+    flat = np.asarray(augment.random_flattening(KEY, clip, 0.5) == 0).all(axis=(1, 2, 3))
+    counts = np.bincount(flat.sum(axis=1), minlength=3)
+    assert counts[2:].sum() == 0 and 0.4 < counts[1] / 300 < 0.6
+    assert (flat.mean(axis=0) > 0.1).all()  # each of the three
+
+
+def test_extreme_changes_every_clip_and_keeps_its_shape():
+    clip = jax.random.normal(KEY, (6, 2, 12, 4, 3))
+    changed = jax.jit(augment.extreme, static_argnums=2)(KEY, clip, ((0, 1),))
+    assert changed.shape == clip.shape and jnp.isfinite(changed).all()
+    assert (jnp.abs(changed - clip).max(axis=(1, 2, 3, 4)) > 0.1).all()
+    flat = augment.extreme(KEY, clip[..., :2], ((0, 1),))  # also in the plane
+    assert flat.shape == (6, 2, 12, 4, 2)

@@ -539,3 +539,20 @@ def test_info_nce_against_one_pair_at_a_time():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     with pytest.raises(InputError, match="temperature=0"):
         losses.info_nce_loss(jnp.asarray(z), jnp.asarray(positive), jnp.asarray(z), temperature=0)
+    np.testing.assert_allclose(
+        losses.info_nce_loss(*map(jnp.asarray, (z, positive)), jnp.zeros((0, 7))), 0, atol=1e-7
+    )  # no negative
+
+
+def test_log_probabilities_put_the_positive_first():
+    arrays = [jnp.asarray(x) for x in (Z, Z_HAT, REFERENCES)]
+    log_p = losses.positive_log_probabilities(*arrays, temperature=0.3)
+    assert log_p.shape == (5, 10)
+    np.testing.assert_allclose(jnp.exp(log_p).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(-log_p[:, 0], losses.info_nce_loss(*arrays, temperature=0.3))
+    cosines = _unit(Z) @ _unit(REFERENCES).T
+    np.testing.assert_allclose(
+        log_p[:, 1:] - log_p[:, :1],
+        (cosines - (_unit(Z) * _unit(Z_HAT)).sum(axis=1, keepdims=True)) / 0.3,
+        atol=1e-4,
+    )

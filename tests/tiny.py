@@ -91,6 +91,7 @@ _NEEDS = {
     "coding_rate": _TWO_VIEWS,
     "momentum_contrast": _TEACHER,
     "positive_mining": _TEACHER,
+    "extreme_contrast": _TEACHER,
 }
 
 

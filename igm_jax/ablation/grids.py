@@ -59,6 +59,11 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
         "spectral contrast": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "SkeletonCLR": {"objective.name": "momentum_contrast", **_TEACHER},
         "MCR2": {"objective.name": "coding_rate", "data.crops": 2},
+        "AimCLR": {
+            "objective.name": "extreme_contrast",
+            "objective.mined_positives": 1,
+            **_TEACHER,
+        },
         "CPM": {"objective.name": "positive_mining", **_TEACHER},
     },
     # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.

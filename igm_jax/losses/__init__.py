@@ -6,6 +6,7 @@ Everything is computed in at least float32.
 from igm_jax.losses.contrastive import (
     info_nce_loss,
     mined_similarity_loss,
+    positive_log_probabilities,
     spectral_contrastive_loss,
 )
 from igm_jax.losses.igm import (
@@ -33,6 +34,7 @@ __all__ = [
     "mined_similarity_loss",
     "noise_prediction_loss",
     "normalize",
+    "positive_log_probabilities",
     "similarity_distribution",
     "spectral_contrastive_loss",
 ]

@@ -37,12 +37,39 @@ def info_nce_loss(
     >>> round(float(info_nce_loss(z, z, z, temperature=0.1)[0]), 4)  # two alike: log 2
     0.6931
     """
+    log_p = positive_log_probabilities(z, positive, negatives, temperature=temperature)
+    return -log_p[:, 0]
+
+
+def positive_log_probabilities(
+    z: Float[Array, "B D"],
+    positive: Float[Array, "B D"],
+    negatives: Float[Array, "Q D"],
+    *,
+    temperature: Scalar = 0.1,
+) -> Float[jax.Array, "B N"]:
+    """Log-softmax over the cosines to the positive, which comes first, and to the negatives.
+
+    Args:
+      z: [B, D] features.
+      positive: [B, D], one for each.
+      negatives: [Q, D], common to all; Q may be 0.
+      temperature: > 0.
+
+    Returns:
+      [B, 1 + Q].
+
+    >>> z = jnp.array([[1.0, 0.0]])
+    >>> log_p = positive_log_probabilities(z, z, -z, temperature=1e6)
+    >>> jnp.exp(log_p).round(3).tolist()
+    [[0.5, 0.5]]
+    """
     check_same_shape("z", z, "positive", positive)
     check_positive("temperature", temperature)
     z, positive, negatives = (normalize(float32(x)) for x in (z, positive, negatives))
     own = (z * positive).sum(axis=-1, keepdims=True)
     logits = jnp.concatenate([own, dot(z, negatives.T)], axis=-1) / temperature
-    return -jax.nn.log_softmax(logits, axis=-1)[:, 0]
+    return jax.nn.log_softmax(logits, axis=-1)
 
 
 def mined_similarity_loss(

@@ -26,6 +26,7 @@ def prepare_batch(
     *,
     config: DataConfig,
     reading: Reading,
+    strong: bool = False,
 ) -> ClipBatch:
     """Augments a batch (mirror, shear, rotation) and computes the networks' input.
 
@@ -35,6 +36,7 @@ def prepare_batch(
       key: random key.
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
+      strong: add a copy under extreme augmentations.
     """
     mirror, rotation = config.augmentation.mirror, config.augmentation.rotation
 
@@ -48,7 +50,12 @@ def prepare_batch(
 
     k_clip, k_other = jax.random.split(key)
     other = augmented(raw["other"], k_other) if "other" in raw else None
-    return ClipBatch(augmented(raw["clip"], k_clip), raw["present"], other, raw.get("packed"))
+    extreme = None
+    if strong:
+        k_strong = jax.random.fold_in(key, 2)  # beside both keys above, which stay as they were
+        extreme = reading(augment.extreme(k_strong, raw["clip"], reading.layout.pairs))
+    clip = augmented(raw["clip"], k_clip)
+    return ClipBatch(clip, raw["present"], other, raw.get("packed"), extreme)
 
 
 def train_step(
@@ -84,8 +91,14 @@ def train_step(
       `(state, metrics)`: scalars, and `features` [B, D] of this batch for the diagnostics.
     """
     k_augment, k_objective = jax.random.split(jax.random.fold_in(key, state.step))
-    batch = prepare_batch(raw, k_augment, config=config.data, reading=reading)
     objective = config.objective
+    batch = prepare_batch(
+        raw,
+        k_augment,
+        config=config.data,
+        reading=reading,
+        strong=OBJECTIVES[objective.name].strong,
+    )
 
     def gathered(params: Any) -> Any:
         # Here, before any network reads them, so that their gradient is summed over devices once.

@@ -39,6 +39,7 @@ class World:
         draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
         self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
         self.queue, self.ramp = losses.normalize(draw(16, 16)), jnp.float32(0)
+        self.strong = draw(4, 2, 8, 6, 3)
         self._objective = jax.jit(
             functools.partial(OBJECTIVES[name].loss, model=self.model, config=self.config.objective)
         )
@@ -47,8 +48,8 @@ class World:
     def run(self, **changes):
         """(loss, output) with some inputs replaced."""
         given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "ramp")}
-        given |= {"clip": self.clip, "other": self.other, "present": PRESENT, **changes}
-        batch = ClipBatch(given["clip"], given["present"], given["other"])
+        given |= {k: getattr(self, k) for k in ("clip", "other", "strong")} | changes
+        batch = ClipBatch(given["clip"], PRESENT, given["other"], strong=given["strong"])
         state = given["params"], given["teacher"], given["queue"]
         return self._objective(*state, batch, KEY, ramp=given["ramp"])
 

@@ -25,7 +25,7 @@ from igm_jax.models import IGM, Contrastive
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
 from igm_jax.training.program import build_program
 
-READ_THE_QUEUE = {"momentum_contrast", "positive_mining"}
+READ_THE_QUEUE = {"momentum_contrast", "positive_mining", "extreme_contrast"}
 
 
 @pytest.mark.parametrize("name", ["masked_autoencoding", "motion_prediction"])
@@ -132,7 +132,7 @@ def test_who_reads_teacher_and_queue(name):
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline_learns_through_the_shared_step(name):
     """The same step as IGM's, on one device; the loss of one batch goes down."""
-    changes = {**changes_for(name), "objective.input_noise": 0.0}
+    changes = {**changes_for(name), "objective.input_noise": 0.0, "objective.mining_start": 1.0}
     changes |= {"optimizer.learning_rate": 0.01, "optimizer.clip_norm": 10.0, "train.epochs": 20}
     program = build_program(tiny.config(changes), tiny.READING, 40, jax.devices()[:1])
     state, key = program.init(jax.random.key(0)), jax.random.key(1)
@@ -147,7 +147,9 @@ def test_baseline_learns_through_the_shared_step(name):
     for _ in range(60):
         state, metrics = program.step(state, raw, key)
         values.append(float(metrics["loss"]))
-    assert np.mean(values[-10:]) < np.mean(values[:10]) - 0.05, values
+    # At first the queue holds random directions, and negatives are easy.
+    start = 10 if name in ("momentum_contrast", "extreme_contrast") else 0
+    assert np.mean(values[-10:]) < np.mean(values[start : start + 10]) - 0.05, values
     assert np.abs(state.params["encoder"]["embed"]["kernel"] - before).max() > 1e-3
     assert ("decoder" in state.params) == (OBJECTIVES[name].model is not Contrastive)
     assert set(state.teacher) == {"encoder"}

@@ -32,6 +32,7 @@ from igm_jax.training.objectives.contrastive import (
     spectral_contrastive,
 )
 from igm_jax.training.objectives.displacement import displacement_prediction
+from igm_jax.training.objectives.extreme import extreme_contrast
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
 from igm_jax.training.objectives.mining import positive_mining
@@ -113,12 +114,14 @@ class Objective:
         `objective.distortion` (the log) and `model.encoder`, which all read. Groups stand for all
         of their keys.
       needs: requirements on the rest of the config.
+      strong: whether it reads a copy of each clip under extreme augmentations.
     """
 
     loss: Callable
     model: type[nn.Module]
     reads: frozenset[str]
     needs: Needs = _nothing
+    strong: bool = False
 
 
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
@@ -176,6 +179,13 @@ OBJECTIVES: dict[str, Objective] = {
             _SHARED | _QUEUE | _MINING | {"model.projector_width", "objective.target_temperature"}
         ),
         _mining,
+    ),
+    "extreme_contrast": Objective(
+        extreme_contrast,
+        Contrastive,
+        frozenset(_SHARED | _QUEUE | _MINING | {"model.projector_width"}),
+        _mining,
+        strong=True,
     ),
 }
 

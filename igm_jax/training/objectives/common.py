@@ -21,6 +21,7 @@ class ClipBatch:
       clip: [B, M, T, V, C].
       present: [B, M], False for an absent body; its rows count in no loss and no feature.
       other: [B, M, T, V, C], the same clips cropped and augmented a second time, or None.
+      strong: [B, M, T, V, C], the clips of `clip` under extreme augmentations, or None.
       packed: [P] rows that the networks compute, see `training.packing`, or None for all.
     """
 
@@ -28,6 +29,7 @@ class ClipBatch:
     present: Any
     other: Any = None
     packed: Any = None
+    strong: Any = None
 
     @property
     def rows(self) -> Float[Array, "BM T V C"]:
