@@ -32,6 +32,7 @@ OBJECTIVES = {
     "coding_rate": {**COORDINATES, "model.projector_width": 16},
     "momentum_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "extreme_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
+    "motion_contrast": {**MASKED, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "positive_mining": {
         **COORDINATES,
         "objective.ema_decay": 0.9,
@@ -186,6 +187,7 @@ def one_device():
         ("igm", {"parallel.data": 2, "parallel.fsdp": 4}),
         ("momentum_contrast", {"parallel.fsdp": 2, "parallel.accumulate": 2}),
         ("positive_mining", {"parallel.fsdp": 8}),
+        ("motion_contrast", {"parallel.fsdp": 8}),
         ("extreme_contrast", {"parallel.fsdp": 8}),
         ("displacement_prediction", {"parallel.fsdp": 8}),
     ],

@@ -90,6 +90,7 @@ _NEEDS = {
     "spectral_contrastive": _TWO_VIEWS,
     "coding_rate": _TWO_VIEWS,
     "momentum_contrast": _TEACHER,
+    "motion_contrast": {"objective.ema_decay": 0.5},
     "positive_mining": _TEACHER,
     "extreme_contrast": _TEACHER,
 }

@@ -64,6 +64,12 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
             "objective.mined_positives": 1,
             **_TEACHER,
         },
+        "CRRL": {
+            "objective.name": "motion_contrast",
+            "objective.mask_ratio": 0.0,
+            "objective.ema_decay": 0.99,
+            **_ONE_VIEW,
+        },
         "CPM": {"objective.name": "positive_mining", **_TEACHER},
     },
     # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.

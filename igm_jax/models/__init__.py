@@ -5,7 +5,7 @@ from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.hardware import Hardware
-from igm_jax.models.heads import Colorizer, DisplacementModel
+from igm_jax.models.heads import Colorizer, DisplacementModel, SequenceAutoencoder
 from igm_jax.models.igm import IGM, IGMConfig
 from igm_jax.models.layers import apply
 
@@ -24,6 +24,7 @@ __all__ = [
     "Hardware",
     "IGMConfig",
     "MaskedAutoencoder",
+    "SequenceAutoencoder",
     "apply",
     "mdff",
     "pool",

@@ -129,3 +129,53 @@ class Colorizer(Backbone):
         """Touches every parameter; used to initialise them."""
         patches = layers.patchify(clip, self.config.encoder.patch)
         return self.decode(patches, self.encode(clip).mean(axis=1))
+
+
+class SequenceDecoder(nn.Module):
+    """A recurrent network that unrolls the code of a clip, once forwards and once backwards.
+
+    Attributes:
+      width: of the state.
+      frames: T.
+      numbers: of a frame, V · C.
+    """
+
+    width: int
+    frames: int
+    numbers: int
+
+    @nn.compact
+    def __call__(self, code: Float[Array, "B D"]) -> Float[Array, "B 2 T E"]:
+        """Maps codes to frames, in the order of time and against it; each step gets the code."""
+        direction = self.param("direction", layers.position_init, (2, self.width))
+        fed = layers.dense(self.width, "float32", "code")(code)[:, None] + direction[None]
+        fed = jnp.broadcast_to(
+            fed.reshape(-1, 1, self.width), (2 * len(code), self.frames, self.width)
+        )
+        with jax.default_matmul_precision("highest"):  # GRUCell takes no precision
+            states = jnp.asarray(nn.RNN(nn.GRUCell(self.width, name="gru"))(fed))
+        frames = layers.flat(layers.dense(self.numbers, "float32", "out"), states)
+        return frames.reshape(len(code), 2, self.frames, self.numbers)
+
+
+class SequenceAutoencoder(Backbone):
+    """Encoder, recurrent decoder and, unless its width is 0, projector."""
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        super().setup()
+        e = self.config.encoder
+        width = self.config.generator.width
+        self.decoder = SequenceDecoder(width, e.frames, e.joints * e.channels)
+
+    def decode(
+        self, code: Float[Array, "B D"], packed: Int[Array, " P"] | None = None
+    ) -> Float[Array, "B 2 T E"]:
+        """Frames of all rows or the `packed` ones; see `SequenceDecoder`."""
+        return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, code, packed=packed)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B 2 T E"]:
+        """Touches every parameter; used to initialise them."""
+        code = self.encode(clip).mean(axis=1)
+        self.project(code)
+        return self.decode(code)

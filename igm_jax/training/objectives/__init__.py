@@ -20,6 +20,7 @@ from igm_jax.models import (
     Hardware,
     IGMConfig,
     MaskedAutoencoder,
+    SequenceAutoencoder,
 )
 from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
@@ -36,6 +37,7 @@ from igm_jax.training.objectives.extreme import extreme_contrast
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
 from igm_jax.training.objectives.mining import positive_mining
+from igm_jax.training.objectives.motion import motion_contrast
 
 __all__ = [
     "OBJECTIVES",
@@ -94,6 +96,12 @@ def _negatives(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) 
 def _teacher(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
     teacher = {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
     return {"data.crops=2": d.crops == 2} | teacher
+
+
+def _motion(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    joints = _joints(o, d, m, t)
+    del joints["model.projector_width=0"]
+    return joints | {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
 
 
 def _mining(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
@@ -171,6 +179,12 @@ OBJECTIVES: dict[str, Objective] = {
         Contrastive,
         frozenset(_SHARED | _QUEUE | {"model.projector_width"}),
         _teacher,
+    ),
+    "motion_contrast": Objective(
+        motion_contrast,
+        SequenceAutoencoder,
+        frozenset(_SHARED | _QUEUE | {"model.projector_width", "model.generator.width"}),
+        _motion,
     ),
     "positive_mining": Objective(
         positive_mining,
