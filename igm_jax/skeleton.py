@@ -251,11 +251,11 @@ def from_reference_frame(
     `rotation` may also be a multiple of one, as points of an image have it.
     """
     xp = clip.__array_namespace__()
-    rotation = rotation / (rotation * rotation).sum(-1, keepdims=True)
+    inverse = rotation / (rotation * rotation).sum(-1, keepdims=True)
     matmul = xp.matmul
     if isinstance(clip, jax.Array):
         matmul = functools.partial(matmul, precision=EXACT)
-    turned = matmul(clip, rotation[..., None, :, :])
+    turned = matmul(clip, inverse[..., None, :, :])
     return turned + origin[..., None, :]
 
 
