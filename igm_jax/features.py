@@ -87,8 +87,9 @@ def extract_features(
       config: the encoder's.
       params: its parameters.
       reading: how it reads a clip.
-      batches: (clip [b, M, T, V, C], present [b, M]) pairs. Each is padded to the next power of
-        two, or to the size of the batch before it, so that few sizes are compiled.
+      batches: (clip [b, M, T, V, C], present [b, M]) pairs. Bodies that are there are encoded, as
+        many at a time as a batch has clips. Fewer are padded to the next power of two, or to the
+        size of the batch before, so that few sizes are compiled.
       mesh: splits every batch over these devices, those of `params`; all their processes call
         this alike. By default the one device of `params` reads the clips.
 
@@ -96,7 +97,48 @@ def extract_features(
       [number of clips, D] float32.
     """
     encode = functools.partial(_jitted(config, reading, mesh), params)
-    return rows_of(encode, batches, config.feature_width, mesh)
+    present: list[np.ndarray] = []
+    bodies = _present_bodies(batches, present)
+    rows = rows_of(encode, bodies, config.feature_width, mesh)
+    return _mean_of_bodies(rows, present)
+
+
+def _present_bodies(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], present: list[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of the bodies that are there, each as a clip of its own; absent ones cost nothing.
+
+    Args:
+      batches: (clip [b, M, T, V, C], present [b, M]) pairs.
+      present: gets the second of each pair.
+    """
+    waiting: list[np.ndarray] = []
+    size = count = 0
+    for clip, there in batches:
+        present.append(there)
+        size = max(size, len(clip))
+        waiting.append(clip[there][:, None])
+        count += len(waiting[-1])
+        if count >= size:
+            rows = np.concatenate(waiting)
+            full = count - count % size
+            for start in range(0, full, size):
+                yield rows[start : start + size], np.ones((size, 1), bool)
+            waiting, count = [rows[full:]], count - full
+    if count:
+        yield np.concatenate(waiting), np.ones((count, 1), bool)
+
+
+def _mean_of_bodies(rows: np.ndarray, present: list[np.ndarray]) -> np.ndarray:
+    """Means over the bodies of each clip [b, D], of rows as `_present_bodies` orders them.
+
+    A clip without a body gets zeros, as `pool` gives them.
+    """
+    counts = np.concatenate([there.sum(axis=1) for there in present] or [np.zeros(0, np.int64)])
+    owner = np.repeat(np.arange(len(counts)), counts)
+    total = np.zeros((len(counts), rows.shape[1]), np.float32)
+    np.add.at(total, owner, rows)
+    return total / np.maximum(counts, 1)[:, None].astype(np.float32)
 
 
 def rows_of(
@@ -109,7 +151,7 @@ def rows_of(
 
     Args:
       function: clip [b, M, T, V, C], present [b, M] → [b, width].
-      batches: see `extract_features`, also for the padding.
+      batches: (clip, present) pairs, padded as in `extract_features`.
       width: numbers in a row, for the result of no clips.
       mesh: splits every batch over these devices; None for one device.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from igm_jax import features
 from igm_jax.data import pipeline
 from igm_jax.features import clip_batches, extract_features
 from igm_jax.models import IGM, Encoder
@@ -65,15 +66,46 @@ def test_stretches_stand_side_by_side(params, store):
 def test_size_of_the_batches_does_not_matter(params, store, batch_size):
     """7 leaves a short last batch, which is padded; 30 is more than there are clips."""
     indices = np.random.default_rng(0).permutation(80)[:20]
-    features = extract_features(
+    values = extract_features(
         CONFIG, params, READING, clip_batches(store, indices, READING, batch_size=batch_size)
     )
-    assert features.shape == (20, 16) and features.dtype == np.float32
+    assert values.shape == (20, 16) and values.dtype == np.float32
     alone = extract_features(
         CONFIG, params, READING, clip_batches(store, indices[:3], READING, batch_size=1)
     )
-    np.testing.assert_allclose(features[:3], alone, atol=1e-5)
+    np.testing.assert_allclose(values[:3], alone, atol=1e-5)
     again = extract_features(
         CONFIG, params, READING, clip_batches(store, indices[::-1], READING, batch_size=4)
     )
-    np.testing.assert_allclose(features, again[::-1], atol=1e-5)
+    np.testing.assert_allclose(values, again[::-1], atol=1e-5)
+
+
+def test_absent_bodies_are_not_encoded(params, store, monkeypatch):
+    sizes = []
+
+    def jitted(config, reading, mesh):
+        def encode(params, clip, present):
+            assert present.all()
+            sizes.append(clip.shape[:2])
+            return np.tile(clip.mean(axis=(1, 2, 3)), (1, CONFIG.width))[:, : CONFIG.width]
+
+        return encode
+
+    monkeypatch.setattr(features, "_jitted", jitted)
+    indices = np.arange(40)
+    batches = clip_batches(store, indices, READING, batch_size=8)
+    got = extract_features(CONFIG, params, READING, batches)
+    clip, present = pipeline.full_clips(store, indices, READING)
+    assert 40 < present.sum() < 80
+    assert sizes == [(8, 1)] * -(-present.sum() // 8)
+    expected = [c[p].mean(axis=(0, 1, 2)) for c, p in zip(clip, present)]
+    np.testing.assert_allclose(got[:, :3], expected, atol=1e-5)
+
+
+def test_a_clip_without_bodies_has_zero_features(params):
+    clip = np.ones((3, 2, 8, 6, 3), np.float32)
+    present = np.array([[True, False], [False, False], [False, True]])
+    got = extract_features(CONFIG, params, READING, [(clip, present)])
+    assert (got[1] == 0).all() and (got[[0, 2]] != 0).any()
+    np.testing.assert_allclose(got[0], got[2], atol=1e-6)
+    assert extract_features(CONFIG, params, READING, []).shape == (0, CONFIG.width)

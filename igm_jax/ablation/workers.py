@@ -36,6 +36,7 @@ class Processes:
         self._worker = threading.local()  # `environment` of the children of this thread
         self._children: set[subprocess.Popen] = set()
         self._stop = threading.Event()
+        self._lock = threading.RLock()  # a signal comes before a child is started, or after
         self.stopped: signal.Signals | None = None
 
     def run(self, jobs: Sequence[Job], ended: Callable[[Job, str | None], None]) -> None:
@@ -71,10 +72,11 @@ class Processes:
         self._worker.environment = environment
 
     def _pass_on(self, number: int, _: object = None) -> None:
-        self.stopped = signal.Signals(number)
-        self._stop.set()
-        for child in list(self._children):
-            child.send_signal(number)
+        with self._lock:
+            self.stopped = signal.Signals(number)
+            self._stop.set()
+            for child in self._children:
+                child.send_signal(number)
 
     def _finish(self, job: Job) -> str | None:
         """Completes a run; returns None, or the reason of a failure."""
@@ -128,25 +130,24 @@ class Processes:
 
     def _call(self, script: str, flags: Sequence[str], log: TextIO) -> int:
         command = [sys.executable, str(self._experiments / f"{script}.py"), *flags]
-        if self._stop.is_set():
-            return -1
-        print(f"$ {shlex.join(command)}", file=log, flush=True)
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | self._worker.environment,
-            # Ctrl-C in a terminal goes to its whole process group; passed on as well, it would
-            # arrive twice, which tells pre-training not to save.
-            process_group=0,
-        )
-        self._children.add(child)
-        if self._stop.is_set():  # the signal came while it was being started
-            assert self.stopped is not None  # `_pass_on` sets it first
-            child.send_signal(self.stopped)
+        with self._lock:
+            if self._stop.is_set():
+                return -1
+            print(f"$ {shlex.join(command)}", file=log, flush=True)
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self._worker.environment,
+                # Ctrl-C in a terminal goes to its whole process group; passed on as well, it would
+                # arrive twice, which tells pre-training not to save.
+                process_group=0,
+            )
+            self._children.add(child)
         code = child.wait()
-        self._children.discard(child)
+        with self._lock:
+            self._children.discard(child)
         return code
 
 

@@ -58,7 +58,7 @@ def gather(
     if not ((start >= 0) & (start < stop) & (stop <= table["length"])).all():
         raise ValueError("a crop is empty or leaves its clip")
     store.read_ahead(table)
-    present = np.arange(reading.bodies) < table["bodies"][:, None]
+    present = store.bodies_present(indices, reading.bodies)
     clip = resize(
         np.asarray(store.frames),
         table["offset"],

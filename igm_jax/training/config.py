@@ -4,7 +4,7 @@ A ConfigDict never gets past `mapping.from_mapping`.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from igm_jax.errors import InputError
@@ -64,31 +64,45 @@ class ExperimentConfig:
         Args:
           clips: in the pre-training split, if that is known.
         """
-        o, epochs, warmup = self.objective, self.train.epochs, self.optimizer.warmup_epochs
-        if warmup >= epochs:
+        short = list(self._longer_than_the_run())
+        if short:
+            problems, flags = zip(*short)
             raise InputError(
-                f"optimizer.warmup_epochs={warmup:g} is not less than train.epochs={epochs}, so "
-                "the learning rate would never decay: set "
-                f"--config.optimizer.warmup_epochs={epochs / 10:g}, or more epochs"
+                f"{', and '.join(problems)}: set {' '.join(flags)}, or more train.epochs"
             )
-        if objectives.is_ramped(o) and o.start_epoch >= epochs:
-            raise InputError(
-                f"objective.start_epoch={o.start_epoch} is not less than train.epochs={epochs}, so "
-                f"L_gen would stay alone: set --config.objective.start_epoch={epochs // 10}, or "
-                "all weights but L_gen's to 0"
-            )
-        if objectives.is_ramped(o) and o.start_epoch + o.ramp_epochs > epochs:
-            raise InputError(
-                f"objective.start_epoch={o.start_epoch} and objective.ramp_epochs={o.ramp_epochs} "
-                f"together are more than train.epochs={epochs}, so the weights would never be "
-                f"reached: set --config.objective.ramp_epochs={(epochs - o.start_epoch) // 2}, or "
-                "more epochs"
-            )
+        o = self.objective
         if clips is not None and objectives.reads_queue(o) and o.queue_size > clips:
             raise InputError(
                 f"objective.queue_size={o.queue_size} is more than the {clips} clips to pre-train "
                 "on, so a clip would be compared with older features of itself: set "
                 f"--config.objective.queue_size={max(1, clips // 2)}"
+            )
+
+    def _longer_than_the_run(self) -> Iterator[tuple[str, str]]:
+        """Yields (problem, flag that mends it) for each schedule that does not fit the epochs."""
+        o, epochs, warmup = self.objective, self.train.epochs, self.optimizer.warmup_epochs
+        if warmup >= epochs:
+            yield (
+                f"optimizer.warmup_epochs={warmup:g} is not less than train.epochs={epochs}, so "
+                "the learning rate would never decay",
+                f"--config.optimizer.warmup_epochs={epochs / 10:g}",
+            )
+        if not objectives.is_ramped(o):
+            return
+        start = o.start_epoch
+        if start >= epochs:
+            start = epochs // 10
+            yield (
+                f"objective.start_epoch={o.start_epoch} is not less than train.epochs={epochs}, so "
+                "L_gen would stay alone",
+                f"--config.objective.start_epoch={start}",
+            )
+        if start + o.ramp_epochs > epochs:
+            yield (
+                f"objective.start_epoch={start} and objective.ramp_epochs={o.ramp_epochs} "
+                f"together are more than train.epochs={epochs}, so the weights would never be "
+                "reached",
+                f"--config.objective.ramp_epochs={(epochs - start) // 2}",
             )
 
     def spelled_out(self) -> "ExperimentConfig":

@@ -162,8 +162,8 @@ class _Loop:
         pending = None  # the step whose metrics are still on the device
         for step in range(start + 1, program.total_steps + 1):
             raw = next(iterator)
-            clip_index, packed = raw.pop("index"), self.packing.rows(raw["present"])
-            raw |= {} if packed is None else {"packed": packed}
+            clip_index = raw.pop("index")
+            raw |= self._packed(clip_index)
             state, values = program.step(state, parallel.to_devices(program.mesh, raw), key)
             if step == start + 1:
                 window.restart_clock()  # the call has compiled, which no later step does
@@ -211,6 +211,18 @@ class _Loop:
                 return stop
             self.log.advance(step)
         return "finished"
+
+    def _packed(self, clip_index: np.ndarray) -> dict[str, np.ndarray]:
+        """Lists the rows that the networks compute on this process's devices, unless all.
+
+        The table of clips tells every process the bodies of the whole batch, so all of them choose
+        the same program.
+        """
+        present = self.store.bodies_present(clip_index, self.config.data.bodies)
+        packed = self.packing.rows(present)
+        if packed is None:
+            return {}
+        return {"packed": packed[parallel.local_rows(self.program.mesh, len(packed))]}
 
     def _collect(
         self, step: int, values: dict[str, jax.Array], clip_index: np.ndarray, window: Window

@@ -3,7 +3,6 @@
 from typing import Any
 
 import grain
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -54,12 +53,7 @@ def prepare(
 def packing(
     config: ExperimentConfig, store: SkeletonStore, indices: np.ndarray, mesh: Mesh
 ) -> Packing:
-    """Rows that the networks compute in each step of a run.
-
-    Many processes compute all rows: none knows which bodies the batches of the others hold.
-    """
-    if jax.process_count() > 1:
-        return Packing(None)
+    """Rows that the networks compute in each step of a run."""
     bodies, parts = store.clips["bodies"][indices], config.parallel.accumulate
     size = config.train.batch_size
     return Packing.of(bodies, config.data.bodies, size, shards=mesh.size, parts=parts)

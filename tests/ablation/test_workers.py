@@ -91,7 +91,7 @@ def test_workers_have_their_own_cpus(scripts):
     assert os.sched_getaffinity(0) == before
 
 
-def test_failed_run_is_told_with_its_last_line_and_the_others_go_on(scripts):
+def test_failed_run_is_told_with_its_last_line_and_the_others_end(scripts):
     jobs = plan(scripts / "runs", {"row": {}}, seeds=range(3))
     (scripts / "fail-row-seed1").touch()
     _, problems = run(scripts, jobs, workers=1)
@@ -105,7 +105,7 @@ def test_failed_run_is_told_with_its_last_line_and_the_others_go_on(scripts):
     assert [line[:2] for line in calls(scripts)] == expected
 
 
-def test_signal_reaches_the_runs_and_the_same_command_goes_on(scripts):
+def test_signal_reaches_the_runs_and_the_same_command_resumes(scripts):
     jobs = plan(scripts / "runs", {"row": {}}, seeds=range(3))
     (scripts / "wait").touch()
 
@@ -126,6 +126,33 @@ def test_signal_reaches_the_runs_and_the_same_command_goes_on(scripts):
     assert {name for _, name, *_ in calls(scripts)} == {"row-seed0", "row-seed1"}
     (scripts / "wait").unlink()
     assert run(scripts, jobs)[1] == {f"seed{k}": None for k in range(3)}
+
+
+def test_signal_while_a_run_is_being_started_reaches_it_once(scripts, monkeypatch):
+    """A second one would tell pre-training not to save."""
+    (job,) = plan(scripts / "runs", {"row": {}}, seeds=range(1))
+    sent = []
+
+    class Child:
+        def send_signal(self, number):
+            sent.append(number)
+
+        def wait(self):
+            thread.join()
+            return 75
+
+    class Children(set):
+        def add(self, child):
+            super().add(child)
+            thread.start()
+            thread.join(0.3)  # the signal arrives here, or has to wait
+
+    all_ = processes.Processes(scripts, 1)
+    all_._children = Children()
+    thread = threading.Thread(target=all_._pass_on, args=[signal.SIGTERM])
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *args, **kwargs: Child())
+    all_.run([job], lambda job, problem: None)
+    assert sent == [signal.SIGTERM] and all_.stopped == signal.SIGTERM
 
 
 def test_run_stopped_from_elsewhere_is_not_finished(scripts):

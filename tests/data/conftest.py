@@ -22,13 +22,13 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session")
 def ucla(tmp_path_factory):
-    """The real NW-UCLA, where it is at hand."""
+    """The real NW-UCLA, if it is on this machine."""
     return _real(nw_ucla, NW_UCLA, "all_sqe", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def utd(tmp_path_factory):
-    """The real UTD-MHAD, where it is at hand."""
+    """The real UTD-MHAD, if it is on this machine."""
     return _real(utd_mhad, UTD_MHAD, "Skeleton", tmp_path_factory)
 
 

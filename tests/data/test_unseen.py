@@ -43,7 +43,7 @@ def test_clips_of_other_classes_with_a_label_are_seen(store):
     np.testing.assert_array_equal(unseen.seen_clips(sparse, everything, ()), everything)
 
 
-def test_labels_of_a_few_classes_are_numbered_anew(store):
+def test_labels_of_a_few_classes_are_renumbered(store):
     few = unseen.only_classes(store, ["jerk", "swing"])
     assert few.class_names == ("swing", "jerk")
     np.testing.assert_array_equal(few.clips["label"], np.array([0, -1, 1])[store.clips["label"]])

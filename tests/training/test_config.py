@@ -308,6 +308,16 @@ def test_phases_longer_than_the_run(changes, told):
         tiny.config({**changes, **alone}).check_length()
 
 
+def test_a_short_run_is_told_all_that_it_needs_at_once():
+    changes = {"optimizer.warmup_epochs": 10, "objective.ramp_epochs": 10, "train.epochs": 5}
+    with pytest.raises(InputError, match=r"warmup_epochs=10 .*\.ramp_epochs=10 ") as error:
+        tiny.config(changes).check_length()
+    flags = dict(re.findall(r"--config\.([a-z_.]+)=([\d.]+)", str(error.value)))
+    assert flags == {"optimizer.warmup_epochs": "0.5", "objective.ramp_epochs": "2"}
+    mended = {"optimizer.warmup_epochs": 0.5, "objective.ramp_epochs": 2}
+    tiny.config({**changes, **mended}).check_length()
+
+
 def test_camera_decides_what_is_not_set():
     by_camera = {"data.crop": None, "data.mirror": None, "data.rotation": None}
     for camera, expected in CAMERAS.items():

@@ -273,7 +273,7 @@ def test_killed_in_mid_write_is_the_same_run(whole, store, tmp_path):
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
-def test_killed_before_the_first_checkpoint_starts_anew(whole, store, tmp_path, resume):
+def test_killed_before_the_first_checkpoint_starts_again(whole, store, tmp_path, resume):
     folder = tmp_path / "run"
     killed(store, folder, 4)
     assert steps_in(folder) == [] and len(lines(folder)) == 1
@@ -483,7 +483,7 @@ def test_file_in_place_of_the_run_folder(store, tmp_path):
 
 @pytest.mark.parametrize("metric", ["loss_dist", "grad_norm"])
 def test_what_is_not_finite_stops_the_run(whole, store, tmp_path, monkeypatch, metric):
-    """With step, clips and config; the last good checkpoint goes on as if nothing had happened."""
+    """With step, clips and config; the last good checkpoint resumes as if nothing had happened."""
     program = loop.build_program(CONFIG, *_reading(store), ONE)
     clip_names = []
 

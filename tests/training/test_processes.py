@@ -132,6 +132,23 @@ def test_two_processes_of_four_devices_are_one_of_eight(folder):
     np.testing.assert_allclose(*kernels, atol=1e-4)
 
 
+def test_two_processes_compute_the_rows_that_one_does(folder):
+    """Of 8 clips of two bodies on each device, 14 rows are computed: absent bodies are packed."""
+    changes = ("--config.data.bodies=2", "--config.train.epochs=1", "--config.train.knn_every=9")
+    changes += ("--config.optimizer.warmup_epochs=0",)
+    for processes in (1, 2):
+        flags = (f"--run=runs/packed{processes}", *changes)
+        for code, _, stderr in ends(
+            start(folder, *flags, devices=2 // processes, processes=processes)
+        ):
+            assert code == 0, stderr
+    one, two = (reports(folder / f"runs/packed{processes}") for processes in (1, 2))
+    assert len(one) == len(two) == 4
+    for a, b in zip(one, two):
+        for key in a.keys() - {"clips_per_second"}:
+            np.testing.assert_allclose(b[key], a[key], rtol=1e-2, atol=1e-5, err_msg=key)
+
+
 def test_lost_process_ends_the_other_and_a_signal_to_one_saves_in_both(folder):
     flags = ("--run=runs/lost", "--config.train.epochs=1000", "--config.train.knn_every=1000")
     run_folder = folder / "runs/lost"

@@ -1,4 +1,4 @@
-"""A run goes on elsewhere: on fewer devices."""
+"""A run resumes on fewer devices."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """A small run on synthetic clips is killed over and over: while it starts, between steps, while a
 checkpoint is being written.
 
-Saving goes on beside training, and the next save waits for it. So each start must go on from the
+A run saves while it trains, and the next save waits. So each start must resume from the
 last checkpoint that was begun, or from the one before. In the end parameters, optimiser state and
 log must be those of a run that nothing interrupted, bit for bit.
 """
@@ -74,7 +74,7 @@ def test_a_run_that_is_killed_over_and_over_is_the_same_run(tmp_path, kills):
 
 
 def kill_a_start(command, log, run_folder, moment, draw, startup):
-    """Starts the run and kills it; returns how long a start takes to say where it goes on."""
+    """Starts the run and kills it; returns how long a start takes to say where it resumes."""
     begin = time.monotonic()
     with log.open("w") as file:
         process = subprocess.Popen(command, stderr=file, env=ENV)
@@ -97,7 +97,7 @@ def kill_a_start(command, log, run_folder, moment, draw, startup):
 
 
 def wait(process, log):
-    """The step that a start goes on from, once it says so."""
+    """The step that a start resumes from, once it says so."""
     while process.poll() is None:
         if (step := resumed_after(log)) is not None:
             return step

@@ -135,7 +135,7 @@ def parse(text: bytes) -> Recording:
       The recording, its rows in the order of the text.
 
     Raises:
-      InputError: the text is cut short or goes on too long, a count is wrong, or a number is none
+      InputError: the text is cut short or too long, a count is wrong, or a number is none
         or not finite; says in which line, and what was expected there.
     """
     lines = _Lines(text)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from igm_jax.data.store import files, writer
 from igm_jax.data.store.clip import BadClip, Clip
@@ -167,6 +168,12 @@ class SkeletonStore:
             setup=int(row["setup"]),
             split=int(row["split"]),
         )
+
+    def bodies_present(
+        self, indices: Int[np.ndarray, " B"], bodies: int
+    ) -> Bool[np.ndarray, "B M"]:
+        """Tells which of the first `bodies` bodies of each clip are there."""
+        return np.arange(bodies) < self.clips["bodies"][indices][:, None]
 
     def read_ahead(self, clips: np.ndarray) -> None:
         """Asks the system to load the frames of these clips, and does not wait.

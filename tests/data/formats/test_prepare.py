@@ -116,7 +116,7 @@ def test_what_was_written_after_the_last_line_is_cut_off(tmp_path, expected):
     assert content(tmp_path / "store") == expected
 
 
-def test_frames_that_the_disk_lost_are_read_anew(tmp_path, expected):
+def test_frames_that_the_disk_lost_are_read_again(tmp_path, expected):
     with pytest.raises(KeyboardInterrupt):
         prepare_store(tmp_path / "store", raw(functools.partial(stopping, at=7)), source="tests")
     os.truncate(tmp_path / ".store.partial" / "frames.npy", 500)

@@ -300,7 +300,7 @@ def test_unwritable_folder(write, tmp_path):
         write([good()], path=tmp_path / "file" / "store")
 
 
-# A writer in another process that tells where it is and goes on for ever.
+# A writer in another process that tells where it is and never stops.
 WRITER = """
 import itertools, pathlib, resource, sys
 import numpy as np
