@@ -25,16 +25,17 @@ def random_rotation(
 ) -> Float[jax.Array, "B M T V C"]:
     """Rotates each clip about the origin by one random rotation for all bodies and frames.
 
+    Points of an image (C = 2) are rotated as if they lay in the plane z = 0, and projected back. So
+    a rotation about the vertical makes a person narrower, as one who turns aside.
+
     Args:
       key: random key.
-      clip: [B, M, T, V, C] with C = 3, or C = 2, where only the rotation about z exists.
+      clip: [B, M, T, V, C] with C = 3 or C = 2.
       max_angles: each angle is uniform in ± this many radians about x, y (up) and z.
     """
     clip, wide = _wide(clip)
     channels = clip.shape[-1]
     limit = jnp.asarray(max_angles, wide.dtype)
-    if channels == 2:
-        limit = limit * jnp.array([0, 0, 1], wide.dtype)
     angles = jax.random.uniform(key, (clip.shape[0], 3), wide.dtype, -1.0, 1.0) * limit[None]
     rotation = rotation_matrix(angles)[:, :channels, :channels]
     return _turned(rotation, wide).astype(clip.dtype)

@@ -151,7 +151,10 @@ def reference_frame(
     first frame to zero, `"body"` also turns the clip so that the first frame looks along the body's
     own axes: y from hip centre to shoulder centre, x from left hip to right hip (orthogonalised),
     z = x × y. The same transform holds for the whole clip and for all its bodies, so motion and the
-    distance between two people survive. `"posture"` is `"body"` with a `moving_origin`.
+    distance between two people survive. `"posture"` is `"body"` with a `moving_origin`. Points of
+    an image (C = 2) have no such axes. There `"posture"` divides by the size of the body instead,
+    the root mean square distance of its joints from their mean, which removes the distance to the
+    camera.
 
     Args:
       first_frame: joints of the first body in the first valid frame.
@@ -159,8 +162,8 @@ def reference_frame(
       coordinates: one of `COORDINATES`.
 
     Returns:
-      `(origin, rotation)`, the arguments of `in_reference_frame`. A frame whose axes cannot be
-      formed (hips or spine of length zero) gets the identity rotation.
+      `(origin, rotation)`, the arguments of `in_reference_frame`. A frame whose axes or size
+      cannot be formed (hips, spine or body of length zero) gets the identity.
 
     Raises:
       InputError: unknown coordinates, integers, or a layout or data without a body frame.
@@ -180,13 +183,16 @@ def reference_frame(
         return xp.zeros_like(origin), identity
     if coordinates == "centred":
         return origin, identity
+    # Half precision would turn the clip askew.
+    wide = first_frame.astype(xp.result_type(first_frame.dtype, xp.float32))
+    if coordinates == "posture" and channels == 2:
+        scale = identity / _size(xp, wide)
+        return origin, scale.astype(first_frame.dtype)
     if layout.axes is None or channels != 3:
         raise InputError(
             f'coordinates "{coordinates}" need 3-D joints and a layout with axes; {layout.name!r} '
             f'with {channels} channels has none: use coordinates "centred"'
         )
-    # Half precision would turn the clip askew.
-    wide = first_frame.astype(xp.result_type(first_frame.dtype, xp.float32))
     hip, shoulder, left, right = (wide[..., j, :] for j in layout.axes)
     y, y_length = _unit(xp, shoulder - hip)
     x = right - left
@@ -194,6 +200,13 @@ def reference_frame(
     rotation = xp.stack([x, y, xp.linalg.cross(x, y)], axis=-2).astype(first_frame.dtype)
     usable = (x_length > 1e-3) & (y_length > 1e-3)  # metres
     return origin, xp.where(usable[..., None], rotation, identity)
+
+
+def _size(xp: Any, points: Array) -> Array:
+    """Root mean square distance of points [..., V, C] from their mean [..., 1, 1]; 1 if it is 0."""
+    centred = points - points.mean(-2, keepdims=True)
+    square = (centred * centred).sum(-1, keepdims=True).mean(-2, keepdims=True)
+    return xp.sqrt(xp.where(square > 0, square, xp.ones_like(square)))
 
 
 def moving_origin(
@@ -233,8 +246,12 @@ def from_reference_frame(
     origin: Float[OneKind, "*#batch #T C"],
     rotation: Float[OneKind, "*#batch C C"],
 ) -> Float[OneKind, "*batch T V C"]:
-    """Inverse of `in_reference_frame`: turns clips back into the coordinates of the camera."""
+    """Inverse of `in_reference_frame`: turns clips back into the coordinates of the camera.
+
+    `rotation` may also be a multiple of one, as points of an image have it.
+    """
     xp = clip.__array_namespace__()
+    rotation = rotation / (rotation * rotation).sum(-1, keepdims=True)
     matmul = xp.matmul
     if isinstance(clip, jax.Array):
         matmul = functools.partial(matmul, precision=EXACT)

@@ -13,6 +13,7 @@ from igm_jax.skeleton import (
     STREAMS,
     Layout,
     bone_stream,
+    from_reference_frame,
     in_reference_frame,
     motion_stream,
     moving_origin,
@@ -175,6 +176,27 @@ def test_coordinates_in_two_dimensions():
     )
     with pytest.raises(InputError, match="need 3-D joints and a layout with axes; 'stick'"):
         reference_frame(clip[..., 0, :, :], layout, "body")
+
+
+def test_posture_in_two_dimensions_forgets_place_and_distance():
+    """Neither the path in the image nor the size of a body is left, and both can be put back."""
+    clip = clips(NTU25)[:, 0, ..., :2]
+    origin, rotation = reference_frame(clip[:, 0], NTU25, "posture")
+    path = moving_origin(origin, clip, NTU25, "posture")
+    seen = in_reference_frame(clip, path, rotation)
+    for b in range(len(clip)):
+        first = clip[b, 0]
+        size = np.sqrt(np.mean([np.sum((p - first.mean(axis=0)) ** 2) for p in first]))
+        for t in range(clip.shape[1]):
+            expected = (clip[b, t] - clip[b, t, NTU25.origin]) / size
+            np.testing.assert_allclose(seen[b, t], expected, atol=1e-12)
+    np.testing.assert_allclose(from_reference_frame(seen, path, rotation), clip, atol=1e-12)
+    far = 0.3 * clip + np.arange(4)[:, None, None]
+    origin, rotation = reference_frame(far[:, 0], NTU25, "posture")
+    path = moving_origin(origin, far, NTU25, "posture")
+    np.testing.assert_allclose(in_reference_frame(far, path, rotation), seen, atol=1e-12)
+    point = np.ones((25, 2))  # all joints in one place: nothing to divide by
+    assert np.array_equal(reference_frame(point, NTU25, "posture")[1], np.eye(2))
 
 
 def test_unknown_coordinates():

@@ -47,7 +47,7 @@ class DataConfig:
       leave_out: names of classes whose clips are left out of pre-training and of its KNN, for the
         protocol of unseen classes [ours].
       coordinates: frame of reference: camera, centred, body (axes of the body in the first frame),
-        or posture (body, without the path that the person walks) [ours].
+        or posture (body, without the path that the person walks; in 2-D without its size) [ours].
       streams: of joint, bone and motion: the channels that f reads and g generates [ours].
       bodies: M, bodies of a clip that are read; 0 = those of the store. Absent ones count nowhere.
       camera: fixed, if every clip is seen from the same side and left and right have a meaning;

@@ -14,7 +14,7 @@ from igm_jax.data.suggest import suggest
     ("kind", "channels", "expected"),
     [
         ("3d", 3, {"data.camera": "moving", "data.coordinates": "posture"}),
-        ("2d", 2, {"data.camera": "fixed", "data.coordinates": "centred"}),
+        ("2d", 2, {"data.camera": "moving", "data.coordinates": "posture"}),
     ],
 )
 def test_folder_becomes_a_store_with_its_preset(kind, channels, expected, tmp_path):

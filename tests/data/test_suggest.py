@@ -8,7 +8,7 @@ import tiny
 
 from configs import custom
 from igm_jax.data.store import Clip, SkeletonStore
-from igm_jax.data.suggest import BATCH_SIZE, direction_classes, facing_spread, suggest
+from igm_jax.data.suggest import BATCH_SIZE, direction_classes, facing_spread, suggest, width_spread
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import CAMERAS
 from igm_jax.training.mapping import from_mapping, to_mapping
@@ -99,10 +99,28 @@ def test_spread_is_unknown_without_axes(store_of):
         (MANY, {"layout": PLAIN, "cameras": (0,)}, "fixed"),
         (MANY, {"layout": PLAIN, "cameras": (1, 2)}, "moving"),
         (ALIKE, {"layout": PLAIN, "channels": 2, "cameras": (1, 2)}, "moving"),
+        (ALIKE, {"channels": 2}, "fixed"),
+        (MANY, {"channels": 2}, "moving"),
+        (MANY, {"layout": dataclasses.replace(PLAIN, pairs=()), "channels": 2}, "fixed"),
     ],
 )
 def test_camera(store_of, facings, options, expected):
     assert keys(store_of(facings, **options))["data.camera"] == expected
+
+
+def test_spread_of_widths(store_of):
+    """The shoulders of the body here are 0.2 apart, its hands 0.8."""
+    store = store_of(MANY, channels=2)
+    expected = []
+    for frame in (store[i].frames[0, 0] for i in range(len(store))):
+        pairs = [frame[a, 0] - frame[b, 0] for a, b in store.layout.pairs]
+        size = np.sqrt(((frame - frame.mean(axis=0)) ** 2).sum(axis=1).mean())
+        expected.append(np.median(pairs) / size)
+    expected = np.std(expected) / np.mean(np.abs(expected))
+    assert width_spread(store) == pytest.approx(expected, rel=1e-6) and expected > 0.16
+    assert width_spread(store_of(ALIKE, channels=2)) < 0.01
+    assert width_spread(store_of(MANY)) is None
+    assert "their widths vary by 0%" in suggest(store_of(ALIKE, channels=2))[0].reason
 
 
 def test_reasons_name_the_facts(store_of):
@@ -138,6 +156,7 @@ def test_words_for_directions():
 def test_coordinates_and_bodies(store_of):
     assert keys(store_of(ALIKE))["data.coordinates"] == "posture"
     assert keys(store_of(ALIKE, layout=PLAIN))["data.coordinates"] == "centred"
+    assert keys(store_of(ALIKE, layout=PLAIN, channels=2))["data.coordinates"] == "posture"
     assert "data.bodies" not in keys(store_of(ALIKE))
     assert "data.bodies" not in keys(store_of(ALIKE, bodies=(1, 2)))
     rare = store_of((0,) * 30, bodies=(2, *(1,) * 29))
