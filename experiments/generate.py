@@ -131,9 +131,9 @@ def inpainted(
     pose = inpainting.mean_pose(store, train, run.reading)
     clips = generator.inpaint(given, hidden, _STEPS.value, pose=pose, start=_T.value, **setting)
     guess = inpainting.filled(given.clip, hidden, pose, run.reading.layout)
-    ours, plain = (
-        inpainting.hidden_error(x, given.clip, given.present, hidden) for x in (clips, guess)
-    )
+    # In the units of the data, which the coordinates of the run may have scaled.
+    real, *found = (given.placed_back(x) for x in (given.clip, clips, guess))
+    ours, plain = (inpainting.hidden_error(x, real, given.present, hidden) for x in found)
     how = "linear interpolation in time"
     if hidden.all(axis=0).any():
         how = "the mean training pose beside the joints that are known"

@@ -121,11 +121,11 @@ def hidden_error(
     present: Bool[np.ndarray, "B M"],
     hidden: Bool[np.ndarray, "T V"],
 ) -> float:
-    """Mean distance of the hidden joints of present bodies to the real ones, in units of the data.
+    """Mean distance of the hidden joints of present bodies to the real ones, in units of the clips.
 
     Args:
-      clip: inpainted clips.
-      real: what was hidden.
+      clip: inpainted clips; of `Given.placed_back` for the units of the data.
+      real: the real clips, likewise.
       present: which bodies are there.
       hidden: of `hidden_part`.
     """
