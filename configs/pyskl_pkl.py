@@ -1,7 +1,6 @@
 """An annotation file of pyskl, 2-D or 3-D, at the paper's size.
 
-The joints, and whether they have two coordinates or three, are those of the store. The 25 joints
-in space do better with `--config.data.coordinates=posture`.
+The joints, and whether they have two coordinates or three, are those of the store.
 """
 
 from configs import base
@@ -16,7 +15,6 @@ def get_config(variant: str | None = None):
         dataset="pyskl_pkl",
         path="data/pyskl_pkl",
         protocol=protocol,
-        coordinates="centred",
         bodies=2,
     )
     c.model.encoder.update(joints=0, channels=0, dtype="bfloat16")

@@ -178,7 +178,8 @@ def _views(store: SkeletonStore) -> tuple[bool, str]:
 
 def _coordinates(store: SkeletonStore) -> Suggestion:
     if store.frames.shape[2] != 3:
-        return Suggestion("data.coordinates", "posture", "2-D joints are divided by their size")
+        reason = "path and size of 2-D joints depend on the camera"
+        return Suggestion("data.coordinates", "posture", reason)
     if store.layout.axes is None:
         return Suggestion("data.coordinates", "centred", "the layout has no axes")
     return Suggestion("data.coordinates", "posture", "the joints are 3-D and the layout has axes")
