@@ -2,7 +2,8 @@
 
 FILES are clips of NTU RGB+D (.skeleton), NW-UCLA (.json) or UTD-MHAD (.mat), arrays and tables of
 your own (.npy, .npz, .csv), stores, or folders of them. No store has to be prepared first. They
-must have the joints and the units of the data that the run was trained on.
+must have the joints and the units of the data that the run was trained on. RUN may also be a
+fine-tuned run, such as RUN/finetune-100pct, or a subset in it.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.evaluation.embed import check_suffix, embed, save
-from igm_jax.evaluation.run import load_run
+from igm_jax.evaluation.encoder import encoder_run
 
 _OUT = flags.DEFINE_string(
     "out", "features.npz", "Write the features to this .npz, .csv or .parquet file."
@@ -27,7 +28,8 @@ def main() -> None:
     """Reads the flags and the files, and writes the features."""
     out = pathlib.Path(_OUT.value)
     check_suffix(out)
-    run = load_run(*place())
+    folder, which, _ = place()
+    run = encoder_run(folder, which)
     started = time.perf_counter()
     embedded = embed(run, _files.clips(run.reading.layout))
     count, width = embedded.features.shape

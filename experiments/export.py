@@ -12,12 +12,12 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
+from igm_jax.evaluation.encoder import encoder_run
 from igm_jax.evaluation.export import export_stablehlo, in_float32
 from igm_jax.evaluation.export_onnx import export_onnx
 from igm_jax.evaluation.head import Head
 from igm_jax.evaluation.mamp import export_safetensors
-from igm_jax.evaluation.run import Run, load_run
-from igm_jax.finetuning.head import is_finetuned
+from igm_jax.evaluation.run import Run
 from igm_jax.prediction.predictor import load_predictor
 
 _FORMATS = {
@@ -41,11 +41,11 @@ def loaded() -> tuple[Run, Head | None]:
     """The run of the flags, with its head if it has one."""
     folder, which, _ = place()
     probed = (folder / run_folder.probe_scores()).exists()
-    if not is_finetuned(folder) and (_HEAD.value == "none" or not (_HEAD.value or probed)):
-        return load_run(folder, which), None
-    head = None if _HEAD.value == "none" else _HEAD.value
-    predictor = load_predictor(folder, which, head)
-    return predictor.run, None if _HEAD.value == "none" else predictor.head
+    has_head = probed or run_folder.is_finetuned(folder)
+    if _HEAD.value == "none" or not (_HEAD.value or has_head):
+        return encoder_run(folder, which), None
+    predictor = load_predictor(folder, which, _HEAD.value)
+    return predictor.run, predictor.head
 
 
 def main() -> None:

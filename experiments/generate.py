@@ -5,12 +5,18 @@ and writes them as a store that the other commands read. DDIM starts from noise 
 steps. `--t=100` instead noises the real clips to step 100 and predicts them in one step.
 `--unconditional` generates from noise alone, if the run trained with objective.condition_drop > 0.
 
+`--hide="left hand,left wrist"` hides joints of the clips, `--hide_frames=10:20` hides frames, and
+both together hide these joints in these frames. They are generated, and the others are kept. The
+command prints how far they are from the real ones. `--t=100` then starts DDIM at step 100.
+
 `--table` measures the quality over t and steps, against held-out real clips, and writes no store.
 """
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import _clone  # noqa: F401
 import numpy as np
@@ -19,9 +25,11 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data import Clip, SkeletonStore, protocols
 from igm_jax.errors import InputError
-from igm_jax.evaluation import generation_quality, table
-from igm_jax.evaluation.generate import LoadedGenerator, generator_of, given_of_store
+from igm_jax.evaluation import generation_quality, inpainting, table
+from igm_jax.evaluation.generate import LoadedGenerator, generator_of
+from igm_jax.evaluation.given import Given, given_of_store
 from igm_jax.evaluation.run import load_run, open_store
+from igm_jax.reading import Reading
 from igm_jax.training.mapping import nearest
 
 _CLIPS = flags.DEFINE_list("clips", None, "Generate from the features of these clips of the store.")
@@ -29,7 +37,18 @@ _COUNT = flags.DEFINE_integer(
     "count", None, "Generate so many clips. Default: 64, and 256 for the table.", lower_bound=1
 )
 _UNCONDITIONAL = flags.DEFINE_bool("unconditional", False, "Generate from noise alone.")
-_T = flags.DEFINE_integer("t", None, "Predict clips in one step from this step of noise.")
+_HIDE = flags.DEFINE_list("hide", None, "Hide these joints of the run's layout, by name.")
+_HIDE_FRAMES = flags.DEFINE_string(
+    "hide_frames",
+    None,
+    "Hide the frames START:STOP, of the T that the run reads, from 0, as in Python.",
+)
+_T = flags.DEFINE_integer(
+    "t",
+    None,
+    "Predict clips in one step from this step of noise; with --hide or --hide_frames, start DDIM "
+    "there.",
+)
 _STEPS = flags.DEFINE_integer("steps", 50, "Take this many DDIM steps.")
 _MASK_RATIO = flags.DEFINE_float(
     "mask_ratio",
@@ -62,13 +81,34 @@ def chosen(store: SkeletonStore, protocol: str) -> np.ndarray:
     return np.array([known[name] for name in _CLIPS.value])
 
 
-def conditioned(generator: LoadedGenerator, store: SkeletonStore) -> Iterator[Clip]:
+def hidden_part(reading: Reading) -> np.ndarray | None:
+    """What the flags hide, [T, V]; None without them.
+
+    Raises:
+      InputError: a range that cannot be read, or see `inpainting.hidden_part`.
+    """
+    if _HIDE.value is None and _HIDE_FRAMES.value is None:
+        return None
+    span = None
+    if _HIDE_FRAMES.value is not None:
+        found = re.fullmatch(r"(\d*):(\d*)", _HIDE_FRAMES.value)
+        if not found:
+            raise InputError(f"--hide_frames={_HIDE_FRAMES.value}: give START:STOP, such as 10:20")
+        span = int(found[1] or 0), int(found[2] or reading.frames)
+    return inpainting.hidden_part(reading, _HIDE.value or (), span)
+
+
+def conditioned(
+    generator: LoadedGenerator, store: SkeletonStore, hidden: np.ndarray | None
+) -> Iterator[Clip]:
     """Clips generated from the features of real ones, with their labels and in their place."""
     run = generator.run
     indices = chosen(store, run.config.data.protocol)
     given = given_of_store(store, indices, run.reading)
     setting = {"mask_ratio": _MASK_RATIO.value, "seed": _SEED.value}
-    if _T.value is None:
+    if hidden is not None:
+        clips = inpainted(generator, store, given, hidden, setting)
+    elif _T.value is None:
         clips = generator.sample(given, _STEPS.value, **setting)
     else:
         clips = generator.one_step(given, _T.value, **setting)
@@ -76,6 +116,33 @@ def conditioned(generator: LoadedGenerator, store: SkeletonStore) -> Iterator[Cl
         real = store[int(i)]
         name = f"generated-{real.name}"[:256]
         yield dataclasses.replace(real, name=name, frames=clip[present])
+
+
+def inpainted(
+    generator: LoadedGenerator,
+    store: SkeletonStore,
+    given: Given,
+    hidden: np.ndarray,
+    setting: dict[str, Any],
+) -> np.ndarray:
+    """Generates the hidden part, and prints its error beside that of the baseline."""
+    run = generator.run
+    train = protocols.split(store, run.config.data.protocol, "train")
+    pose = inpainting.mean_pose(store, train, run.reading)
+    clips = generator.inpaint(given, hidden, _STEPS.value, pose=pose, start=_T.value, **setting)
+    guess = inpainting.filled(given.clip, hidden, pose, run.reading.layout)
+    # In the units of the data, which the coordinates of the run may have scaled.
+    real, *found = (given.placed_back(x) for x in (given.clip, clips, guess))
+    ours, plain = (inpainting.hidden_error(x, real, given.present, hidden) for x in found)
+    how = "linear interpolation in time"
+    if hidden.all(axis=0).any():
+        how = "the mean training pose beside the joints that are known"
+    print(
+        f"hidden: {hidden.any(axis=0).sum()} of {hidden.shape[1]} joints in "
+        f"{hidden.any(axis=1).sum()} of {hidden.shape[0]} frames; mean error of a hidden joint "
+        f"over {len(clips)} clips, in {store.meta['units']}: {ours:.4f}; by {how}: {plain:.4f}"
+    )
+    return clips
 
 
 def unconditional(generator: LoadedGenerator) -> Iterator[Clip]:
@@ -88,15 +155,21 @@ def unconditional(generator: LoadedGenerator) -> Iterator[Clip]:
 def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -> None:
     """Generates clips and writes their store."""
     run = generator.run
-    frame = "the camera"
+    frame, hidden = "the camera", hidden_part(run.reading)
     if _UNCONDITIONAL.value:
-        if _T.value is not None or _CLIPS.value is not None or _MASK_RATIO.value is not None:
-            raise InputError("--unconditional reads no clip: leave --t, --clips and --mask_ratio")
+        read = (_T.value, _CLIPS.value, _MASK_RATIO.value, hidden)
+        if any(value is not None for value in read):
+            raise InputError(
+                "--unconditional reads no clip: leave --t, --clips, --mask_ratio and --hide"
+            )
         clips, how = unconditional(generator), f"from noise alone, {_STEPS.value} DDIM steps"
         frame = f"data.coordinates={run.reading.coordinates}, which noise cannot undo"
     else:
-        clips = conditioned(generator, store)
-        how = f"{_STEPS.value} DDIM steps" if _T.value is None else f"one step from t={_T.value}"
+        clips, how = conditioned(generator, store, hidden), f"{_STEPS.value} DDIM steps"
+        if hidden is not None:
+            how += " of the hidden part" + (f" from t={_T.value}" if _T.value is not None else "")
+        elif _T.value is not None:
+            how = f"one step from t={_T.value}"
         how += ", conditioned on features of real clips"
     source = f"generated by {run.folder}, {run.progress}: {how}, seed {_SEED.value}; in {frame}"
     SkeletonStore.write(
@@ -124,6 +197,8 @@ def main() -> None:
     if not _TABLE.value:
         write(generator, store, pathlib.Path(_OUT.value or run.folder / "generated"))
         return
+    if _HIDE.value is not None or _HIDE_FRAMES.value is not None:
+        raise InputError("--table generates whole clips: leave --hide and --hide_frames")
     rows = generation_quality.quality_table(
         generator,
         store,

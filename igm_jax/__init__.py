@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not call `__geta
         models,
         skeleton,
     )
+    from igm_jax.evaluation.encoder import LoadedEncoder, load_encoder
     from igm_jax.evaluation.generate import LoadedGenerator, load_generator
-    from igm_jax.evaluation.run import LoadedEncoder, load_encoder
     from igm_jax.prediction.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
@@ -53,10 +53,10 @@ _MODULES = (
     "training",
 )  # fmt: skip
 _NAMES = {
-    "LoadedEncoder": "igm_jax.evaluation.run",
+    "LoadedEncoder": "igm_jax.evaluation.encoder",
     "LoadedGenerator": "igm_jax.evaluation.generate",
     "Predictor": "igm_jax.prediction.predictor",
-    "load_encoder": "igm_jax.evaluation.run",
+    "load_encoder": "igm_jax.evaluation.encoder",
     "load_generator": "igm_jax.evaluation.generate",
     "load_predictor": "igm_jax.prediction.predictor",
 }

@@ -220,3 +220,27 @@ def newest_run(root: str | pathlib.Path = "runs") -> pathlib.Path:
 def runs_in(folder: pathlib.Path) -> list[str]:
     """Names of the runs that lie in a folder."""
     return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+
+
+def is_finetuned(folder: pathlib.Path) -> bool:
+    """Whether this is the folder of a fine-tuned run, or of a subset of the labels in one."""
+    return "parent" in (read_json(folder / CONFIG) or {}) or (folder / HEAD).exists()
+
+
+def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.Path:
+    """The folder of a finished subset of the labels.
+
+    Args:
+      folder: of a fine-tuned run; that of a subset is its own answer.
+      name: of the subset; by default the first that is finished.
+
+    Raises:
+      InputError: no such subset, or it is not finished.
+    """
+    done = sorted(path.parent.name for path in folder.glob(f"*/{HEAD}"))
+    subset = folder if (folder / HEAD).exists() else folder / (name or [*done, subset_folder(0)][0])
+    if not (subset / HEAD).exists() or not newest_step(subset / TRAINED):
+        raise InputError(
+            f"{subset} has no trained head: finish it with the same experiments/finetune.py command"
+        )
+    return subset

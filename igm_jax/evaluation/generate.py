@@ -3,73 +3,22 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32
 
-from igm_jax import progress, skeleton
-from igm_jax.data import SkeletonStore, pipeline, resize
+from igm_jax import progress
 from igm_jax.errors import InputError
-from igm_jax.evaluation import sampling
+from igm_jax.evaluation import inpainting, sampling
+from igm_jax.evaluation.given import Given, given_of_clips
 from igm_jax.evaluation.run import Run, checked_clips, load_run, present_bodies
 from igm_jax.models import IGM
-from igm_jax.reading import Reading
 from igm_jax.training import checkpoint
 
 BATCH_SIZE = 64  # clips in one call of the networks
-
-
-class Given(NamedTuple):
-    """Real clips as a run reads them, and where they were.
-
-    Attributes:
-      clip: [B, M, T, V, C] in the coordinates of the run; absent bodies are zero.
-      present: [B, M].
-      path: [B, T, C], or [B, 1, C] if it does not move: the origin of those coordinates in the
-        camera's.
-      rotation: [B, C, C] of those coordinates.
-    """
-
-    clip: np.ndarray
-    present: np.ndarray
-    path: np.ndarray
-    rotation: np.ndarray
-
-    def placed_back(
-        self, clip: Float32[np.ndarray, "B M T V C"]
-    ) -> Float32[np.ndarray, "B M T V C"]:
-        """Generated clips in the camera's coordinates, where the real clips were."""
-        placed = skeleton.from_reference_frame(clip, self.path[:, None], self.rotation[:, None])
-        return np.where(self.present[..., None, None, None], placed, 0).astype(np.float32)
-
-    def take(self, rows: Any) -> "Given":
-        """The clips at these positions."""
-        return Given(*(x[rows] for x in self))
-
-
-def given_of_store(store: SkeletonStore, indices: Int[np.ndarray, " B"], reading: Reading) -> Given:
-    """Whole clips of a store, as the run reads them."""
-    clip, present = pipeline.full_clips(store, indices, reading)
-    camera, _ = pipeline.full_clips(store, indices, _in_camera(reading))
-    first = reading.mapped(np.asarray(store.frames[store.clips["offset"][indices]]))
-    return _given(clip, present, first, camera[:, 0], reading)
-
-
-def _in_camera(reading: Reading) -> Reading:
-    return dataclasses.replace(reading, coordinates="camera")
-
-
-def _given(
-    clip: np.ndarray, present: np.ndarray, first: np.ndarray, track: np.ndarray, reading: Reading
-) -> Given:
-    """Adds the frame of reference, which the first raw frame and the path of a body define."""
-    layout, coordinates = reading.layout, reading.coordinates
-    origin, rotation = skeleton.reference_frame(first, layout, coordinates)
-    path = skeleton.moving_origin(origin, track, layout, coordinates)
-    return Given(clip, present, np.asarray(path), np.asarray(rotation))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +48,17 @@ class LoadedGenerator:
         """K, steps of the noise schedule."""
         return self.run.config.objective.diffusion_steps
 
+    @property
+    def most_ddim_steps(self) -> int:
+        """Steps of the schedule from which DDIM chooses: those with a share of signal ≥ 0.02."""
+        return self._setting(None).first_step + 1
+
     def read(self, clips: Any, present: Any = None) -> Given:
         """Reads raw clips; takes the same arguments as `encode` of `load_encoder`."""
         reading = self.run.reading
         channels = self.run.config.model.encoder.channels // len(reading.streams)
         clips = checked_clips(clips, reading.layout, channels)
-        present = present_bodies(clips, present)
-        body = present.argmax(axis=1)  # the first one there
-        first = clips[np.arange(len(clips)), body, 0]
-        clip, there = resize.resize_clips(clips, present, reading)
-        camera, _ = resize.resize_clips(clips, present, _in_camera(reading))
-        return _given(clip, there, first, camera[:, 0], reading)
+        return given_of_clips(clips, present_bodies(clips, present), reading)
 
     def one_step(
         self, given: Given, t: int, *, mask_ratio: float | None = None, seed: int = 0
@@ -161,7 +110,7 @@ class LoadedGenerator:
 
         Args:
           given: real clips.
-          num_steps: evaluations of g, in 1 … K.
+          num_steps: evaluations of g, in 1 … `most_ddim_steps`.
           mask_ratio: see `one_step`.
           seed: of noise and masks.
 
@@ -175,6 +124,58 @@ class LoadedGenerator:
             lambda clip, index: sampling.sample(self.params, clip, index, seed, setting=setting),
         )
 
+    def inpaint(
+        self,
+        given: Given,
+        hidden: Bool[np.ndarray, "T V"],
+        num_steps: int,
+        *,
+        pose: Float32[np.ndarray, "V C"],
+        start: int | None = None,
+        mask_ratio: float | None = None,
+        seed: int = 0,
+    ) -> Float32[np.ndarray, "B M T V C"]:
+        """Generates the hidden joints or frames of real clips anew, and keeps all others.
+
+        Nothing of what is hidden is read: f reads `inpainting.filled` in its place, and g the noise
+        of DDIM. The frame of reference counts as known, and in `posture` the path of its origin.
+
+        Args:
+          given: real clips.
+          hidden: True where hidden; `inpainting.hidden_part` makes it.
+          num_steps: evaluations of g, in 1 … `most_ddim_steps`, or 1 … start + 1.
+          pose: mean pose of the training clips, of `inpainting.mean_pose`.
+          start: step t at which DDIM starts from the guess of `inpainting.filled`; None starts
+            from noise.
+          mask_ratio: see `one_step`.
+          seed: of noise and masks.
+
+        Raises:
+          InputError: an argument is out of range, or everything or nothing is hidden.
+
+        References:
+          Lugmayr et al., RePaint (CVPR 2022), without resampling; Meng et al., SDEdit (ICLR 2022),
+          for `start`.
+        """
+        c = self.run.config.model.encoder
+        if hidden.shape != (c.frames, c.joints) or hidden.all() or not hidden.any():
+            raise InputError(
+                f"hidden is {list(hidden.shape)}, True at {hidden.mean():.0%}: it has to be "
+                f"[T, V] = {[c.frames, c.joints]}, True at some places and False at others"
+            )
+        if start is not None:
+            self._step(start)
+        setting = self._setting(mask_ratio, num_steps, start=start)
+        known = inpainting.known_streams(hidden, self.run.reading)
+        made = self._batches(
+            inpainting.filled(given.clip, hidden, pose, self.run.reading.layout),
+            given.present,
+            lambda guess, index: sampling.inpaint(
+                self.params, guess, known, index, seed, setting=setting
+            ),
+        )
+        return np.where(hidden[..., None], made, given.clip)
+
     def unconditional(
         self, count: int, num_steps: int, *, seed: int = 0
     ) -> Float32[np.ndarray, "B 1 T V C"]:
@@ -182,7 +183,7 @@ class LoadedGenerator:
 
         Args:
           count: B.
-          num_steps: evaluations of g, in 1 … K.
+          num_steps: evaluations of g, in 1 … `most_ddim_steps`.
           seed: of the noise.
 
         Raises:
@@ -210,15 +211,24 @@ class LoadedGenerator:
         return jnp.int32(t)
 
     def _setting(
-        self, mask_ratio: float | None, num_steps: int = 1, conditioned: bool = True
+        self,
+        mask_ratio: float | None,
+        num_steps: int = 1,
+        conditioned: bool = True,
+        start: int | None = None,
     ) -> sampling.Setting:
         if mask_ratio is not None and not 0 <= mask_ratio <= 1:
             raise InputError(f"mask_ratio={mask_ratio} is outside 0..1")
-        if not 1 <= num_steps <= self.steps:
-            raise InputError(f"{num_steps} DDIM steps are outside 1..{self.steps}")
-        c = self.run.config
-        reading = self.run.reading
-        return sampling.Setting(c.model, c.objective, reading, mask_ratio, num_steps, conditioned)
+        c, reading = self.run.config, self.run.reading
+        setting = sampling.Setting(
+            c.model, c.objective, reading, mask_ratio, num_steps, conditioned, start
+        )
+        if not 1 <= num_steps <= setting.first_step + 1:
+            raise InputError(
+                f"{num_steps} DDIM steps are outside 1..{setting.first_step + 1}: DDIM starts at "
+                f"t={setting.first_step}"
+            )
+        return setting
 
     def _batches(
         self, clips: np.ndarray, present: np.ndarray, make: Callable[[np.ndarray, np.ndarray], Any]

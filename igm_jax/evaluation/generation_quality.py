@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from igm_jax import features, metrics, progress
 from igm_jax.data import SkeletonStore, protocols, resize
 from igm_jax.errors import InputError
-from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
+from igm_jax.evaluation.generate import LoadedGenerator
+from igm_jax.evaluation.given import Given, given_of_store
 from igm_jax.reading import Reading
 
 RAW_FRAMES = 8  # moments of the raw descriptor

@@ -1,17 +1,16 @@
-"""Loads the encoder of a run and applies it to raw clips."""
+"""Reads a pre-training run and its store, and checks raw clips for its encoder."""
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32
+from jaxtyping import Bool, Float32
 
-from igm_jax import features, run_folder, skeleton
+from igm_jax import run_folder, skeleton
 from igm_jax.data import SkeletonStore, open_dataset, unseen
 from igm_jax.errors import InputError
 from igm_jax.models import Encoder
@@ -107,6 +106,11 @@ def load_run(
         others = ", ".join(run_folder.runs_in(folder.parent))
         others = f": {str(folder.parent)!r} holds {others}" if others else ""
         raise InputError(f"run {str(folder)!r} does not exist{others}")
+    if run_folder.is_finetuned(folder):
+        raise InputError(
+            f"{folder} is a fine-tuned run, which predict.py, embed.py, export.py and load_encoder "
+            "read: give its pre-training run here"
+        )
     step = checkpoint.select_step(folder, which)
     meta = checkpoint.restore_meta(folder, step)
     reading = reading_of_run(meta)
@@ -165,59 +169,6 @@ def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:
     c = config.model.encoder
     clip = jnp.zeros((1, c.frames, c.joints, c.channels))
     return Encoder(c).init(key, clip)["params"]
-
-
-class LoadedEncoder(NamedTuple):
-    """Result of `load_encoder`; its docstring says more of both."""
-
-    encode: Callable[..., Array]
-    info: dict[str, Any]
-
-
-def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> LoadedEncoder:
-    """Loads a trained encoder as a function of raw clips.
-
-    Args:
-      folder: of a pre-training run.
-      which: "last", "best" by validation KNN, or a step.
-
-    Returns:
-      `(encode, info)`. `encode(clips, present=None)` maps clips [B, T, V, C] or [B, M, T, V, C] in
-      the units of the training data (metres), of any length T, to features [B, D] float32. They are
-      those that KNN and the probes judge: view, resize and standardisation are inside, and of each
-      clip the first `data.bodies` bodies that are there are read. `present` [B, M] says which are;
-      without it a body is absent if all its coordinates are zero. All lengths share one compiled
-      program. It resizes on the host, so it cannot be traced; inside `jax.jit` use
-      `igm_jax.features.pooled_features`. `info` holds `layout`, `frames`, `joints`, `channels`,
-      `bodies`, `width`, `step`, `total_steps` and `config`.
-
-    Raises:
-      InputError: no such run; or, from `encode`, clips that it cannot read.
-    """
-    run = load_run(folder, which)
-    c, reading = run.config.model.encoder, run.reading
-    channels = c.channels // len(reading.streams)
-
-    def encode(
-        clips: Array | np.ndarray | Sequence[Any],
-        present: Array | np.ndarray | Sequence[Any] | None = None,
-    ) -> Array:
-        clips = checked_clips(clips, reading.layout, channels)
-        batches = features.raw_batches(clips, present_bodies(clips, present), reading)
-        return jnp.asarray(features.extract_features(c, run.params, reading, batches))
-
-    info = {
-        "layout": reading.layout,
-        "frames": c.frames,
-        "joints": c.joints,
-        "channels": channels,
-        "bodies": reading.bodies,
-        "width": c.feature_width,
-        "step": run.step,
-        "total_steps": run.total_steps,
-        "config": run.config,
-    }
-    return LoadedEncoder(encode, info)
 
 
 def checked_clips(

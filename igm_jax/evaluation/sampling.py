@@ -1,4 +1,4 @@
-"""Compiled programs that generate clips: one step from noised clips, and DDIM."""
+"""Compiled programs that generate clips: one step from noised clips, DDIM, and inpainting."""
 
 import dataclasses
 import functools
@@ -7,17 +7,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion, masking
 from igm_jax.models import IGM, Condition, IGMConfig, apply
 from igm_jax.reading import Reading
 from igm_jax.training.config import ObjectiveConfig
 
+# DDIM starts at the last step with this share of signal ᾱ, where noise is 99 % of the amplitude. At
+# ᾱ = 1e-4, the end of a schedule, x̂0 has the error of g times 100. It would be clipped to noise of
+# ±clean_clip, which the next steps take for a clip.
+FIRST_SIGNAL = 0.02
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Everything that a compiled program depends on."""
+    """Everything that a compiled program depends on; `start` is None if DDIM starts from noise."""
 
     model: IGMConfig
     objective: ObjectiveConfig
@@ -25,11 +30,20 @@ class Setting:
     mask_ratio: float | None
     num_steps: int
     conditioned: bool
+    start: int | None = None
 
     @property
     def alpha_bar(self) -> Float[jax.Array, " K"]:
         """The noise schedule of the run."""
         return diffusion.alpha_bar(self.objective.schedule, self.objective.diffusion_steps)
+
+    @property
+    def first_step(self) -> int:
+        """The step at which DDIM starts."""
+        if self.start is not None:
+            return self.start
+        with jax.ensure_compile_time_eval():
+            return max(0, int((self.alpha_bar >= FIRST_SIGNAL).sum()) - 1)
 
 
 @functools.partial(jax.jit, static_argnames="setting")
@@ -90,12 +104,54 @@ def sample(
     k_order, k_noise = _keys(seed, index)
     clean = diffusion.ddim_sample(
         _denoiser(params, rows, k_order, clip.shape[1], setting),
-        setting.alpha_bar,
+        setting.alpha_bar[: setting.first_step + 1],
         _noise(k_noise, (clip.shape[1], *rows.shape[1:])),
         num_steps=setting.num_steps,
         clip=setting.objective.clean_clip,
     )
     return _positions(clean, setting.reading).reshape(clip.shape)
+
+
+@functools.partial(jax.jit, static_argnames="setting")
+def inpaint(
+    params: Any,
+    guess: Float[Array, "B M T V C"],
+    known: Bool[Array, "T V CS"],
+    index: Int[Array, " B"],
+    seed: Int[Array, ""] | int,
+    *,
+    setting: Setting,
+) -> Float[Array, "B M T V C"]:
+    """Clips by DDIM in which g always sees the known streams of `guess`, noised to its step.
+
+    f reads the whole guess, also where it stands for what is hidden. A token may hold a whole pose,
+    so a hidden joint has a part in every token: hiding those from f would leave it none. And zeros
+    in place of the guess would be poses that f has never seen.
+
+    DDIM starts from noise, or from the guess noised to step `setting.start`. The part of the sample
+    that is known is never read, so its noise stays the same at all steps, as DDIM without fresh
+    noise has it.
+    """
+    rows = setting.reading(guess.reshape(-1, *guess.shape[2:]))
+    k_order, k_noise = _keys(seed, index)
+    noise = _noise(k_noise, (guess.shape[1], *rows.shape[1:]))
+    denoise = _denoiser(params, rows, k_order, guess.shape[1], setting)
+    alpha_bar = setting.alpha_bar[: setting.first_step + 1]
+
+    def beside_known(x: jax.Array, t: jax.Array) -> jax.Array:
+        return denoise(jnp.where(known[None], diffusion.add_noise(alpha_bar, rows, t, noise), x), t)
+
+    x_T = noise
+    if setting.start is not None:
+        x_T = diffusion.add_noise(alpha_bar, rows, jnp.full(len(rows), setting.start), noise)
+    clean = diffusion.ddim_sample(
+        beside_known,
+        alpha_bar,
+        x_T,
+        num_steps=setting.num_steps,
+        clip=setting.objective.clean_clip,
+    )
+    return _positions(clean, setting.reading).reshape(guess.shape)
 
 
 def _keys(seed: Any, index: Int[Array, " B"]) -> tuple[jax.Array, jax.Array]:

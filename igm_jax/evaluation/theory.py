@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from igm_jax import losses, metrics, run_folder
 from igm_jax.data import SkeletonStore, pipeline, protocols, unseen
 from igm_jax.errors import InputError
-from igm_jax.evaluation.generate import LoadedGenerator, generator_of, given_of_store
+from igm_jax.evaluation.generate import LoadedGenerator, generator_of
 from igm_jax.evaluation.generation_quality import descriptor
+from igm_jax.evaluation.given import given_of_store
 from igm_jax.evaluation.run import Run, init_encoder, load_run
 from igm_jax.features import clip_batches, extract_features
 from igm_jax.models import IGM

@@ -110,6 +110,22 @@ class FinetuneConfig:
         """Length of the schedule for so many labelled clips."""
         return max(self.epochs * max(1, clips // batch_size), self.min_steps)
 
+    def memory_advice(self, clips: int, devices: int) -> str:
+        """Settings that reduce the memory of a step, as `training.memory.advice` for pre-training.
+
+        Args:
+          clips: labelled clips, of which a batch holds no more.
+          devices: how many share a batch.
+        """
+        at_once = min(self.batch_size, clips) // devices
+        told = f"out of memory: {at_once} clips at once on a device do not fit: "
+        changes = [f"--config.batch_size={at_once // 2 * devices}"] if at_once > 1 else []
+        if self.generated:
+            changes.append("--config.generated=0")
+        if not changes:
+            return told + "nothing is left to set but a pre-training run of a smaller encoder"
+        return f"{told}set {' or '.join(changes)}, which is another run, in another --run folder"
+
     def milestones(self, total_steps: int) -> list[int]:
         """The steps of the `judgements` points; the last is the end of the schedule.
 

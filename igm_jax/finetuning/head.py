@@ -13,14 +13,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import run_folder
 from igm_jax.data import SkeletonStore
-from igm_jax.errors import InputError
+from igm_jax.evaluation.encoder import finetuned_run
 from igm_jax.evaluation.head import Head
 from igm_jax.evaluation.parts import clip_lengths
 from igm_jax.evaluation.run import Run
 from igm_jax.finetuning import model
 from igm_jax.models import EncoderConfig
 from igm_jax.training import checkpoint
-from igm_jax.training.older_runs import config_of_run, reading_of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +61,12 @@ def save_facts(
     run_folder.write_json(folder / run_folder.HEAD, dataclasses.asdict(facts))
 
 
-def is_finetuned(folder: pathlib.Path) -> bool:
-    """Whether this is the folder of a fine-tuned run."""
-    return "parent" in (run_folder.read_json(folder / run_folder.CONFIG) or {})
-
-
 def load_finetuned(folder: pathlib.Path, name: str | None = None) -> tuple[Run, Head]:
     """Reads a fine-tuned encoder and its head; the pre-training run is not needed.
 
     Args:
-      folder: of the fine-tuned run.
-      name: of the folder of a subset in it; by default the first.
+      folder: of the fine-tuned run, or of a subset in it.
+      name: of the folder of a subset; by default the first.
 
     Returns:
       The run, whose parameters are those of the fine-tuned encoder, and the head.
@@ -80,29 +74,18 @@ def load_finetuned(folder: pathlib.Path, name: str | None = None) -> tuple[Run, 
     Raises:
       InputError: no such subset, or it is not finished.
     """
-    subset = folder / (name or _first_subset(folder))
-    found = run_folder.read_json(subset / run_folder.HEAD)
-    trained = subset / run_folder.TRAINED
-    step = run_folder.newest_step(trained)
-    if found is None or not step:
-        raise InputError(
-            f"{subset} has no trained head: finish it with the same experiments/finetune.py command"
-        )
+    run = finetuned_run(folder, name)
+    subset = run_folder.finetuned_subset(folder, name)
+    found = run_folder.read_json(subset / run_folder.HEAD) or {}
     facts = HeadFacts(
         found["hidden"], tuple(found["class_names"]), found["temperature"], tuple(found["lengths"])
     )
-    meta = checkpoint.restore_meta(trained, step)
-    reading = reading_of_run(meta)
-    config = config_of_run(meta["config"])
-    target = jax.eval_shape(functools.partial(_classifier, config, facts), jax.random.key(0))
-    restored = checkpoint.restore_parts(trained, step, target)
-    run = Run(
-        folder, step, config, reading, meta["data"], restored["params"]["encoder"], reached=step
-    )
+    target = jax.eval_shape(functools.partial(_head, run.config, facts), jax.random.key(0))
+    restored = checkpoint.restore_parts(subset / run_folder.TRAINED, run.step, target)
     params = {"params": restored["params"]["head"], "batch_stats": restored["statistics"]["head"]}
     head = Head(
         params=params,
-        logits=functools.partial(_logits, config.model.encoder, facts),
+        logits=functools.partial(_logits, run.config.model.encoder, facts),
         class_names=facts.class_names,
         temperature=facts.temperature,
         lengths=facts.lengths,
@@ -112,18 +95,14 @@ def load_finetuned(folder: pathlib.Path, name: str | None = None) -> tuple[Run, 
     return run, head
 
 
-def _first_subset(folder: pathlib.Path) -> str:
-    subsets = sorted(path.parent.name for path in folder.glob(f"*/{run_folder.HEAD}"))
-    return subsets[0] if subsets else run_folder.subset_folder(0)
-
-
-def _classifier(config: Any, facts: HeadFacts, key: jax.Array) -> dict[str, Any]:
-    """Parameters and statistics of an untrained classifier, for their shapes."""
+def _head(config: Any, facts: HeadFacts, key: jax.Array) -> dict[str, Any]:
+    """Parameters and statistics of an untrained head, for their shapes."""
     c = config.model.encoder
     network = model.Classifier(c, facts.hidden, len(facts.class_names), 0.0, 0.0)
     clip = jnp.zeros((1, 1, c.frames, c.joints, c.channels), jnp.float32)
     variables = network.init(key, clip, jnp.ones((1, 1), bool), train=False)
-    return {"params": variables["params"], "statistics": variables["batch_stats"]}
+    parts = {"params": variables["params"], "statistics": variables["batch_stats"]}
+    return {name: {"head": part["head"]} for name, part in parts.items()}
 
 
 def _logits(

@@ -6,6 +6,7 @@ milestone with the best accuracy on "val" are chosen. A classifier is then train
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -27,7 +28,7 @@ from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.head import save_facts
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
-from igm_jax.training import claim, distributed
+from igm_jax.training import claim, distributed, memory
 from igm_jax.training.mapping import to_mapping
 
 # Of the settings in config.json, those with other values of which it is the same run.
@@ -74,27 +75,31 @@ def finetune(
 
     Raises:
       InputError: the settings do not fit the run or the data, or the folder holds something else.
+      MemoryError: a step needs more memory than there is; says which settings need less.
       DivergedError: a loss that is not finite.
     """
     with claim.held(folder):
         parts = {seed: _parts(run, store, labels, seed) for seed in subsets}
-        program = build_program(
-            config, run, len(store.class_names), scratch=scratch, devices=devices
-        )
-        stated = {
-            "parent": parent_of(run),
-            "from": "scratch" if scratch else "parent",
-            "labels": labels,
-            "subsets": list(subsets),
-            "config": to_mapping(config),
-        }
-        _claim(folder, stated, resume)
-        for seed, part in parts.items():
-            own = folder / run_folder.subset_folder(seed)
-            if stopped := _Subset(own, seed, part, program, config, run, store).finish():
-                return stopped
-        if distributed.leader():
-            _save_results(folder, run, store, labels, subsets, scratch)
+        clips = max(len(part["train"]) for part in parts.values())
+        advice = functools.partial(config.memory_advice, clips)
+        with memory.one_line_out_of_memory(advice, devices):
+            program = build_program(
+                config, run, len(store.class_names), scratch=scratch, devices=devices
+            )
+            stated = {
+                "parent": parent_of(run),
+                "from": "scratch" if scratch else "parent",
+                "labels": labels,
+                "subsets": list(subsets),
+                "config": to_mapping(config),
+            }
+            _claim(folder, stated, resume)
+            for seed, part in parts.items():
+                own = folder / run_folder.subset_folder(seed)
+                if stopped := _Subset(own, seed, part, program, config, run, store).finish():
+                    return stopped
+            if distributed.leader():
+                _save_results(folder, run, store, labels, subsets, scratch)
     return "finished"
 
 

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from igm_jax import features, metrics
+from igm_jax import features, metrics, run_folder
 from igm_jax.data import Clip
 from igm_jax.errors import InputError
 from igm_jax.evaluation.embed import clip_batches, read_clip
+from igm_jax.evaluation.encoder import check_only_checkpoint
 from igm_jax.evaluation.head import Head, outputs, probe_head
 from igm_jax.evaluation.run import Run, load_run
-from igm_jax.finetuning.head import is_finetuned, load_finetuned
+from igm_jax.finetuning.head import load_finetuned
 from igm_jax.models import Hardware
 
 # A clip that is longer than so many times the longest training clip holds more than one action.
@@ -124,9 +125,8 @@ def load_predictor(
       InputError: no such run, or it has no head; says which command makes one.
     """
     folder = pathlib.Path(folder)
-    if is_finetuned(folder):
-        if which != "last":
-            raise InputError(f"{folder} is a fine-tuned run, which has one checkpoint: not {which}")
+    if run_folder.is_finetuned(folder):
+        check_only_checkpoint(folder, which)
         return Predictor(*load_finetuned(folder, head))
     run = load_run(folder, which)
     return Predictor(run, probe_head(run, head))

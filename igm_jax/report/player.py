@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.drawing.canvas import bone_sides, finite
 from igm_jax.drawing.projection import is_flat, project
-from igm_jax.evaluation.generate import Given, LoadedGenerator, given_of_store
+from igm_jax.evaluation.generate import LoadedGenerator
+from igm_jax.evaluation.given import Given, given_of_store
 from igm_jax.evaluation.run import Run
 from igm_jax.skeleton import Layout
 
@@ -87,7 +88,7 @@ def show_clips(
         return Clips(real, {}, (), 0, 0)
     rows = spread(store.clips["label"][indices], count)
     given = given_of_store(store, indices[rows], run.reading)
-    steps = min(DDIM_STEPS, generator.steps)
+    steps = min(DDIM_STEPS, generator.most_ddim_steps)
     ts = tuple(sorted({int(share * generator.steps) for share in NOISE}))
     made = _generate(generator, given, ts, steps, seed)
     shown = [

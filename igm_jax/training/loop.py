@@ -1,6 +1,7 @@
 """Pre-trains an encoder: from a config and a store to a finished run folder."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -56,7 +57,8 @@ def pretrain(
       DivergedError: a loss that is not finite; names step, clips and config.
       ConnectionError: another process is gone.
     """
-    with claim.held(folder), memory.one_line_out_of_memory(config, devices):
+    advice = functools.partial(memory.advice, config)
+    with claim.held(folder), memory.one_line_out_of_memory(advice, devices):
         return _pretrain(config, store, folder, resume, devices)
 
 

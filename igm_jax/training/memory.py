@@ -1,7 +1,7 @@
 """Advice for a step that does not fit into memory."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 
@@ -18,9 +18,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def one_line_out_of_memory(
-    config: ExperimentConfig, devices: list[parallel.Device] | None = None
+    advice: Callable[[int], str], devices: list[parallel.Device] | None = None
 ) -> Iterator[None]:
     """Replaces an out-of-memory error by one line that says which settings to change.
+
+    Args:
+      advice: the line, for so many devices.
+      devices: all by default.
 
     Raises:
       MemoryError: in its place.
@@ -32,7 +36,7 @@ def one_line_out_of_memory(
             raise
         count = len(jax.devices() if devices is None else devices)
         reason = " ".join(str(error).split())[:120]
-        raise MemoryError(f"{advice(config, count)} ({reason})") from error
+        raise MemoryError(f"{advice(count)} ({reason})") from error
 
 
 def advice(config: ExperimentConfig, devices: int) -> str:

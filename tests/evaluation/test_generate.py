@@ -11,7 +11,8 @@ import igm_jax
 from igm_jax import diffusion
 from igm_jax.errors import InputError
 from igm_jax.evaluation import generate, generation_quality
-from igm_jax.evaluation.generate import generator_of, given_of_store
+from igm_jax.evaluation.generate import generator_of
+from igm_jax.evaluation.given import given_of_store
 from igm_jax.models import IGM, apply
 from igm_jax.skeleton import COORDINATES
 
@@ -74,6 +75,31 @@ def test_raw_clips_are_read_as_those_of_the_store(finished, generator, given):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_ddim_starts_where_noise_still_holds_some_signal(generator, given):
+    """A loop over its steps for one clip; at ᾱ = 1e-4 every x̂0 would be clipped to ±clean_clip."""
+    run, i = generator.run, 2
+    found = generator.sample(given, 4, seed=5)[i]
+    model, objective = IGM(run.config.model), run.config.objective
+    alpha = np.asarray(diffusion.alpha_bar(objective.schedule, objective.diffusion_steps))
+    assert generator.most_ddim_steps == 989 and alpha[989] < 0.02 < alpha[988]
+    rows = run.reading(jnp.asarray(given.clip[i]))
+    tokens = apply(model, generator.params, rows, method="encode")
+    condition = apply(model, generator.params, tokens, None, method="condition")
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), i), 1)
+    x = np.asarray(jax.random.normal(key, rows.shape))
+    steps = [988, 659, 329, 0]
+    for t, after in zip(steps, [alpha[659], alpha[329], alpha[0], 1]):
+        step = jnp.full(len(rows), t)
+        noise = apply(model, generator.params, jnp.asarray(x), condition, step, method="generate")
+        clean = (x - np.sqrt(1 - alpha[t]) * np.asarray(noise)) / np.sqrt(alpha[t])
+        clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
+        direction = (x - np.sqrt(alpha[t]) * clean) / np.sqrt(1 - alpha[t])
+        x = np.sqrt(after) * clean + np.sqrt(1 - after) * direction
+    metres = x * np.array(run.reading.std) + np.array(run.reading.mean)
+    metres = np.where(given.present[i][:, None, None, None], metres, 0)
+    np.testing.assert_allclose(found, metres, atol=1e-3)
+
+
 def test_batches_and_seeds(monkeypatch, generator, given):
     """A seed decides all; the size of a batch decides nothing."""
     whole = generator.sample(given, 3, mask_ratio=0.5, seed=1)
@@ -93,7 +119,7 @@ def test_what_is_refused(generator, given):
     run = generator.run
     with pytest.raises(InputError, match=r"t=1000 is outside 0..999"):
         generator.one_step(given, 1000)
-    with pytest.raises(InputError, match=r"0 DDIM steps are outside 1..1000"):
+    with pytest.raises(InputError, match=r"0 DDIM steps are outside 1..989"):
         generator.sample(given, 0)
     objective = dataclasses.replace(run.config.objective, condition_drop=0.0)
     config = dataclasses.replace(run.config, objective=objective)

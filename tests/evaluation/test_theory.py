@@ -11,8 +11,9 @@ from igm_jax import losses
 from igm_jax.data import protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation import theory
-from igm_jax.evaluation.generate import LoadedGenerator, given_of_store
+from igm_jax.evaluation.generate import LoadedGenerator
 from igm_jax.evaluation.generation_quality import descriptor
+from igm_jax.evaluation.given import given_of_store
 from igm_jax.evaluation.run import load_run
 
 

@@ -50,6 +50,22 @@ def test_generated_clips_are_embedded_like_raw_files(folder):
     np.testing.assert_allclose(values[0], encode(real[0].frames[None])[0], atol=1e-5)
 
 
+def test_hidden_joints_are_generated_and_their_error_is_told(folder):
+    flags = ("--hide=left hand,right hand", "--hide_frames=2:5", "--count=4", "--steps=2")
+    result = run(folder, "generate.py", "runs/tiny", *flags, "--out=inpainted")
+    assert result.returncode == 0, result.stderr
+    error, line, _ = result.stdout.splitlines()
+    assert error.startswith(
+        "hidden: 2 of 6 joints in 3 of 8 frames; mean error of a hidden joint over 4 clips, in "
+        "metres: "
+    )
+    ours, plain = (float(part.split(";")[0]) for part in error.split(": ")[2:])
+    assert "linear interpolation in time" in error and 0 < plain < ours < 100
+    assert "2 DDIM steps of the hidden part, conditioned" in line
+    made = SkeletonStore.open(folder / "inpainted")
+    assert len(made) == 4 and np.isfinite(made.frames).all()
+
+
 def test_actions_of_files_recordings_and_streams(folder):
     """A run gets its head by the command that predict.py names, and then all three work."""
     store = SkeletonStore.open(folder / "store")
@@ -94,6 +110,8 @@ def test_what_is_refused_in_one_line(folder):
     generate = ("generate.py", "runs/tiny", "--out=new")
     assert_refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
     assert_refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
+    hidden = "--hide=left hnad", "--hide_frames=2:5"
+    assert_refused(run(folder, *generate, *hidden), "did you mean 'left hand'")
     assert not (folder / "new").exists()
 
 

@@ -11,11 +11,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from igm_jax import run_folder
+import igm_jax
+from igm_jax import features, run_folder
 from igm_jax.data import protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
+from igm_jax.evaluation.encoder import encoder_run
+from igm_jax.evaluation.run import load_run
 from igm_jax.finetuning import study
+from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
 from igm_jax.prediction.predictor import load_predictor
 from igm_jax.training.log import RunLog
@@ -132,6 +136,54 @@ def test_the_saved_head_gives_the_test_scores(finished, run, store, config):
         load_predictor(finished, head="subset-7")
     with pytest.raises(InputError, match="has one checkpoint"):
         load_predictor(finished, which=10)
+
+
+def test_the_encoder_alone_is_that_of_the_head(finished, run, store):
+    """`load_encoder` reads the run or a subset in it, and other commands say what to give."""
+    predictor, clip = load_predictor(finished), store[0].frames[None]
+    tuned = igm_jax.load_encoder(finished)
+    of_subset = igm_jax.load_encoder(finished / "subset-0")
+    params = jax.tree.leaves(predictor.run.params)
+    for ours, theirs in zip(jax.tree.leaves(encoder_run(finished).params), params, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    batches = features.raw_batches(clip, np.ones(clip.shape[:2], bool), run.reading)
+    encoder = run.config.model.encoder
+    expected = features.extract_features(encoder, predictor.run.params, run.reading, batches)
+    np.testing.assert_allclose(tuned.encode(clip), expected, atol=1e-5)
+    np.testing.assert_array_equal(of_subset.encode(clip), tuned.encode(clip))
+    assert tuned.info["step"] == predictor.run.step
+    with pytest.raises(InputError, match="has one checkpoint: not best"):
+        igm_jax.load_encoder(finished, "best")
+    with pytest.raises(InputError, match=r"is a fine-tuned run, .* give its pre-training"):
+        load_run(finished)
+
+
+def test_a_run_that_is_not_finished_has_no_encoder(tmp_path):
+    run_folder.write_json(tmp_path / "config.json", {"parent": {}})
+    with pytest.raises(InputError, match=r"subset-0 has no trained head.*finetune\.py"):
+        igm_jax.load_encoder(tmp_path)
+
+
+def test_out_of_memory_says_what_to_set(run, store, config, tmp_path, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(study, "train", full)
+    with pytest.raises(MemoryError) as caught:
+        go(run, store, tmp_path / "finetune", config)
+    assert str(caught.value) == (
+        "out of memory: 8 clips at once on a device do not fit: set --config.batch_size=4, which "
+        "is another run, in another --run folder (RESOURCE_EXHAUSTED: Out of memory allocating 9 "
+        "bytes.)"
+    )
+
+
+def test_advice_counts_labels_devices_and_generated_clips():
+    config = FinetuneConfig(batch_size=48, generated=0.5)
+    told = config.memory_advice(clips=20, devices=4)
+    assert "5 clips at once" in told and "batch_size=8 or --config.generated=0" in told
+    config = dataclasses.replace(config, generated=0.0)
+    assert "smaller encoder" in config.memory_advice(clips=4, devices=4)
 
 
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():

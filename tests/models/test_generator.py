@@ -1,10 +1,13 @@
 """The generator g: AdaLN, the condition, and what may influence the predicted noise."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from igm_jax.diffusion import time_embedding
 from igm_jax.models import IGM, AdapterConfig, Condition, EncoderConfig, GeneratorConfig, IGMConfig
 from igm_jax.models.generator import AdaLN, Generator
 
@@ -117,3 +120,41 @@ def test_with_nothing_hidden_the_condition_is_pooled():
         seen = model.apply({}, tokens, order, method="condition")
         assert (seen.visible is None) == (condition == "pooled")
         assert model.apply({}, tokens, None, method="condition").visible is None
+
+
+def test_the_skip_adds_scaled_numbers_of_each_token(made):
+    """The scale belongs to a number of the token, and t decides it."""
+    generator, params, clip, condition, t = made
+    with_skip = Generator(dataclasses.replace(CONFIG, skip=True))
+    fresh = jax.jit(with_skip.init)(jax.random.key(3), clip, condition, t)
+    assert not np.any(with_skip.apply(fresh, clip, condition, t))
+    layer = jax.tree.map(lambda x: x + 0.3, fresh["params"]["skip"])
+    ours = with_skip.apply({"params": params["params"] | {"skip": layer}}, clip, condition, t)
+    plain = generator.apply(params, clip, condition, t)
+    dense = jax.tree.map(np.asarray, params["params"]["time"])
+    time = np.asarray(time_embedding(t, 16)) @ dense["kernel"] + dense["bias"]
+    time = time / (1 + np.exp(-time))
+    scale = time @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])  # [B, frames · 3]
+    for b in range(3):
+        for frame in range(8):
+            for c in range(3):
+                expected = (
+                    plain[b, frame, :, c] + scale[b, 3 * (frame % 4) + c] * clip[b, frame, :, c]
+                )
+                np.testing.assert_allclose(ours[b, frame, :, c], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_narrow_generator_passes_all_noise_only_by_the_skip(made, skip):
+    """A token of 12 numbers and a width of 4: the rank of a token's Jacobian."""
+    _, _, clip, condition, t = made
+    generator = Generator(dataclasses.replace(CONFIG, width=4, skip=skip))
+    params = shake(jax.jit(generator.init)(jax.random.key(3), clip, condition, t))
+    one, t = jax.tree.map(lambda x: x[:1], (condition, t))
+
+    def token(x):
+        return generator.apply(params, clip[:1].at[0, :4, 0].set(x), one, t)[0, :4, 0]
+
+    jacobian = jax.jacobian(token)(clip[0, :4, 0]).reshape(12, 12)
+    rank = np.linalg.matrix_rank(np.asarray(jacobian), tol=1e-4)
+    assert rank == 12 if skip else rank <= 4

@@ -58,6 +58,6 @@ def test_other_errors_stay_what_they_are():
     for error in (InputError("no"), jax.errors.JaxRuntimeError("INTERNAL: no")):
         with (
             pytest.raises(type(error), match="no"),
-            memory.one_line_out_of_memory(tiny.config()),
+            memory.one_line_out_of_memory(str),
         ):
             raise error
