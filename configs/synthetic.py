@@ -12,5 +12,5 @@ def get_config(variant: str | None = None):
     base.small_networks(c)
     c.objective.update(ramp_epochs=2, queue_size=960)
     c.optimizer.warmup_epochs = 1.0
-    c.train.update(epochs=24, knn_every=8, checkpoint_every=8)
+    c.train.update(epochs=14, knn_every=7, checkpoint_every=7)
     return base.smoke(c) if smoke else c
