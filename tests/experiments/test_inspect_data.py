@@ -63,7 +63,7 @@ def test_own_data_gets_suggestions(tmp_path):
     )
     result = inspect("s", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    for told in ("suggested flag", "--config.data.camera=moving", "2 cameras", "joints are 2-D"):
+    for told in ("suggested flag", "--config.data.camera=moving", "2 cameras", "posture"):
         assert told in result.stdout
 
 

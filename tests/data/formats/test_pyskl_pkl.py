@@ -325,7 +325,7 @@ def test_poses_in_the_plane_have_coordinates(tmp_path):
     assert COCO17.joints[COCO17.origin] == "nose"
     assert COCO17.origin not in {joint for pair in COCO17.pairs for joint in pair}
     with pytest.raises(InputError, match='use coordinates "centred"'):
-        full_clips(store, np.arange(4), Reading(store.layout, "posture", 5, 1))
+        full_clips(store, np.arange(4), Reading(store.layout, "body", 5, 1))
 
 
 def test_missing_files_say_how_to_get_them(tmp_path):
