@@ -81,8 +81,8 @@ def chosen(store: SkeletonStore, protocol: str) -> np.ndarray:
     return np.array([known[name] for name in _CLIPS.value])
 
 
-def hidden_part(reading: Reading) -> np.ndarray | None:
-    """What the flags hide, [T, V]; None without them.
+def hidden_by_flags(reading: Reading) -> np.ndarray | None:
+    """Marks the joints and frames that the flags hide, [T, V]; None without them.
 
     Raises:
       InputError: a range that cannot be read, or see `inpainting.hidden_part`.
@@ -155,7 +155,7 @@ def unconditional(generator: LoadedGenerator) -> Iterator[Clip]:
 def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -> None:
     """Generates clips and writes their store."""
     run = generator.run
-    frame, hidden = "the camera", hidden_part(run.reading)
+    frame, hidden = "the camera", hidden_by_flags(run.reading)
     if _UNCONDITIONAL.value:
         read = (_T.value, _CLIPS.value, _MASK_RATIO.value, hidden)
         if any(value is not None for value in read):

@@ -286,9 +286,13 @@ def test_what_changes_no_number_makes_no_difference():
 
 @pytest.mark.parametrize(("name", "variant"), list(all_variants()))
 def test_every_config_is_long_enough_for_its_phases(name, variant):
-    from_mapping(ExperimentConfig, load(name, variant).to_dict()).check_length()
     literal = load("paper_literal", f"{name}-{variant}" if variant else name)
-    from_mapping(ExperimentConfig, literal.to_dict()).check_length()
+    for content in (load(name, variant), literal):
+        config = from_mapping(ExperimentConfig, content.to_dict())
+        epochs, objective = config.train.epochs, config.objective
+        assert config.optimizer.warmup_epochs < epochs
+        assert objective.start_epoch + objective.ramp_epochs <= epochs
+        config.check_length()
 
 
 @pytest.mark.parametrize(

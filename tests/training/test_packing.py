@@ -104,7 +104,9 @@ def test_networks_get_the_packed_rows_alone(monkeypatch):
     assert sizes == {12}
 
 
-def test_a_run_packs_where_some_body_is_absent(tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_packs_where_some_body_is_absent(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
     store, config = tiny.write_store(tmp_path / "store"), tiny.config({"train.batch_size": 40})
     mesh = parallel.make_mesh(config.parallel, 40, jax.devices()[:1])
     packing = run_data.packing(config, store, np.arange(len(store)), mesh)

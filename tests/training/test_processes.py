@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from igm_jax import locking
+from igm_jax.data import SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
 from igm_jax.training.checkpoint import restore_params
+from igm_jax.training.packing import Packing
 
 ROOT = pathlib.Path(__file__).parents[2]
 # The cheapest objective that compares clips across the batch; its MLPs are large enough to be cut.
@@ -133,7 +135,9 @@ def test_two_processes_of_four_devices_are_one_of_eight(folder):
 
 
 def test_two_processes_compute_the_rows_that_one_does(folder):
-    """Of 8 clips of two bodies on each device, 14 rows are computed: absent bodies are packed."""
+    """Absent bodies are packed: of the 16 rows of 8 clips, each device computes 11."""
+    bodies = SkeletonStore.open(folder / "data/synthetic").clips["bodies"]
+    assert Packing.of(bodies, most=2, clips=16, shards=2, parts=1).capacity == 11
     changes = ("--config.data.bodies=2", "--config.train.epochs=1", "--config.train.knn_every=9")
     changes += ("--config.optimizer.warmup_epochs=0",)
     for processes in (1, 2):

@@ -75,7 +75,7 @@ def view_input(
     model: nn.Module,
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, "R T V C"], Int[Array, "R n"] | None]:
-    """What f reads of a view: the noisy rows, and the tokens that stay visible (None for all)."""
+    """Adds noise to a view and chooses the tokens that stay visible (None: all)."""
     k_keep, k_noise = jax.random.split(key)
     num_tokens = model.config.encoder.num_tokens
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
@@ -94,6 +94,24 @@ def read_view(
     noisy, keep = view_input(rows, key, model, config)
     z = clip_features(model, params, noisy, batch, keep)
     return z, losses.normalize(apply(model, params, z, method="project"))
+
+
+def two_views(
+    params: Any,
+    other: Any,
+    batch: ClipBatch,
+    key: Key[Array, ""],
+    model: nn.Module,
+    config: ObjectiveConfig,
+) -> tuple[Float[Array, "B D"], Float[Array, "B E"], Float[Array, "B E"]]:
+    """Reads the first view with `params` and the second one with `other`, such as the teacher.
+
+    Returns:
+      Pooled features of the first view, and the unit projections of both.
+    """
+    k_one, k_other = jax.random.split(key)
+    z, one = read_view(params, batch.rows, batch, k_one, model, config)
+    return z, one, read_view(other, fold_bodies(batch.other), batch, k_other, model, config)[1]
 
 
 def compared(

@@ -13,8 +13,7 @@ from igm_jax.training.objectives.common import (
     ClipBatch,
     ObjectiveOutput,
     compared,
-    fold_bodies,
-    read_view,
+    two_views,
 )
 
 
@@ -37,9 +36,7 @@ def spectral_contrastive(
       HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
       Contrastive Loss (NeurIPS 2021): the loss, and μ.
     """
-    k_one, k_other = jax.random.split(key)
-    z, one = read_view(params, batch.rows, batch, k_one, model, config)
-    other = read_view(params, fold_bodies(batch.other), batch, k_other, model, config)[1]
+    z, one, other = two_views(params, params, batch, key, model, config)
     radius = config.spectral_mu**0.5
     loss = losses.spectral_contrastive_loss(radius * one, radius * other)
     return compared(loss, z, one, other, references=one)
@@ -64,9 +61,7 @@ def coding_rate(
       MCR² (Yu et al., NeurIPS 2020, arXiv 2006.08558). Its self-supervised experiments take about
       50 copies of each image and weight the rates; here are two copies and the plain difference.
     """
-    k_one, k_other = jax.random.split(key)
-    z, one = read_view(params, batch.rows, batch, k_one, model, config)
-    other = read_view(params, fold_bodies(batch.other), batch, k_other, model, config)[1]
+    z, one, other = two_views(params, params, batch, key, model, config)
     pairs = jnp.stack([one, other], axis=1)
     loss = -losses.coding_rate_reduction(pairs, config.distortion)
     return compared(loss, z, one, other, references=one)
@@ -90,9 +85,7 @@ def momentum_contrast(
     References:
       MoCo v2 (He et al., CVPR 2020), which SkeletonCLR and AimCLR (AAAI 2022) build on.
     """
-    k_one, k_other = jax.random.split(key)
-    z, query = read_view(params, batch.rows, batch, k_one, model, config)
-    positive = read_view(teacher, fold_bodies(batch.other), batch, k_other, model, config)[1]
+    z, query, positive = two_views(params, teacher, batch, key, model, config)
     positive = jax.lax.stop_gradient(positive)
     loss = losses.info_nce_loss(query, positive, queue, temperature=config.temperature).mean()
     return compared(loss, z, query, positive, references=positive)

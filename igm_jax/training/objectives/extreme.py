@@ -14,7 +14,7 @@ from igm_jax.training.objectives.common import (
     ObjectiveOutput,
     compared,
     fold_bodies,
-    read_view,
+    two_views,
     view_input,
 )
 
@@ -43,9 +43,8 @@ def extreme_contrast(
       AimCLR (Guo et al., AAAI 2022): extreme augmentations, energy-based attention-guided drop,
       distributional divergence minimisation and nearest neighbours mining.
     """
-    k_one, k_other, k_strong = jax.random.split(key, 3)
-    z, query = read_view(params, batch.rows, batch, k_one, model, config)
-    positive = read_view(teacher, fold_bodies(batch.other), batch, k_other, model, config)[1]
+    k_mild, k_strong = jax.random.split(key)
+    z, query, positive = two_views(params, teacher, batch, k_mild, model, config)
     positive = jax.lax.stop_gradient(positive)
 
     noisy, keep = view_input(fold_bodies(batch.strong), k_strong, model, config)

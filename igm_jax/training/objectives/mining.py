@@ -12,8 +12,7 @@ from igm_jax.training.objectives.common import (
     ClipBatch,
     ObjectiveOutput,
     compared,
-    fold_bodies,
-    read_view,
+    two_views,
 )
 
 
@@ -38,9 +37,7 @@ def positive_mining(
     References:
       CPM (Zhang et al., ECCV 2022, arXiv 2208.03497), Contrastive Positive Mining.
     """
-    k_one, k_other = jax.random.split(key)
-    z, student = read_view(params, batch.rows, batch, k_one, model, config)
-    target = read_view(teacher, fold_bodies(batch.other), batch, k_other, model, config)[1]
+    z, student, target = two_views(params, teacher, batch, key, model, config)
     target = jax.lax.stop_gradient(target)
     temperatures = {
         "target_temperature": config.target_temperature,
