@@ -33,6 +33,13 @@ OBJECTIVES = {
     "momentum_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "extreme_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "motion_contrast": {**MASKED, "objective.ema_decay": 0.9, "model.projector_width": 16},
+    "actionlet_contrast": {
+        **COORDINATES,
+        "objective.ema_decay": 0.9,
+        "objective.mining_start": 0.0,
+        "model.projector_width": 16,
+    },
+    "masked_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "positive_mining": {
         **COORDINATES,
         "objective.ema_decay": 0.9,
@@ -189,6 +196,8 @@ def one_device():
         ("positive_mining", {"parallel.fsdp": 8}),
         ("motion_contrast", {"parallel.fsdp": 8}),
         ("extreme_contrast", {"parallel.fsdp": 8}),
+        ("masked_contrast", {"parallel.fsdp": 8}),
+        ("actionlet_contrast", {"parallel.fsdp": 8}),
         ("displacement_prediction", {"parallel.fsdp": 8}),
     ],
 )

@@ -93,6 +93,8 @@ _NEEDS = {
     "motion_contrast": {"objective.ema_decay": 0.5},
     "positive_mining": _TEACHER,
     "extreme_contrast": _TEACHER,
+    "actionlet_contrast": _TEACHER,
+    "masked_contrast": _TEACHER,
 }
 
 

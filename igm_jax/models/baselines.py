@@ -80,6 +80,55 @@ class MaskedAutoencoder(Backbone):
         return self.decode(tokens[:, :1], order)
 
 
+class Prompts(nn.Module):
+    """Learned tokens, one for each kind of view.
+
+    Attributes:
+      count: number of kinds.
+      width: D.
+    """
+
+    count: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "K D"]:
+        """Returns all tokens."""
+        return self.param("token", layers.position_init, (self.count, self.width))
+
+
+class PromptedAutoencoder(MaskedAutoencoder):
+    """Encoder, decoder and projector, and a learned token for each kind of view but the plain one.
+
+    Their parameters are `{"encoder": …, "decoder": …, "projector": …, "prompts": …}`. The plain
+    view and the encoder that is evaluated have no such token.
+    """
+
+    VIEWS = ("masked", "predicted", "mixed")
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        super().setup()
+        self.prompts = Prompts(len(self.VIEWS), self.config.encoder.width)
+
+    def encode_as(
+        self,
+        view: str,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        packed: Int[Array, " P"] | None = None,
+    ) -> Float[Array, "B n D"]:
+        """Applies f to a view of one of the kinds `VIEWS`, with the token of that kind."""
+        token = self.prompts()[self.VIEWS.index(view)]
+        prompt = jnp.broadcast_to(token, (len(clip), 1, len(token)))
+        return self.encode(clip, keep, None, packed, prompt)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
+        """Touches every parameter; used to initialise them."""
+        self.project(self.encode_as("masked", clip).mean(axis=1))
+        return super().__call__(clip)
+
+
 class Contrastive(Backbone):
     """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`."""
 

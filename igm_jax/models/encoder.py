@@ -153,6 +153,7 @@ class Encoder(nn.Module):
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
+        prompt: Float[Array, "B K D"] | None = None,
         drop_path: float = 0.0,
     ) -> Float[Array, "B N D"]:
         """Encodes standardised clips.
@@ -161,6 +162,7 @@ class Encoder(nn.Module):
           clip: [B, T, V, C], one body a row.
           keep: token indices [B, n] that f may see; the others never enter. None shows all.
           aux: given only when `clip` is a generated one; its two tokens are not returned.
+          prompt: learned tokens that f reads beside those of the clip; they are not returned.
           drop_path: rate of the last block, which grows linearly from 0 at the first; for
             fine-tuning. Above 0 it draws from the keys named "drop_path".
 
@@ -185,6 +187,8 @@ class Encoder(nn.Module):
             x = x + (position[None] if keep is None else position[keep]).astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
+        if prompt is not None:
+            x = jnp.concatenate([x, prompt.astype(c.dtype)], axis=1)
         rates = [jnp.linspace(0, drop_path, c.depth)] if drop_path > 0 else []
         stack = blocks.scan_blocks(
             blocks.Block, c.depth, self.hardware, each=len(rates), remat=c.remat

@@ -8,6 +8,7 @@ import numpy as np
 import tiny
 
 from igm_jax import losses
+from igm_jax.augment import Mixture
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
 
 KEY = jax.random.key(4)
@@ -39,7 +40,11 @@ class World:
         draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
         self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
         self.queue, self.ramp = losses.normalize(draw(16, 16)), jnp.float32(0)
-        self.strong = draw(4, 2, 8, 6, 3)
+        self.strong, self.mixed = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
+        self.partner = jnp.array([2, 3, 0, 1])
+        both = PRESENT & PRESENT[self.partner]
+        self.pasted = jnp.asarray(rng.random((4, 2, 8, 6)) < 0.4) & both[:, :, None, None]
+        self.parts = jnp.asarray(tiny.LAYOUT.body_parts)
         self._objective = jax.jit(
             functools.partial(OBJECTIVES[name].loss, model=self.model, config=self.config.objective)
         )
@@ -48,8 +53,15 @@ class World:
     def run(self, **changes):
         """(loss, output) with some inputs replaced."""
         given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "ramp")}
-        given |= {k: getattr(self, k) for k in ("clip", "other", "strong")} | changes
-        batch = ClipBatch(given["clip"], PRESENT, given["other"], strong=given["strong"])
+        given |= {k: getattr(self, k) for k in ("clip", "other", "strong", "mixed")} | changes
+        batch = ClipBatch(
+            given["clip"],
+            PRESENT,
+            given["other"],
+            strong=given["strong"],
+            mixed=Mixture(given["mixed"], self.partner, self.pasted),
+            parts=self.parts,
+        )
         state = given["params"], given["teacher"], given["queue"]
         return self._objective(*state, batch, KEY, ramp=given["ramp"])
 

@@ -20,11 +20,13 @@ from igm_jax.models import (
     Hardware,
     IGMConfig,
     MaskedAutoencoder,
+    PromptedAutoencoder,
     SequenceAutoencoder,
 )
 from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
+from igm_jax.training.objectives.actionlet import actionlet_contrast
 from igm_jax.training.objectives.colorization import colorization
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import (
@@ -36,6 +38,7 @@ from igm_jax.training.objectives.displacement import displacement_prediction
 from igm_jax.training.objectives.extreme import extreme_contrast
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
+from igm_jax.training.objectives.masked_contrast import masked_contrast
 from igm_jax.training.objectives.mining import positive_mining
 from igm_jax.training.objectives.motion import motion_contrast
 
@@ -48,8 +51,8 @@ __all__ = [
     "check",
     "check_read",
     "feature_diagnostics",
+    "has_stages",
     "is_ramped",
-    "mines",
     "reads_queue",
 ]
 
@@ -79,14 +82,15 @@ def _colours(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) ->
     }
 
 
-def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+def _hides(o: ObjectiveConfig, m: IGMConfig) -> dict[str, bool]:
     tokens = m.encoder.num_tokens
     hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
-    return {
-        **_joints(o, d, m, t),
-        # Without joints the number of tokens is known once the config is fitted to the data.
-        "objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints,
-    }
+    # Without joints the number of tokens is known once the config is fitted to the data.
+    return {"objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints}
+
+
+def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    return _joints(o, d, m, t) | _hides(o, m)
 
 
 def _negatives(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
@@ -96,6 +100,18 @@ def _negatives(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) 
 def _teacher(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
     teacher = {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
     return {"data.crops=2": d.crops == 2} | teacher
+
+
+def _mixed(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    return _negatives(o, d, m, t) | _teacher(o, d, m, t)
+
+
+def _masked_contrast(
+    o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig
+) -> dict[str, bool]:
+    # The predicted clip is read by f as it is, and a bone reveals the joint at its other end.
+    joint = {"data.streams=('joint',)": d.streams == ("joint",)}
+    return joint | _mixed(o, d, m, t) | _hides(o, m)
 
 
 def _motion(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
@@ -123,6 +139,8 @@ class Objective:
         of their keys.
       needs: requirements on the rest of the config.
       strong: whether it reads a copy of each clip under extreme augmentations.
+      mixed: least and most frames, as shares of a clip, that come from another clip in the mixed
+        copy that it reads (`augment.mix_clips`); None if it reads none.
     """
 
     loss: Callable
@@ -130,6 +148,7 @@ class Objective:
     reads: frozenset[str]
     needs: Needs = _nothing
     strong: bool = False
+    mixed: tuple[float, float] | None = None
 
 
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
@@ -201,6 +220,33 @@ OBJECTIVES: dict[str, Objective] = {
         _mining,
         strong=True,
     ),
+    "actionlet_contrast": Objective(
+        actionlet_contrast,
+        Contrastive,
+        frozenset(
+            _SHARED
+            | _QUEUE
+            | {
+                "model.projector_width",
+                "objective.mining_start",
+                "objective.target_temperature",
+            }
+        ),
+        _mixed,
+        strong=True,
+        mixed=(1 / 4, 5 / 12),  # [ActCLR] three to five of twelve blocks of four frames
+    ),
+    "masked_contrast": Objective(
+        masked_contrast,
+        PromptedAutoencoder,
+        frozenset(
+            _SHARED
+            | _QUEUE
+            | {"model.projector_width", "model.generator", "objective.target_temperature"}
+        ),
+        _masked_contrast,
+        mixed=(7 / 16, 11 / 16),  # [PCM³]
+    ),
 }
 
 
@@ -229,8 +275,8 @@ def is_ramped(o: ObjectiveConfig) -> bool:
     return has_weight and "objective.ramp_epochs" in OBJECTIVES[o.name].reads
 
 
-def mines(o: ObjectiveConfig) -> bool:
-    """Whether positives are mined from the queue in the second part of the run."""
+def has_stages(o: ObjectiveConfig) -> bool:
+    """Whether the loss has a second stage, which begins at `mining_start`."""
     return "objective.mining_start" in OBJECTIVES[o.name].reads
 
 
