@@ -451,7 +451,8 @@ def test_a_training_step_in_64_bit_mode(name):
     changes = {**tiny.changes_for(name), "objective.ema_decay": 0.9}
 
     def state_types(after):
-        program = build_program(tiny.config(changes), tiny.READING, 16, jax.devices()[:1])
+        config = tiny.config(changes)
+        program = build_program(config, tiny.reading_for(config), 16, jax.devices()[:1])
         state = jax.eval_shape(program.init, jax.random.key(0))
         clip = jax.ShapeDtypeStruct((8, 2, 8, 6, 3), jnp.float32)
         raw = {"clip": clip, "present": jax.ShapeDtypeStruct((8, 2), bool)}

@@ -71,6 +71,13 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
             **_ONE_VIEW,
         },
         "CPM": {"objective.name": "positive_mining", **_TEACHER},
+        "CMD": {
+            "objective.name": "mutual_distillation",
+            "data.streams": ("joint", "motion", "bone"),
+            "model.encoder.channels": 0,
+            "model.encoder.towers": 3,
+            **_TEACHER,
+        },
         "ActCLR": {
             "objective.name": "actionlet_contrast",
             "objective.mask_ratio": 0.0,

@@ -22,6 +22,7 @@ from igm_jax.evaluation.linear_probe import (
 from igm_jax.evaluation.parts import (
     FeatureSet,
     Part,
+    by_stream,
     class_details,
     clip_lengths,
     labelled,
@@ -38,7 +39,11 @@ RAW_FRAMES = 32
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
-    """Features of the run, and optionally of the untrained encoder and the joint coordinates."""
+    """Features of the run, and optionally of baselines.
+
+    Baselines are the untrained encoder and the joint coordinates. If the encoder has several
+    towers, the features of each tower follow.
+    """
     everything, config = np.arange(len(store)), run.config
     raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
 
@@ -80,6 +85,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set("untrained encoder", run.reading, encoded(untrained)),
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
+        if config.model.encoder.towers > 1:
+            sets += by_stream(sets[0], config.model.encoder, config.data.streams)
     return sets
 
 

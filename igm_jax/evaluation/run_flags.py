@@ -69,7 +69,9 @@ def define_run_flags() -> Callable[[], Any]:
         "Judge on all classes, on those of data.leave_out, or on the others.",
     )
     baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
+        "baselines",
+        False,
+        "Also evaluate the untrained encoder, the joint coordinates, and each of several towers.",
     )
 
     def selected() -> Any:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import blocks, layers
+from igm_jax.models.encoder import Encoder
 from igm_jax.models.generator import GeneratorConfig
 from igm_jax.models.hardware import Hardware
-from igm_jax.models.igm import Backbone
+from igm_jax.models.igm import Backbone, Projector
 
 
 class Decoder(nn.Module):
@@ -135,3 +136,27 @@ class Contrastive(Backbone):
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B E"]:
         """Touches every parameter; used to initialise them."""
         return self.project(self.encode(clip).mean(axis=1))
+
+
+class StreamContrastive(Contrastive):
+    """Towers of the encoder, each with its own projector: `{"encoder": …, "projector": …}`."""
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        width = self.config.projector_width
+        self.encoder = Encoder(self.config.encoder, self.hardware)
+        projectors = nn.vmap(
+            Projector,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=1,
+            out_axes=1,
+        )
+        self.projector = projectors(width) if width else None
+
+    def project(self, z: Float[Array, "B SD"]) -> Float[Array, "B SE"]:
+        """Projects the pooled features of each tower by itself; they stay side by side."""
+        if self.projector is None:
+            return z
+        by_tower = z.reshape(len(z), self.config.encoder.towers, -1)
+        return self.projector(by_tower).reshape(len(z), -1)

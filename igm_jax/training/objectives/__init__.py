@@ -22,6 +22,7 @@ from igm_jax.models import (
     MaskedAutoencoder,
     PromptedAutoencoder,
     SequenceAutoencoder,
+    StreamContrastive,
 )
 from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
@@ -35,6 +36,7 @@ from igm_jax.training.objectives.contrastive import (
     spectral_contrastive,
 )
 from igm_jax.training.objectives.displacement import displacement_prediction
+from igm_jax.training.objectives.distillation import mutual_distillation
 from igm_jax.training.objectives.extreme import extreme_contrast
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
@@ -112,6 +114,14 @@ def _masked_contrast(
     # The predicted clip is read by f as it is, and a bone reveals the joint at its other end.
     joint = {"data.streams=('joint',)": d.streams == ("joint",)}
     return joint | _mixed(o, d, m, t) | _hides(o, m)
+
+
+def _streams(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
+    streams = {
+        "two of data.streams or more": len(d.streams) > 1,
+        "model.encoder.towers of the number of data.streams": m.encoder.towers == len(d.streams),
+    }
+    return _teacher(o, d, m, t) | streams
 
 
 def _motion(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
@@ -220,6 +230,12 @@ OBJECTIVES: dict[str, Objective] = {
         _mining,
         strong=True,
     ),
+    "mutual_distillation": Objective(
+        mutual_distillation,
+        StreamContrastive,
+        frozenset(_SHARED | _QUEUE | {"model.projector_width", "objective.target_temperature"}),
+        _streams,
+    ),
     "actionlet_contrast": Objective(
         actionlet_contrast,
         Contrastive,
@@ -263,7 +279,10 @@ def check(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> No
             f"objective.name={o.name!r} is unknown{nearest(o.name, OBJECTIVES)}: choose one of "
             f"{', '.join(OBJECTIVES)}"
         )
-    needs = OBJECTIVES[o.name].needs(o, d, m, t)
+    chosen = OBJECTIVES[o.name]
+    needs = chosen.needs(o, d, m, t)
+    if chosen.model is not StreamContrastive:
+        needs |= {"model.encoder.towers=1": m.encoder.towers == 1}
     missing = [requirement for requirement, is_met in needs.items() if not is_met]
     if missing:
         raise InputError(f"objective.name={o.name!r} needs {' and '.join(missing)}")
