@@ -35,10 +35,15 @@ from igm_jax.reading import Reading
 
 # Number of frames of the raw-coordinate baseline, a common choice.
 RAW_FRAMES = 32
+# End of the name of whitened features.
+WHITENED = ", whitened"
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
-    """Features of the run, and optionally of the untrained encoder and the joint coordinates."""
+    """Features of the run, and optionally of the untrained encoder and the joint coordinates.
+
+    With `run.whiten` the whitened features of the run come second.
+    """
     everything, config = np.arange(len(store)), run.config
     raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
 
@@ -73,6 +78,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
         return np.concatenate([clip.reshape(len(clip), -1) for clip, _ in batches])
 
     sets = [feature_set(f"pre-trained, {run.progress}", run.reading, encoded(run.params), True)]
+    if run.whiten:
+        sets.append(_whitened(sets[0], run, store))
     if baselines:
         init = jax.jit(functools.partial(init_encoder, config))
         untrained = init(jax.random.key(config.seed))
@@ -81,6 +88,14 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
     return sets
+
+
+def _whitened(features: FeatureSet, run: Run, store: SkeletonStore) -> FeatureSet:
+    """Features whitened by those of the training clips; labels have no part in it."""
+    training = protocols.split(store, run.config.data.protocol, "train")
+    whitening = metrics.fit_whitening(features.values[training])
+    values = metrics.whiten(whitening, features.values)
+    return FeatureSet(features.name + WHITENED, np.asarray(values))
 
 
 def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:
