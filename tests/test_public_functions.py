@@ -102,6 +102,7 @@ def public_functions(module):
 PAIR, LABELS, TEMPERATURE = (FEATURES,) * 2, jnp.array([0, 1, 2, 1]), jnp.float32(0.5)
 VIEW = (tiny.LAYOUT, "body")
 PROBE = metrics.RidgeProbe(jnp.ones((5, 3)), jnp.ones(3), jnp.ones(()), jnp.ones(1))
+WHITENING = metrics.Whitening(jnp.ones(5), jnp.eye(5))
 ROWS = [
     Row(losses.normalize, (FEATURES,), keeps=True),
     Row(losses.noise_prediction_loss, (CLIPS, CLIPS)),
@@ -140,6 +141,8 @@ ROWS = [
         {"k": 2, "num_classes": 3, "temperature": TEMPERATURE},
     ),
     Row(metrics.fit_ridge, (FEATURES,), (LABELS,), {"num_classes": 3, "penalties": (0.1,)}),
+    Row(metrics.fit_whitening, (FEATURES,), (), {"shrinkage": 0.1}),
+    Row(given(metrics.whiten, 0, values=(WHITENING,)), (FEATURES,)),
     Row(given(metrics.ridge_scores, 0, values=(PROBE,)), (FEATURES,)),
     Row(
         given(metrics.ridge_accuracy, 1, values=(LABELS,)), PAIR, (LABELS,),
@@ -225,7 +228,7 @@ MODULES = (
     losses.igm, losses.contrastive, losses.theory, diffusion, metrics.spread, metrics.knn,
     metrics.classification, metrics.intervals,
     metrics.spectrum, metrics.graph, metrics.ridge, metrics.retrieval, metrics.few_shot,
-    metrics.clustering,
+    metrics.clustering, metrics.whitening,
     metrics.generation, skeleton, augment, masking, precision, adapter, attention, blocks,
     encoder, layers,
 )  # fmt: skip

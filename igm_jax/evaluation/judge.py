@@ -36,13 +36,15 @@ from igm_jax.reading import Reading
 
 # Number of frames of the raw-coordinate baseline, a common choice.
 RAW_FRAMES = 32
+# End of the name of whitened features.
+WHITENED = ", whitened"
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
     """Features of the run, and optionally of baselines.
 
-    Baselines are the untrained encoder and the joint coordinates. If the encoder has several
-    towers, the features of each tower follow.
+    With `run.whiten` the whitened features of the run come second. Baselines are the untrained
+    encoder, the joint coordinates and, if the encoder has several towers, each tower alone.
     """
     everything, config = np.arange(len(store)), run.config
     raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
@@ -78,6 +80,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
         return np.concatenate([clip.reshape(len(clip), -1) for clip, _ in batches])
 
     sets = [feature_set(f"pre-trained, {run.progress}", run.reading, encoded(run.params), True)]
+    if run.whiten:
+        sets.append(_whitened(sets[0], run, store))
     if baselines:
         init = jax.jit(functools.partial(init_encoder, config))
         untrained = init(jax.random.key(config.seed))
@@ -88,6 +92,14 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
         if config.model.encoder.towers > 1:
             sets += by_stream(sets[0], config.model.encoder, config.data.streams)
     return sets
+
+
+def _whitened(features: FeatureSet, run: Run, store: SkeletonStore) -> FeatureSet:
+    """Features whitened by those of the training clips; labels have no part in it."""
+    training = protocols.split(store, run.config.data.protocol, "train")
+    whitening = metrics.fit_whitening(features.values[training])
+    values = metrics.whiten(whitening, features.values)
+    return FeatureSet(features.name + WHITENED, np.asarray(values))
 
 
 def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:

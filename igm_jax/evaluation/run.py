@@ -36,6 +36,7 @@ class Run:
       reached: its newest checkpoint.
       classes: the classes that it is judged on: `"all"`, or by `data.leave_out` `"unseen"` or
         `"seen"`.
+      whiten: whether its whitened features are judged too.
       origin: the run itself, where this one describes its encoder on another data set; see
         `igm_jax.evaluation.transfer`.
     """
@@ -50,6 +51,7 @@ class Run:
     total_steps: int | None = None
     reached: int = 0
     classes: str = "all"
+    whiten: bool = False
     origin: "Run | None" = None
 
     @property

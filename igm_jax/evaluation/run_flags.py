@@ -56,7 +56,9 @@ def _transferred(run: Any, other: flags.FlagHolder, data: str | None) -> Any:
 
 
 def define_run_flags() -> Callable[[], Any]:
-    """Defines `--run`, `--data`, `--checkpoint`, `--transfer`, `--classes` and `--baselines`.
+    """Defines the flags of `define_pretrained_flags("run")`, and those that say what is judged.
+
+    These are `--classes`, `--whiten` and `--baselines`.
 
     Returns:
       A function that gives `(run, baselines)` once the flags are parsed.
@@ -68,6 +70,11 @@ def define_run_flags() -> Callable[[], Any]:
         ["all", "unseen", "seen"],
         "Judge on all classes, on those of data.leave_out, or on the others.",
     )
+    whiten = flags.DEFINE_bool(
+        "whiten",
+        False,
+        "Also evaluate the features after whitening, by mean and covariance of the training clips.",
+    )
     baselines = flags.DEFINE_bool(
         "baselines",
         False,
@@ -75,6 +82,7 @@ def define_run_flags() -> Callable[[], Any]:
     )
 
     def selected() -> Any:
-        return dataclasses.replace(loaded(), classes=classes.value), baselines.value
+        run = dataclasses.replace(loaded(), classes=classes.value, whiten=whiten.value)
+        return run, baselines.value
 
     return selected

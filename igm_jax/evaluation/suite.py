@@ -126,7 +126,7 @@ def run_suite(
     results, not_possible = {}, {}
     for name in SUITES[suite]:
         protocol = PROTOCOLS[name]
-        rows = done_rows(run, protocol, 3 if baselines else 1)
+        rows = done_rows(run, protocol, baselines=baselines)
         if rows is not None:
             report(f"{name}: done at step {run.step}")
         elif name in refused:
@@ -158,24 +158,29 @@ def run_suite(
     return content
 
 
-def done_rows(run: Run, protocol: Protocol, count: int = 1) -> list[dict[str, Any]] | None:
+def done_rows(
+    run: Run, protocol: Protocol, *, baselines: bool = False
+) -> list[dict[str, Any]] | None:
     """Saved rows of a protocol, or None if they are not of this checkpoint and these settings.
 
     Args:
       run: the run.
       protocol: the protocol.
-      count: least number of rows: 1, or 3 with the baselines.
+      baselines: whether those of the baselines are needed. With `run.whiten` those of the whitened
+        features are needed too.
     """
     saved = run_folder.read_json(run.results(protocol.file))
     if saved is None or not all(run.results(name).exists() for name in protocol.beside):
         return None
     rows, names = saved.get("rows", []), {*protocol.measures.values(), *protocol.needs}
+    whitened = [row for row in rows if row["features"].endswith(judge.WHITENED)]
     same = (
         saved.get("step") == run.step
         and saved.get("protocol") == run.config.data.protocol
         and saved.get("settings") == protocol.settings
         and saved.get("transfer") == described(run).get("transfer")
-        and len(rows) >= count
+        and len(rows) - len(whitened) >= (3 if baselines else 1)
+        and (whitened or not run.whiten)
         and all(names <= row.keys() for row in rows)
     )
     return rows if same else None

@@ -8,6 +8,7 @@
 | `retrieval` | average precision and recall of retrieval by cosine | device |
 | `few_shot` | episodes of N classes with K labelled clips each | device, drawn on the host |
 | `clustering` | k-means, and its agreement with classes | device, agreement on the host |
+| `whitening` | gives all directions of features equal variance, before cosines | device |
 | `spectrum` | eigenvalues of the covariance, coding length and its terms | device |
 | `graph` | the augmentation graph of the theory, and the bound's terms | device |
 | `generation` | Fréchet distance, precision and recall, diversity, bones and jerk | device |
@@ -64,11 +65,13 @@ from igm_jax.metrics.spectrum import (
     spectrum_rank,
 )
 from igm_jax.metrics.spread import alignment, effective_rank, mean_pairwise_cosine, uniformity
+from igm_jax.metrics.whitening import Whitening, fit_whitening, whiten
 
 __all__ = [
     "CodingLength",
     "Retrieval",
     "RidgeProbe",
+    "Whitening",
     "adjusted_rand_index",
     "alignment",
     "balanced_accuracy",
@@ -90,6 +93,7 @@ __all__ = [
     "few_shot_accuracy",
     "fit_ridge",
     "fit_temperature",
+    "fit_whitening",
     "frechet_distance",
     "kmeans",
     "knn_accuracy",
@@ -114,4 +118,5 @@ __all__ = [
     "tail_sum",
     "top_k_accuracy",
     "uniformity",
+    "whiten",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from igm_jax import run_folder
+from igm_jax import metrics, run_folder
 from igm_jax.data import pipeline, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
@@ -248,6 +248,17 @@ def test_feature_sets_and_their_baselines(finished):
     assert np.abs(trained - untrained).max() > 1e-2
     clips, _ = pipeline.full_clips(store, np.arange(80), Reading(store.layout, "body", 32, 2))
     np.testing.assert_array_equal(raw, clips.reshape(80, -1))
+
+
+def test_whitened_features_follow_the_training_clips_alone(finished):
+    run, store = load_run(finished.folder), finished.store
+    run = dataclasses.replace(run, whiten=True)
+    plain, whitened = feature_sets(run, store, baselines=False)
+    assert whitened.name == "pre-trained, step 10, whitened"
+    assert plain.trained and not whitened.trained  # no head of it is saved
+    training = protocols.split(store, run.config.data.protocol, "train")
+    fitted = metrics.fit_whitening(plain.values[training])
+    np.testing.assert_array_equal(whitened.values, metrics.whiten(fitted, plain.values))
 
 
 def test_unfinished_run_is_named_so_in_table_and_file(finished, tmp_path):

@@ -26,7 +26,8 @@ def run(tmp_path, monkeypatch):
 
     def feature_sets(run, store, *, baselines):
         run.params.append(baselines)
-        names = ["pre-trained", *(["untrained", "raw"] if baselines else [])]
+        whitened = ["pre-trained" + judge.WHITENED] if run.whiten else []
+        names = ["pre-trained", *whitened, *(["untrained", "raw"] if baselines else [])]
         return [FeatureSet(name, values, trained=name == "pre-trained") for name in names]
 
     monkeypatch.setattr(judge, "feature_sets", feature_sets)
@@ -64,13 +65,28 @@ def test_only_what_is_missing_or_stale_runs_again(run):
     suite.run_suite(run, report=said.append)
     kept = [line.split(":")[0] for line in said if "done at step 10" in line]
     assert kept == ["retrieval", "kmeans"] and run.params == [False, False]
-    # Another checkpoint, or baselines that are missing: all of it.
-    for other, baselines in ((dataclasses.replace(run, step=15), False), (run, True)):
+    # Another checkpoint, or whitened features or baselines that are missing: all of it.
+    for other, baselines in (
+        (dataclasses.replace(run, step=15), False),
+        (dataclasses.replace(run, whiten=True), False),
+        (run, True),
+    ):
         said = []
         suite.run_suite(other, "quick", baselines=baselines, report=said.append)
         assert not [line for line in said if "done at step" in line]
     table = json.loads((run.folder / run_folder.EVALUATION).read_text())["table"]
     assert list(table[0]) == ["measure", "pre-trained", "95 % interval", "untrained", "raw"]
+
+
+def test_whitened_rows_are_no_baselines(run):
+    whitened = dataclasses.replace(run, whiten=True)
+    suite.run_suite(whitened, "quick")
+    said = []
+    suite.run_suite(whitened, "quick", report=said.append)
+    assert [line for line in said if "done at step" in line]
+    rows = suite.done_rows(run, suite.PROTOCOLS["knn"])
+    assert rows is not None and rows == suite.done_rows(whitened, suite.PROTOCOLS["knn"])
+    assert suite.done_rows(run, suite.PROTOCOLS["knn"], baselines=True) is None
 
 
 def test_results_on_unseen_classes_have_files_of_their_own(run):
