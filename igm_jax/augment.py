@@ -1,9 +1,11 @@
 """Augmentations: pure functions of clips and random keys."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from igm_jax.arguments import Array, check_floating
 from igm_jax.precision import EXACT, float32
@@ -182,6 +184,67 @@ def extreme(
     clip = random_noise(keys[4], clip, 0.01, 0.5)
     clip = random_blur(keys[5], clip, (0.1, 2.0), 0.5)
     return random_flattening(keys[6], clip, 0.5)
+
+
+class Mixture(NamedTuple):
+    """Clips into which parts of other clips of the batch are pasted.
+
+    Attributes:
+      clip: [B, M, T, V, C].
+      partner: [B], the clip that each one gets its parts from.
+      pasted: [B, M, T, V], True where a joint comes from the partner.
+    """
+
+    clip: Float[jax.Array, "B M T V C"]
+    partner: Int[jax.Array, " B"]
+    pasted: Bool[jax.Array, "B M T V"]
+
+
+def mix_clips(
+    key: Key[jax.Array, ""],
+    clip: Float[Array, "B M T V C"],
+    present: Bool[Array, "B M"],
+    parts: tuple[int, ...],
+    counts: tuple[int, int],
+    shares: tuple[float, float],
+) -> Mixture:
+    """Pastes some body parts of another clip into each clip, for a stretch of time.
+
+    All clips have partners at one random distance in the batch. The stretch has the same place in
+    both clips. Nothing is pasted into an absent body, or from one. A single clip stays as it is.
+
+    Args:
+      key: random key.
+      clip: [B, M, T, V, C].
+      present: [B, M], False for an absent body.
+      parts: number of the body part of each joint, from 0 on (`Layout.body_parts`).
+      counts: least and most parts that are pasted.
+      shares: least and most frames that are pasted, as shares of T in (0, 1].
+
+    References:
+      Chen et al., Contrastive Learning from Spatio-Temporal Mixed Skeleton Sequences
+      (SkeleMixCLR, 2022), which PCM³ and ActCLR follow.
+    """
+    clip, present = jnp.asarray(clip), jnp.asarray(present)
+    k_shift, k_parts, k_count, k_length, k_start = jax.random.split(key, 5)
+    b, _, t, _, _ = clip.shape
+    index = jnp.arange(b, dtype=jnp.int32)
+    partner = (index + jax.random.randint(k_shift, (), 1, max(b, 2), jnp.int32)) % b
+
+    draw = jax.random.uniform(k_parts, (b, max(parts) + 1), jnp.float32)
+    rank = jnp.argsort(jnp.argsort(draw, axis=1), axis=1).astype(jnp.int32)
+    count = jax.random.randint(k_count, (b, 1), counts[0], counts[1] + 1, jnp.int32)
+    joints = (rank < count)[:, np.asarray(parts)]
+
+    least, most = (max(1, round(share * t)) for share in shares)
+    length = jax.random.randint(k_length, (b, 1), least, most + 1, jnp.int32)
+    start = jax.random.randint(k_start, (b, 1), 0, t - length + 1, jnp.int32)
+    time = jnp.arange(t, dtype=jnp.int32)[None]
+    frames = (time >= start) & (time < start + length)
+
+    both = present & present[partner]
+    pasted = both[:, :, None, None] & frames[:, None, :, None] & joints[:, None, None, :]
+    return Mixture(jnp.where(pasted[..., None], clip[partner], clip), partner, pasted)
 
 
 def _some(

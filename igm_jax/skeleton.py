@@ -62,6 +62,22 @@ class Layout:
         """(joint, parent) for every joint that has a parent; for drawing."""
         return tuple((j, p) for j, p in enumerate(self.parents) if p not in (-1, j))
 
+    @property
+    def body_parts(self) -> tuple[int, ...]:
+        """Part of each joint: 0 for the trunk, from 1 on for the limbs.
+
+        A limb holds joints of `pairs` that bones connect, such as an arm. All other joints are the
+        trunk.
+        """
+        paired = {j for pair in self.pairs for j in pair}
+
+        def top(j: int) -> int:
+            parent = self.parents[j]
+            return top(parent) if parent in paired and parent != j else j
+
+        limbs = sorted({top(j) for j in paired})
+        return tuple(1 + limbs.index(top(j)) if j in paired else 0 for j in range(self.num_joints))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is the inverse."""
         return dataclasses.asdict(self)

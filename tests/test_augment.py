@@ -162,3 +162,37 @@ def test_extreme_changes_every_clip_and_keeps_its_shape():
     assert (jnp.abs(changed - clip).max(axis=(1, 2, 3, 4)) > 0.1).all()
     flat = augment.extreme(KEY, clip[..., :2], ((0, 1),))  # also in the plane
     assert flat.shape == (6, 2, 12, 4, 2)
+
+
+def test_mixed_clips_get_parts_of_their_partner_for_a_while():
+    parts, rng = (0, 0, 1, 2, 3, 4), np.random.default_rng(0)
+    clip = rng.normal(size=(200, 2, 10, 6, 3)).astype(np.float32)
+    present = rng.random((200, 2)) < 0.7
+    settings = {"parts": parts, "counts": (2, 3), "shares": (0.3, 0.6)}
+    mixed, partner, pasted = map(np.asarray, augment.mix_clips(KEY, clip, present, **settings))
+    distance = set((partner - np.arange(200)) % 200)
+    assert len(distance) == 1 and 0 not in distance
+    np.testing.assert_array_equal(mixed, np.where(pasted[..., None], clip[partner], clip))
+    seen = {"parts": set(), "lengths": set(), "starts": set()}
+    for i, j in enumerate(partner):
+        for m in range(2):
+            if not (present[i, m] and present[j, m]):
+                assert not pasted[i, m].any()
+                continue
+            frames = np.flatnonzero(pasted[i, m].any(axis=1))
+            joints = np.flatnonzero(pasted[i, m].any(axis=0))
+            assert pasted[i, m][np.ix_(frames, joints)].all()
+            assert (np.diff(frames) == 1).all()
+            chosen = {parts[joint] for joint in joints}
+            assert len(joints) == sum(part in chosen for part in parts)  # whole parts
+            seen["parts"].add(len(chosen))
+            seen["lengths"].add(len(frames))
+            seen["starts"].add(frames[0])
+    assert seen == {"parts": {2, 3}, "lengths": {3, 4, 5, 6}, "starts": set(range(8))}
+
+
+def test_one_clip_cannot_be_mixed():
+    clip = jax.random.normal(KEY, (1, 1, 8, 6, 3))
+    mixture = augment.mix_clips(KEY, clip, np.ones((1, 1), bool), (0,) * 6, (2, 3), (0.5, 1.0))
+    np.testing.assert_array_equal(mixture.clip, clip)
+    assert mixture.partner.tolist() == [0]

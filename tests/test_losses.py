@@ -492,6 +492,44 @@ def test_limits_of_the_mined_similarity():
     )
 
 
+def _streams(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(3, *shape)), jnp.float32)
+
+
+def test_mutual_distillation_against_one_pair_of_streams_at_a_time():
+    z, z_hat, references = _streams(0, 4, 7), _streams(1, 4, 7), _streams(2, 9, 7)
+    a, b, queue = ([_unit(x) for x in y] for y in (z, z_hat, references))
+    expected = np.zeros(4)
+    for s in range(3):
+        for other in {0, 1, 2} - {s}:
+            for i in range(4):
+                nearest = np.argsort([-(a[s][i] @ r) for r in queue[s]])[:5]
+                p = np.exp([a[s][i] @ queue[s][j] / 0.05 for j in nearest])
+                q = np.exp([b[other][i] @ queue[other][j] / 0.1 for j in nearest])
+                expected[i] += sum(p / p.sum() * (np.log(p / p.sum()) - np.log(q / q.sum())))
+    loss = losses.mutual_distillation_loss(z, z_hat, references, nearest=5)
+    np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_limits_of_mutual_distillation():
+    """Without another stream, without a queue, with one entry of it, or with a high temperature."""
+    z, references = _streams(0, 4, 7), _streams(2, 9, 7)
+    distillation = losses.mutual_distillation_loss
+    zeros = [
+        distillation(z[:1], z[:1] + 1, references[:1], nearest=5),
+        distillation(z, z + 1, references[:, :0], nearest=0),
+        distillation(z, z + 1, references, nearest=1),
+        distillation(z, z + 1, references, nearest=9, target_temperature=1e6, temperature=1e6),
+    ]
+    for loss in zeros:
+        np.testing.assert_allclose(loss, 0, atol=1e-5)
+    one = distillation(z[:, :1], z[:, :1] + 1, references, nearest=5)
+    np.testing.assert_allclose(one, distillation(z, z + 1, references, nearest=5)[:1], rtol=1e-5)
+    total = lambda *x: distillation(*x, nearest=5).sum()  # noqa: E731
+    pulled = [np.any(g) for g in jax.grad(total, (0, 1, 2))(z, z + 1, references)]
+    assert pulled == [False, True, False]
+
+
 # Messages.
 
 
@@ -510,6 +548,10 @@ def test_limits_of_the_mined_similarity():
         ),
         (lambda z: losses.mined_similarity_loss(z, z, z, positives=99), "positives=99: must be"),
         (lambda z: losses.mined_similarity_loss(z, z, z, positives=0), "positives=0: must be"),
+        (
+            lambda z: losses.mutual_distillation_loss(z[None], z[None], z[None], nearest=99),
+            "nearest=99: must be",
+        ),
         (lambda z: losses.coding_length(z, 0.0), "distortion=0.0"),
         (lambda z: losses.coding_length_series(z, 1.0, 0), "order=0"),
     ],

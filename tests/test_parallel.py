@@ -33,6 +33,18 @@ OBJECTIVES = {
     "momentum_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "extreme_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "motion_contrast": {**MASKED, "objective.ema_decay": 0.9, "model.projector_width": 16},
+    "mutual_distillation": {
+        **tiny.changes_for("mutual_distillation"),
+        "objective.ema_decay": 0.9,
+        "model.projector_width": 16,
+    },
+    "actionlet_contrast": {
+        **COORDINATES,
+        "objective.ema_decay": 0.9,
+        "objective.mining_start": 0.0,
+        "model.projector_width": 16,
+    },
+    "masked_contrast": {**COORDINATES, "objective.ema_decay": 0.9, "model.projector_width": 16},
     "positive_mining": {
         **COORDINATES,
         "objective.ema_decay": 0.9,
@@ -74,7 +86,8 @@ def settings(name, changes=None):
 def two_steps(changes, devices=8):
     """State and metrics after two steps, on the host, and the bytes that a step needs besides."""
     config = tiny.config(changes)
-    program = build_program(config, tiny.READING, 40, jax.devices()[:devices])
+    reading = tiny.reading_for(config)
+    program = build_program(config, reading, 40, jax.devices()[:devices])
     state = program.init(jax.random.key(0))
     key = jax.device_put(jax.random.key(1), parallel.replicated(program.mesh))
     batches = [parallel.to_devices(program.mesh, raw_batch(config, seed=i)) for i in range(2)]
@@ -189,6 +202,9 @@ def one_device():
         ("positive_mining", {"parallel.fsdp": 8}),
         ("motion_contrast", {"parallel.fsdp": 8}),
         ("extreme_contrast", {"parallel.fsdp": 8}),
+        ("masked_contrast", {"parallel.fsdp": 8}),
+        ("actionlet_contrast", {"parallel.fsdp": 8}),
+        ("mutual_distillation", {"parallel.fsdp": 8}),
         ("displacement_prediction", {"parallel.fsdp": 8}),
     ],
 )

@@ -112,6 +112,10 @@ ROWS = [
     Row(losses.info_nce_loss, (FEATURES, FEATURES, (7, 5))),
     Row(losses.positive_log_probabilities, (FEATURES, FEATURES, (7, 5))),
     Row(losses.mined_similarity_loss, (*PAIR, (7, 5)), options={"positives": 2}),
+    Row(
+        losses.mutual_distillation_loss, ((3, *FEATURES), (3, *FEATURES), (3, 7, 5)),
+        options={"nearest": 4},
+    ),
     Row(losses.spectral_contrastive_loss, PAIR),
     Row(losses.coding_length, (FEATURES,), (0.7,)),
     Row(losses.coding_rate_reduction, ((3, 2, 5),), (0.7,)),
@@ -182,6 +186,9 @@ ROWS = [
     keyed(augment.random_blur, CLIPS, (0.1, 2.0), 0.5),
     keyed(augment.random_flattening, CLIPS, 0.5),
     keyed(augment.extreme, CLIPS, ((2, 3), (4, 5))),
+    keyed(
+        augment.mix_clips, CLIPS, np.ones((3, 2), bool), tiny.LAYOUT.body_parts, (2, 3), (0.4, 0.7)
+    ),
     Row(given(masking.motion_aware_order, 0, values=(KEY,)), ((3, 6, 4),), (0.75,)),
     Row(adapter.mdff, ((3, *FEATURES),), (0.3,), keeps=True),
     Row(adapter.adapt, ((3, *FEATURES),), (adapter.AdapterConfig(over="batch"),), keeps=True),
@@ -447,7 +454,8 @@ def test_a_training_step_in_64_bit_mode(name):
     changes = {**tiny.changes_for(name), "objective.ema_decay": 0.9}
 
     def state_types(after):
-        program = build_program(tiny.config(changes), tiny.READING, 16, jax.devices()[:1])
+        config = tiny.config(changes)
+        program = build_program(config, tiny.reading_for(config), 16, jax.devices()[:1])
         state = jax.eval_shape(program.init, jax.random.key(0))
         clip = jax.ShapeDtypeStruct((8, 2, 8, 6, 3), jnp.float32)
         raw = {"clip": clip, "present": jax.ShapeDtypeStruct((8, 2), bool)}

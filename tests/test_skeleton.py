@@ -268,6 +268,23 @@ def test_built_in_layouts_are_one_tree_with_true_pairs(layout):
     assert [layout.joints[j] for j in layout.axes[2:]] == ["left hip", "right hip"]
 
 
+def test_body_parts_are_the_trunk_and_four_limbs():
+    """Of Kinect v2 those of PCM³: trunk 4, 3, 21, 2, 1; arms, legs; counted from 1."""
+    part = np.array(NTU25.body_parts)
+    groups = {frozenset((np.flatnonzero(part == k) + 1).tolist()) for k in range(5)}
+    assert groups == {
+        frozenset({4, 3, 21, 2, 1}),
+        frozenset({5, 6, 7, 8, 22, 23}),
+        frozenset({9, 10, 11, 12, 24, 25}),
+        frozenset({13, 14, 15, 16}),
+        frozenset({17, 18, 19, 20}),
+    }
+    assert part[0] == 0 and set(part) == set(range(5))
+    assert KINECT20.body_parts == (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4
+    line = Layout("line", ("a", "b", "c"), parents=(-1, 0, 1))
+    assert line.body_parts == (0, 0, 0)  # no pairs: one part
+
+
 def test_layout_survives_its_dictionary():
     copy = Layout.from_dict(json.loads(json.dumps(NTU25.to_dict())))
     assert copy == NTU25 and hash(copy) == hash(NTU25)

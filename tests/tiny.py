@@ -3,6 +3,7 @@
 It is the paper's literal reading, in which no part is left out.
 """
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -93,12 +94,27 @@ _NEEDS = {
     "motion_contrast": {"objective.ema_decay": 0.5},
     "positive_mining": _TEACHER,
     "extreme_contrast": _TEACHER,
+    "mutual_distillation": {
+        **_TEACHER,
+        "data.streams": ("joint", "motion", "bone"),
+        "model.encoder.channels": 9,
+        "model.encoder.towers": 3,
+    },
+    "actionlet_contrast": _TEACHER,
+    "masked_contrast": _TEACHER,
 }
 
 
 def changes_for(name: str) -> dict[str, Any]:
     """Settings under which the tiny experiment trains this objective."""
     return {"objective.name": name, "data.crops": 1, **_NEEDS.get(name, {})}
+
+
+def reading_for(config: ExperimentConfig) -> Reading:
+    """`READING` with the streams of this experiment."""
+    streams, count = config.data.streams, len(config.data.streams)
+    numbers = {"mean": READING.mean * count, "std": READING.std * count}
+    return dataclasses.replace(READING, streams=streams, **numbers)
 
 
 def _copy(value: Any) -> Any:

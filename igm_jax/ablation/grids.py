@@ -71,6 +71,25 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
             **_ONE_VIEW,
         },
         "CPM": {"objective.name": "positive_mining", **_TEACHER},
+        "CMD": {
+            "objective.name": "mutual_distillation",
+            "data.streams": ("joint", "motion", "bone"),
+            "model.encoder.channels": 0,
+            "model.encoder.towers": 3,
+            **_TEACHER,
+        },
+        "ActCLR": {
+            "objective.name": "actionlet_contrast",
+            "objective.mask_ratio": 0.0,
+            "objective.target_temperature": 0.04,
+            **_TEACHER,
+        },
+        "PCM3": {
+            "objective.name": "masked_contrast",
+            "objective.mask_ratio": 0.6,
+            **_ONE_VIEW,
+            **_TEACHER,
+        },
     },
     # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.
     "streams": {

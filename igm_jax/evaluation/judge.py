@@ -22,6 +22,7 @@ from igm_jax.evaluation.linear_probe import (
 from igm_jax.evaluation.parts import (
     FeatureSet,
     Part,
+    by_stream,
     class_details,
     clip_lengths,
     labelled,
@@ -40,9 +41,10 @@ WHITENED = ", whitened"
 
 
 def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[FeatureSet]:
-    """Features of the run, and optionally of the untrained encoder and the joint coordinates.
+    """Features of the run, and optionally of baselines.
 
-    With `run.whiten` the whitened features of the run come second.
+    With `run.whiten` the whitened features of the run come second. Baselines are the untrained
+    encoder, the joint coordinates and, if the encoder has several towers, each tower alone.
     """
     everything, config = np.arange(len(store)), run.config
     raw_reading = dataclasses.replace(run.reading, frames=RAW_FRAMES)
@@ -87,6 +89,8 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set("untrained encoder", run.reading, encoded(untrained)),
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
+        if config.model.encoder.towers > 1:
+            sets += by_stream(sets[0], config.model.encoder, config.data.streams)
     return sets
 
 

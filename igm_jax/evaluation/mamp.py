@@ -35,7 +35,13 @@ def mamp_tensors(run: Run) -> dict[str, np.ndarray]:
     References:
       Mao et al., Masked Motion Predictors are Strong 3D Action Representation Learners (ICCV 2023).
     """
-    c, p = run.config.model.encoder, jax.tree.map(np.asarray, run.params)
+    c = run.config.model.encoder
+    if c.towers > 1:
+        raise InputError(
+            f"{run.folder} has model.encoder.towers={c.towers}, and MAMP's module is one encoder: "
+            "export it in another format"
+        )
+    p = jax.tree.map(np.asarray, run.params)
     joints = c.patch_joints or c.joints
     patches = p["embed"]["kernel"].reshape(c.patch_frames, joints, c.channels, c.width)
     tensors = {

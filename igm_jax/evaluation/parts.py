@@ -1,6 +1,7 @@
 """Shared parts of all protocols: named features, labelled parts of a store, columns of results."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from igm_jax.data import SkeletonStore, protocols
 from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
+from igm_jax.models import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class FeatureSet:
       values: [number of clips, D] float32, in the order of the store.
       augmented: positions of clips in the store, number of an epoch → features of these clips with
         the crops and rotations of that epoch; `judge.evaluate_linear` needs it for `augmented`.
-      trained: whether they come from the encoder of the run, and not from a baseline.
+      trained: whether they come from the encoder of the run as a whole, and not from a baseline.
     """
 
     name: str
@@ -46,6 +48,35 @@ class Part(NamedTuple):
     indices: np.ndarray
     features: jax.Array
     labels: jax.Array
+
+
+def by_stream(
+    features: FeatureSet, encoder: EncoderConfig, streams: Sequence[str]
+) -> list[FeatureSet]:
+    """The features of each tower of an encoder, under the name of the stream that it reads.
+
+    Args:
+      features: those of all towers side by side.
+      encoder: with one tower for each stream.
+      streams: their names.
+    """
+
+    def only(tower: int, values: np.ndarray) -> np.ndarray:
+        parts = values.reshape(len(values), encoder.stretches, encoder.towers, -1)
+        return np.ascontiguousarray(parts[:, :, tower].reshape(len(values), -1))
+
+    def augmented(tower: int, indices: np.ndarray, epoch: int) -> np.ndarray:
+        assert features.augmented is not None
+        return only(tower, features.augmented(indices, epoch))
+
+    return [
+        FeatureSet(
+            f"{stream} alone",
+            only(tower, features.values),
+            features.augmented and functools.partial(augmented, tower),
+        )
+        for tower, stream in enumerate(streams)
+    ]
 
 
 def labelled(

@@ -76,7 +76,9 @@ def define_run_flags() -> Callable[[], Any]:
         "Also evaluate the features after whitening, by mean and covariance of the training clips.",
     )
     baselines = flags.DEFINE_bool(
-        "baselines", False, "Also evaluate the untrained encoder and the joint coordinates."
+        "baselines",
+        False,
+        "Also evaluate the untrained encoder, the joint coordinates, and each of several towers.",
     )
 
     def selected() -> Any:

@@ -30,11 +30,15 @@ def layer_scales(params: Any, depth: int, decay: float) -> Any:
 
     def scale(path: tuple[Any, ...], x: Any) -> jax.Array:
         part, layer = path[0].key, path[1].key
+        towers = layer == "towers"  # stacked, [towers, …]
+        if towers:
+            layer = path[2].key
         if part == "head" or layer == "norm":
             return jnp.ones((1,) * len(x.shape))
         if layer == "blocks":  # stacked, [depth, …]
             power = depth - jnp.arange(depth, dtype=jnp.float32)
-            return (decay**power).reshape(depth, *(1,) * (len(x.shape) - 1))
+            ones = (1,) * (len(x.shape) - 1 - towers)
+            return (decay**power).reshape(*(1,) * towers, depth, *ones)
         return jnp.full((1,) * len(x.shape), decay ** (depth + 1))
 
     return jax.tree_util.tree_map_with_path(scale, params)

@@ -6,6 +6,7 @@ Everything is computed in at least float32.
 from igm_jax.losses.contrastive import (
     info_nce_loss,
     mined_similarity_loss,
+    mutual_distillation_loss,
     positive_log_probabilities,
     spectral_contrastive_loss,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "feature_idempotency_loss",
     "info_nce_loss",
     "mined_similarity_loss",
+    "mutual_distillation_loss",
     "noise_prediction_loss",
     "normalize",
     "positive_log_probabilities",

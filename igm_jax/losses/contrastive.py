@@ -128,6 +128,69 @@ def mined_similarity_loss(
     return (jnp.exp(target) * (target - log_p)).sum(axis=-1)
 
 
+def mutual_distillation_loss(
+    targets: Float[Array, "S B D"],
+    features: Float[Array, "S B D"],
+    references: Float[Array, "S Q D"],
+    *,
+    nearest: int,
+    target_temperature: Scalar = 0.05,
+    temperature: Scalar = 0.1,
+) -> Float[jax.Array, " B"]:
+    """Sum over ordered pairs of streams a ≠ b of KL(P_a ‖ P_b), which teaches b what a knows.
+
+    P_a is the softmax of the cosines between the target and the references in stream a. It is
+    restricted to the references that are nearest to the target there. P_b is the softmax of the
+    cosines between the feature and the same references, in stream b. Only `features` get a
+    gradient.
+
+    Args:
+      targets: [S, B, D] features of B clips in S streams, those that make the targets.
+      features: [S, B, D] features of other views of the same clips.
+      references: [S, Q, D] features of other clips, the same ones in all streams.
+      nearest: number of nearest references, from 0 to Q.
+      target_temperature: of P_a, > 0.
+      temperature: of P_b, > 0.
+
+    Returns:
+      [B], ≥ 0 up to rounding; 0 for one stream.
+
+    Raises:
+      InputError: `nearest` is not in 0 … Q, or a temperature is not positive.
+
+    References:
+      CMD (Mao et al., ECCV 2022).
+
+    >>> z, references = jnp.ones((2, 1, 2)), jnp.stack([jnp.eye(2), -jnp.eye(2)])
+    >>> mutual_distillation_loss(z, z, references, nearest=2).tolist()
+    [0.0]
+    """
+    check_same_shape("targets", targets, "features", features)
+    check_positive("target_temperature", target_temperature)
+    check_positive("temperature", temperature)
+    if not 0 <= nearest <= references.shape[1]:
+        raise InputError(
+            f"nearest={nearest}: must be from 0 to {references.shape[1]}, the references"
+        )
+    targets, features, references = (normalize(float32(x)) for x in (targets, features, references))
+    references = jax.lax.stop_gradient(references)
+
+    @jax.vmap
+    def target(z: jax.Array, references: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cosine, index = jax.lax.top_k(jax.lax.stop_gradient(dot(z, references.T)), nearest)
+        return jax.nn.log_softmax(cosine / target_temperature, axis=-1), index
+
+    def divergence(log_p: jax.Array, index: jax.Array, cosine: jax.Array) -> jax.Array:
+        chosen = jnp.take_along_axis(cosine, index, axis=-1) / temperature
+        return (jnp.exp(log_p) * (log_p - jax.nn.log_softmax(chosen, axis=-1))).sum(axis=-1)
+
+    log_p, index = target(targets, references)
+    cosine = jax.vmap(lambda z, references: dot(z, references.T))(features, references)
+    of_pairs = jax.vmap(jax.vmap(divergence, (None, None, 0)), (0, 0, None))(log_p, index, cosine)
+    others = ~jnp.eye(len(targets), dtype=bool)[..., None]
+    return jnp.where(others, of_pairs, 0).sum(axis=(0, 1))
+
+
 def spectral_contrastive_loss(
     z: Float[Array, "B D"], z_hat: Float[Array, "B D"]
 ) -> Float[jax.Array, ""]:

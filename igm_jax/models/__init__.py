@@ -1,7 +1,12 @@
 """Linen modules, each built from one frozen dataclass."""
 
 from igm_jax.models.adapter import AdapterConfig, mdff
-from igm_jax.models.baselines import Contrastive, MaskedAutoencoder
+from igm_jax.models.baselines import (
+    Contrastive,
+    MaskedAutoencoder,
+    PromptedAutoencoder,
+    StreamContrastive,
+)
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stretch_means
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.hardware import Hardware
@@ -24,7 +29,9 @@ __all__ = [
     "Hardware",
     "IGMConfig",
     "MaskedAutoencoder",
+    "PromptedAutoencoder",
     "SequenceAutoencoder",
+    "StreamContrastive",
     "apply",
     "mdff",
     "pool",

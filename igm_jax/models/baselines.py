@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import blocks, layers
+from igm_jax.models.encoder import Encoder
 from igm_jax.models.generator import GeneratorConfig
 from igm_jax.models.hardware import Hardware
-from igm_jax.models.igm import Backbone
+from igm_jax.models.igm import Backbone, Projector
 
 
 class Decoder(nn.Module):
@@ -80,9 +81,82 @@ class MaskedAutoencoder(Backbone):
         return self.decode(tokens[:, :1], order)
 
 
+class Prompts(nn.Module):
+    """Learned tokens, one for each kind of view.
+
+    Attributes:
+      count: number of kinds.
+      width: D.
+    """
+
+    count: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "K D"]:
+        """Returns all tokens."""
+        return self.param("token", layers.position_init, (self.count, self.width))
+
+
+class PromptedAutoencoder(MaskedAutoencoder):
+    """Encoder, decoder and projector, and a learned token for each kind of view but the plain one.
+
+    Their parameters are `{"encoder": …, "decoder": …, "projector": …, "prompts": …}`. The plain
+    view and the encoder that is evaluated have no such token.
+    """
+
+    VIEWS = ("masked", "predicted", "mixed")
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        super().setup()
+        self.prompts = Prompts(len(self.VIEWS), self.config.encoder.width)
+
+    def encode_as(
+        self,
+        view: str,
+        clip: Float[Array, "B T V C"],
+        keep: Int[Array, "B n"] | None = None,
+        packed: Int[Array, " P"] | None = None,
+    ) -> Float[Array, "B n D"]:
+        """Applies f to a view of one of the kinds `VIEWS`, with the token of that kind."""
+        token = self.prompts()[self.VIEWS.index(view)]
+        prompt = jnp.broadcast_to(token, (len(clip), 1, len(token)))
+        return self.encode(clip, keep, None, packed, prompt)
+
+    def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B N P"]:
+        """Touches every parameter; used to initialise them."""
+        self.project(self.encode_as("masked", clip).mean(axis=1))
+        return super().__call__(clip)
+
+
 class Contrastive(Backbone):
     """Encoder and, unless its width is 0, projector: `{"encoder": …, "projector": …}`."""
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B E"]:
         """Touches every parameter; used to initialise them."""
         return self.project(self.encode(clip).mean(axis=1))
+
+
+class StreamContrastive(Contrastive):
+    """Towers of the encoder, each with its own projector: `{"encoder": …, "projector": …}`."""
+
+    def setup(self):
+        """Creates the parts; linen calls it."""
+        width = self.config.projector_width
+        self.encoder = Encoder(self.config.encoder, self.hardware)
+        projectors = nn.vmap(
+            Projector,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=1,
+            out_axes=1,
+        )
+        self.projector = projectors(width) if width else None
+
+    def project(self, z: Float[Array, "B SD"]) -> Float[Array, "B SE"]:
+        """Projects the pooled features of each tower by itself; they stay side by side."""
+        if self.projector is None:
+            return z
+        by_tower = z.reshape(len(z), self.config.encoder.towers, -1)
+        return self.projector(by_tower).reshape(len(z), -1)

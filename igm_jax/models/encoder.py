@@ -37,6 +37,8 @@ class EncoderConfig:
       gelu: "tanh", the approximation, or "exact" as in PyTorch; for imported weights.
       layer_norm_epsilon: ε of all norms; PyTorch's default is 1e-5.
       positions: whether f knows where in the clip a token stands; False for `colorization`.
+      towers: encoders side by side, each of which reads an equal part of the channels: one of
+        data.streams. Their features stand side by side. 1 = one encoder reads all.
       stretches: of the clip, whose mean tokens stand side by side in the features that are
         evaluated; the losses see one mean over all tokens.
     """
@@ -55,6 +57,7 @@ class EncoderConfig:
     gelu: str = "tanh"
     layer_norm_epsilon: float = 1e-6
     positions: bool = True
+    towers: int = 1
     stretches: int = 1
 
     def __post_init__(self):
@@ -64,6 +67,11 @@ class EncoderConfig:
             raise InputError(
                 f"encoder gelu={self.gelu!r} must be tanh or exact, and "
                 f"layer_norm_epsilon={self.layer_norm_epsilon} above 0"
+            )
+        if self.towers < 1 or self.channels % self.towers:
+            raise InputError(
+                f"encoder towers={self.towers}: must be at least 1, and divide "
+                f"channels={self.channels}"
             )
         if not 1 <= self.stretches <= self.grid[0]:
             raise InputError(
@@ -88,8 +96,13 @@ class EncoderConfig:
 
     @property
     def feature_width(self) -> int:
-        """Numbers in the features that are evaluated: D for each stretch."""
-        return self.width * self.stretches
+        """Numbers in the features that are evaluated: D for each stretch and tower."""
+        return self.width * self.towers * self.stretches
+
+    @property
+    def tower(self) -> "EncoderConfig":
+        """The config of each tower, an encoder for itself."""
+        return dataclasses.replace(self, towers=1, channels=self.channels // self.towers)
 
     @property
     def patch_numbers(self) -> int:
@@ -153,6 +166,7 @@ class Encoder(nn.Module):
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
+        prompt: Float[Array, "B K D"] | None = None,
         drop_path: float = 0.0,
     ) -> Float[Array, "B N D"]:
         """Encodes standardised clips.
@@ -161,14 +175,17 @@ class Encoder(nn.Module):
           clip: [B, T, V, C], one body a row.
           keep: token indices [B, n] that f may see; the others never enter. None shows all.
           aux: given only when `clip` is a generated one; its two tokens are not returned.
+          prompt: learned tokens that f reads beside those of the clip; they are not returned.
           drop_path: rate of the last block, which grows linearly from 0 at the first; for
             fine-tuning. Above 0 it draws from the keys named "drop_path".
 
         Returns:
           [B, n, D] float32 token features after the final LayerNorm, in the order of `keep`.
+          Those of several towers stand side by side, [B, n, towers · D].
 
         Raises:
-          InputError: the clip does not have the shape that the config was built for.
+          InputError: the clip does not have the shape that the config was built for; or several
+            towers get `aux` or `prompt`, which they cannot read.
         """
         c = self.config
         if clip.shape[1:] != (c.frames, c.joints, c.channels):
@@ -176,6 +193,10 @@ class Encoder(nn.Module):
                 f"clip has [T, V, C] = {list(clip.shape[1:])}, but the encoder was built for "
                 f"{[c.frames, c.joints, c.channels]}"
             )
+        if c.towers > 1:
+            if aux is not None or prompt is not None:
+                raise InputError(f"encoder towers={c.towers}: needs 1 to read aux or prompt tokens")
+            return _side_by_side(c, self.hardware, clip, keep, drop_path)
         patches = layers.patchify(clip, c.patch)
         if keep is not None:  # gather before embedding: hidden tokens cost nothing
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
@@ -185,6 +206,8 @@ class Encoder(nn.Module):
             x = x + (position[None] if keep is None else position[keep]).astype(c.dtype)
         if aux is not None:
             x = jnp.concatenate([x, AuxEmbedding(c.width, c.dtype, name="aux")(aux)], axis=1)
+        if prompt is not None:
+            x = jnp.concatenate([x, prompt.astype(c.dtype)], axis=1)
         rates = [jnp.linspace(0, drop_path, c.depth)] if drop_path > 0 else []
         stack = blocks.scan_blocks(
             blocks.Block, c.depth, self.hardware, each=len(rates), remat=c.remat
@@ -194,6 +217,31 @@ class Encoder(nn.Module):
         x, _ = stack(*sizes, name="blocks")(x, *rates)
         norm = nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, name="norm")
         return norm(x[:, : patches.shape[1]])
+
+
+def _side_by_side(
+    config: EncoderConfig,
+    hardware: Hardware,
+    clip: Float[Array, "B T V C"],
+    keep: Int[Array, "B n"] | None,
+    drop_path: float,
+) -> Float[Array, "B N SD"]:
+    """Applies the towers, whose parameters are stacked under the name "towers"."""
+
+    def encode(tower: Encoder, part: Float[Array, "B T V C"]) -> Float[Array, "B N D"]:
+        return tower(part, keep, drop_path=drop_path)
+
+    tower = Encoder(config.tower, hardware, name="towers")
+    parts = clip.reshape(*clip.shape[:3], config.towers, -1)
+    vmapped = nn.vmap(
+        encode,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "drop_path": True},
+        in_axes=3,
+        out_axes=2,
+    )
+    tokens = vmapped(tower, parts)
+    return tokens.reshape(*tokens.shape[:2], -1)
 
 
 def stretch_means(

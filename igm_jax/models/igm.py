@@ -93,9 +93,10 @@ class Backbone(nn.Module):
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
         packed: Int[Array, " P"] | None = None,
+        prompt: Float[Array, "B K D"] | None = None,
     ) -> Float[Array, "B n D"]:
         """Applies f to all rows or the `packed` ones; see `Encoder` and `blocks.by_rows`."""
-        rows = clip, keep, aux
+        rows = clip, keep, aux, prompt
         return blocks.by_rows(self.encoder, self.mesh, self.micro_batches, *rows, packed=packed)
 
     def project(self, z: Float[Array, "B D"]) -> Float[Array, "B E"]:

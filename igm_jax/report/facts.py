@@ -25,6 +25,8 @@ def training(run: Run, store: SkeletonStore) -> Pairs:
     }
     size = sum(x.size for x in jax.tree.leaves(run.params))
     width = f"{encoder.depth} blocks of width {encoder.width}, {encoder.num_tokens} tokens a clip"
+    if encoder.towers > 1:
+        width = f"{encoder.towers} towers, each of {width}"
     most = int(store.clips["bodies"].max())
     bodies = f"{c.data.bodies} of up to {most} bodies" if c.data.bodies < most else f"{most} bodies"
     losses = f", {objective.diffusion_steps} steps of noise" if objective.name == "igm" else ""

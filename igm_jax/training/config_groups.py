@@ -48,8 +48,8 @@ class ObjectiveConfig:
       spectral_mu: squared radius of the features in spectral_contrastive [ours].
       magnitude_step: width of the classes of size in displacement_prediction, in standardised units
         [ours].
-      mining_start: share of the run after which positives are mined from the queue; 1 = never
-        [AimCLR].
+      mining_start: share of the run after which the second stage begins: positives are mined from
+        the queue, or actionlets are used; 1 = never [AimCLR].
       mined_positives: nearest entries of the queue that then count as positives [ours; AimCLR 1].
     """
 

@@ -11,7 +11,7 @@ from igm_jax.training.config_groups import OptimizerConfig
 # The first match counts, and every parameter must match, so that no new kind is overlooked.
 DECAY_RULES = (
     (r"/(bias|scale)$", False),
-    (r"/(temporal|spatial|null|mask|direction)$", False),
+    (r"/(temporal|spatial|null|mask|direction|token)$", False),
     (r"/kernel$", True),
 )
 

@@ -48,7 +48,8 @@ def init_state(
     params = model.init(params_key, clip)["params"]
     objective = config.objective
     # Random directions until real features have replaced them; the ramp covers that time.
-    shape = (objective.queue_size, model.config.projector_width or c.width)
+    width = model.config.projector_width or c.width
+    shape = (objective.queue_size, c.towers * width)
     queue = jax.random.normal(queue_key, shape, jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

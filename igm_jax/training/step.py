@@ -14,10 +14,12 @@ from igm_jax.models.igm import BY_ROWS
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import DataConfig
-from igm_jax.training.objectives import OBJECTIVES, ClipBatch, mines
+from igm_jax.training.objectives import OBJECTIVES, ClipBatch, has_stages
 from igm_jax.training.state import TrainState, enqueue, taught
 
 Metrics = dict[str, Float[Array, "..."]]
+
+MIXED_PARTS = (2, 3)  # least and most body parts that are pasted into a clip [PCM³, ActCLR]
 
 
 def prepare_batch(
@@ -27,6 +29,7 @@ def prepare_batch(
     config: DataConfig,
     reading: Reading,
     strong: bool = False,
+    mixed: tuple[float, float] | None = None,
 ) -> ClipBatch:
     """Augments a batch (mirror, shear, rotation) and computes the networks' input.
 
@@ -37,6 +40,8 @@ def prepare_batch(
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
       strong: add a copy under extreme augmentations.
+      mixed: add a copy into which parts of other clips are pasted, for a time between these shares
+        of a clip.
     """
     mirror, rotation = config.augmentation.mirror, config.augmentation.rotation
 
@@ -46,16 +51,24 @@ def prepare_batch(
             clip = augment.random_mirror(k_mirror, clip, reading.layout.pairs, mirror)
         if config.shear > 0:
             clip = augment.random_shear(k_shear, clip, config.shear)
-        return reading(augment.random_rotation(k_rotation, clip, rotation))
+        return augment.random_rotation(k_rotation, clip, rotation)
 
+    layout = reading.layout
     k_clip, k_other = jax.random.split(key)
-    other = augmented(raw["other"], k_other) if "other" in raw else None
+    other = reading(augmented(raw["other"], k_other)) if "other" in raw else None
     extreme = None
     if strong:
         k_strong = jax.random.fold_in(key, 2)  # beside both keys above, which stay as they were
-        extreme = reading(augment.extreme(k_strong, raw["clip"], reading.layout.pairs))
-    clip = augmented(raw["clip"], k_clip)
-    return ClipBatch(clip, raw["present"], other, raw.get("packed"), extreme)
+        extreme = reading(augment.extreme(k_strong, raw["clip"], layout.pairs))
+    clip, mixture, parts = augmented(raw["clip"], k_clip), None, None
+    if mixed:
+        mixture = augment.mix_clips(
+            jax.random.fold_in(key, 3), clip, raw["present"], layout.body_parts, MIXED_PARTS, mixed
+        )
+        mixture = mixture._replace(clip=reading(mixture.clip))
+        parts = jnp.asarray(layout.body_parts, jnp.int32)
+    clip = reading(clip)
+    return ClipBatch(clip, raw["present"], other, raw.get("packed"), extreme, mixture, parts)
 
 
 def train_step(
@@ -92,12 +105,14 @@ def train_step(
     """
     k_augment, k_objective = jax.random.split(jax.random.fold_in(key, state.step))
     objective = config.objective
+    chosen = OBJECTIVES[objective.name]
     batch = prepare_batch(
         raw,
         k_augment,
         config=config.data,
         reading=reading,
-        strong=OBJECTIVES[objective.name].strong,
+        strong=chosen.strong,
+        mixed=chosen.mixed,
     )
 
     def gathered(params: Any) -> Any:
@@ -105,7 +120,7 @@ def train_step(
         return params if mesh is None else parallel.gather(params, mesh, copied=BY_ROWS)
 
     def loss_fn(params: Any):
-        return OBJECTIVES[objective.name].loss(
+        return chosen.loss(
             gathered(params),
             gathered(state.teacher),
             state.queue,
@@ -141,9 +156,9 @@ def train_step(
 def late_weight(step: Array, config: ExperimentConfig, steps_per_epoch: int) -> Float[Array, ""]:
     """Weight of the losses that begin later, the `ramp` of objectives.
 
-    Those on x̂0 grow (`idempotency_ramp`). Those on mined positives begin at once.
+    Those on x̂0 grow (`idempotency_ramp`). Those of a second stage begin at once.
     """
-    if mines(config.objective):
+    if has_stages(config.objective):
         start = config.objective.mining_start * config.train.epochs * steps_per_epoch
         return (step >= start).astype(jnp.float32)
     return idempotency_ramp(step, config, steps_per_epoch)

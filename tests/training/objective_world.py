@@ -8,6 +8,7 @@ import numpy as np
 import tiny
 
 from igm_jax import losses
+from igm_jax.augment import Mixture
 from igm_jax.training.objectives import OBJECTIVES, ClipBatch, build_model
 
 KEY = jax.random.key(4)
@@ -37,9 +38,16 @@ class World:
         self.params, self.teacher = (tiny.random_params(self.model, seed) for seed in (0, 1))
         rng = np.random.default_rng(2)
         draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-        self.clip, self.other = draw(4, 2, 8, 6, 3), draw(4, 2, 8, 6, 3)
-        self.queue, self.ramp = losses.normalize(draw(16, 16)), jnp.float32(0)
-        self.strong = draw(4, 2, 8, 6, 3)
+        encoder = self.config.model.encoder
+        shape = 4, 2, 8, 6, encoder.channels
+        self.clip, self.other = draw(*shape), draw(*shape)
+        self.queue = losses.normalize(draw(16, 16 * encoder.towers))
+        self.ramp = jnp.float32(0)
+        self.strong, self.mixed = draw(*shape), draw(*shape)
+        self.partner = jnp.array([2, 3, 0, 1])
+        both = PRESENT & PRESENT[self.partner]
+        self.pasted = jnp.asarray(rng.random((4, 2, 8, 6)) < 0.4) & both[:, :, None, None]
+        self.parts = jnp.asarray(tiny.LAYOUT.body_parts)
         self._objective = jax.jit(
             functools.partial(OBJECTIVES[name].loss, model=self.model, config=self.config.objective)
         )
@@ -48,8 +56,15 @@ class World:
     def run(self, **changes):
         """(loss, output) with some inputs replaced."""
         given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "ramp")}
-        given |= {k: getattr(self, k) for k in ("clip", "other", "strong")} | changes
-        batch = ClipBatch(given["clip"], PRESENT, given["other"], strong=given["strong"])
+        given |= {k: getattr(self, k) for k in ("clip", "other", "strong", "mixed")} | changes
+        batch = ClipBatch(
+            given["clip"],
+            PRESENT,
+            given["other"],
+            strong=given["strong"],
+            mixed=Mixture(given["mixed"], self.partner, self.pasted),
+            parts=self.parts,
+        )
         state = given["params"], given["teacher"], given["queue"]
         return self._objective(*state, batch, KEY, ramp=given["ramp"])
 
@@ -64,7 +79,8 @@ class World:
         """Pooled and unit features of a noisy view, half of whose tokens f sees."""
         k_keep, k_noise = jax.random.split(key)
         keep = np.argsort(np.asarray(jax.random.uniform(k_keep, (8, 12))), axis=1)[:, :6]
-        z = pool(self.tokens(params, rows_of(clip) + noise_of(k_noise), keep))
+        rows = rows_of(clip)
+        z = pool(self.tokens(params, rows + noise_of(k_noise, rows.shape[-1]), keep))
         return z, unit(z)
 
 
@@ -74,7 +90,7 @@ def world(name):
 
 
 def rows_of(clip):
-    return np.asarray(clip).reshape(8, 8, 6, 3)
+    return np.asarray(clip).reshape(8, 8, 6, -1)
 
 
 def pool(tokens):
@@ -87,8 +103,8 @@ def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def noise_of(key):
-    return 0.1 * np.asarray(jax.random.normal(key, (8, 8, 6, 3)))
+def noise_of(key, channels=3):
+    return 0.1 * np.asarray(jax.random.normal(key, (8, 8, 6, channels)))
 
 
 def patch(x):

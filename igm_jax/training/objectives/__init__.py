@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from igm_jax import masking
 from igm_jax.errors import InputError
 from igm_jax.models import (
     IGM,
@@ -20,11 +19,15 @@ from igm_jax.models import (
     Hardware,
     IGMConfig,
     MaskedAutoencoder,
+    PromptedAutoencoder,
     SequenceAutoencoder,
+    StreamContrastive,
 )
 from igm_jax.training.config_data import DataConfig
 from igm_jax.training.config_groups import ObjectiveConfig, TrainConfig
 from igm_jax.training.mapping import nearest
+from igm_jax.training.objectives import requirements
+from igm_jax.training.objectives.actionlet import actionlet_contrast
 from igm_jax.training.objectives.colorization import colorization
 from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, feature_diagnostics
 from igm_jax.training.objectives.contrastive import (
@@ -33,9 +36,11 @@ from igm_jax.training.objectives.contrastive import (
     spectral_contrastive,
 )
 from igm_jax.training.objectives.displacement import displacement_prediction
+from igm_jax.training.objectives.distillation import mutual_distillation
 from igm_jax.training.objectives.extreme import extreme_contrast
 from igm_jax.training.objectives.igm import igm_objective
 from igm_jax.training.objectives.masked import masked_autoencoding, motion_prediction
+from igm_jax.training.objectives.masked_contrast import masked_contrast
 from igm_jax.training.objectives.mining import positive_mining
 from igm_jax.training.objectives.motion import motion_contrast
 
@@ -48,67 +53,10 @@ __all__ = [
     "check",
     "check_read",
     "feature_diagnostics",
+    "has_stages",
     "is_ramped",
-    "mines",
     "reads_queue",
 ]
-
-# Requirement in words → whether the experiment meets it.
-Needs = Callable[[ObjectiveConfig, DataConfig, IGMConfig, TrainConfig], dict[str, bool]]
-
-
-def _nothing(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    return {}
-
-
-def _joints(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    return {
-        # Motion of motion is no target, and a bone reveals the hidden joint at its other end.
-        "data.streams=('joint',)": d.streams == ("joint",),
-        "data.crops=1": d.crops == 1,
-        "model.projector_width=0": m.projector_width == 0,
-    }
-
-
-def _colours(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    return {
-        "model.encoder.positions=False": not m.encoder.positions,
-        "more than one token in time": m.encoder.grid[0] > 1,
-        "data.crops=1": d.crops == 1,
-        "model.projector_width=0": m.projector_width == 0,
-    }
-
-
-def _masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    tokens = m.encoder.num_tokens
-    hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
-    return {
-        **_joints(o, d, m, t),
-        # Without joints the number of tokens is known once the config is fitted to the data.
-        "objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints,
-    }
-
-
-def _negatives(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    return {"data.crops=2": d.crops == 2, "train.batch_size above 1": t.batch_size > 1}
-
-
-def _teacher(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    teacher = {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
-    return {"data.crops=2": d.crops == 2} | teacher
-
-
-def _motion(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    joints = _joints(o, d, m, t)
-    del joints["model.projector_width=0"]
-    return joints | {"a teacher (objective.ema_decay above 0)": o.ema_decay > 0}
-
-
-def _mining(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
-    # A queue of zero is not known yet; it follows from the clips.
-    fits = o.queue_size == 0 or o.mined_positives <= o.queue_size
-    positives = {"objective.mined_positives of at most objective.queue_size": fits}
-    return _teacher(o, d, m, t) | positives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +71,16 @@ class Objective:
         of their keys.
       needs: requirements on the rest of the config.
       strong: whether it reads a copy of each clip under extreme augmentations.
+      mixed: least and most frames, as shares of a clip, that come from another clip in the mixed
+        copy that it reads (`augment.mix_clips`); None if it reads none.
     """
 
     loss: Callable
     model: type[nn.Module]
     reads: frozenset[str]
-    needs: Needs = _nothing
+    needs: requirements.Needs = requirements.nothing
     strong: bool = False
+    mixed: tuple[float, float] | None = None
 
 
 _SHARED = {"objective.mask_ratio", "objective.input_noise"}
@@ -148,43 +99,52 @@ _IGM_KEYS = {
 OBJECTIVES: dict[str, Objective] = {
     "igm": Objective(igm_objective, IGM, frozenset(_IGM_KEYS | {"model"})),
     "masked_autoencoding": Objective(
-        masked_autoencoding, MaskedAutoencoder, frozenset(_SHARED | {"model.generator"}), _masked
+        masked_autoencoding,
+        MaskedAutoencoder,
+        frozenset(_SHARED | {"model.generator"}),
+        requirements.masked,
     ),
     "motion_prediction": Objective(
         motion_prediction,
         MaskedAutoencoder,
         frozenset(_SHARED | {"model.generator", "objective.motion_temperature"}),
-        _masked,
+        requirements.masked,
     ),
     "displacement_prediction": Objective(
         displacement_prediction,
         DisplacementModel,
         frozenset(_SHARED | {"objective.magnitude_step"}),
-        _joints,
+        requirements.joints,
     ),
     "colorization": Objective(
-        colorization, Colorizer, frozenset(_SHARED | {"model.generator.width"}), _colours
+        colorization,
+        Colorizer,
+        frozenset(_SHARED | {"model.generator.width"}),
+        requirements.colours,
     ),
     "spectral_contrastive": Objective(
         spectral_contrastive,
         Contrastive,
         frozenset(_SHARED | {"model.projector_width", "objective.spectral_mu"}),
-        _negatives,
+        requirements.negatives,
     ),
     "coding_rate": Objective(
-        coding_rate, Contrastive, frozenset(_SHARED | {"model.projector_width"}), _negatives
+        coding_rate,
+        Contrastive,
+        frozenset(_SHARED | {"model.projector_width"}),
+        requirements.negatives,
     ),
     "momentum_contrast": Objective(
         momentum_contrast,
         Contrastive,
         frozenset(_SHARED | _QUEUE | {"model.projector_width"}),
-        _teacher,
+        requirements.teacher,
     ),
     "motion_contrast": Objective(
         motion_contrast,
         SequenceAutoencoder,
         frozenset(_SHARED | _QUEUE | {"model.projector_width", "model.generator.width"}),
-        _motion,
+        requirements.motion,
     ),
     "positive_mining": Objective(
         positive_mining,
@@ -192,14 +152,47 @@ OBJECTIVES: dict[str, Objective] = {
         frozenset(
             _SHARED | _QUEUE | _MINING | {"model.projector_width", "objective.target_temperature"}
         ),
-        _mining,
+        requirements.mining,
     ),
     "extreme_contrast": Objective(
         extreme_contrast,
         Contrastive,
         frozenset(_SHARED | _QUEUE | _MINING | {"model.projector_width"}),
-        _mining,
+        requirements.mining,
         strong=True,
+    ),
+    "mutual_distillation": Objective(
+        mutual_distillation,
+        StreamContrastive,
+        frozenset(_SHARED | _QUEUE | {"model.projector_width", "objective.target_temperature"}),
+        requirements.streams,
+    ),
+    "actionlet_contrast": Objective(
+        actionlet_contrast,
+        Contrastive,
+        frozenset(
+            _SHARED
+            | _QUEUE
+            | {
+                "model.projector_width",
+                "objective.mining_start",
+                "objective.target_temperature",
+            }
+        ),
+        requirements.mixed,
+        strong=True,
+        mixed=(1 / 4, 5 / 12),  # [ActCLR] three to five of twelve blocks of four frames
+    ),
+    "masked_contrast": Objective(
+        masked_contrast,
+        PromptedAutoencoder,
+        frozenset(
+            _SHARED
+            | _QUEUE
+            | {"model.projector_width", "model.generator", "objective.target_temperature"}
+        ),
+        requirements.masked_contrast,
+        mixed=(7 / 16, 11 / 16),  # [PCM³]
     ),
 }
 
@@ -217,8 +210,11 @@ def check(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> No
             f"objective.name={o.name!r} is unknown{nearest(o.name, OBJECTIVES)}: choose one of "
             f"{', '.join(OBJECTIVES)}"
         )
-    needs = OBJECTIVES[o.name].needs(o, d, m, t)
-    missing = [requirement for requirement, is_met in needs.items() if not is_met]
+    chosen = OBJECTIVES[o.name]
+    required = chosen.needs(o, d, m, t)
+    if chosen.model is not StreamContrastive:
+        required |= {"model.encoder.towers=1": m.encoder.towers == 1}
+    missing = [requirement for requirement, is_met in required.items() if not is_met]
     if missing:
         raise InputError(f"objective.name={o.name!r} needs {' and '.join(missing)}")
 
@@ -229,8 +225,8 @@ def is_ramped(o: ObjectiveConfig) -> bool:
     return has_weight and "objective.ramp_epochs" in OBJECTIVES[o.name].reads
 
 
-def mines(o: ObjectiveConfig) -> bool:
-    """Whether positives are mined from the queue in the second part of the run."""
+def has_stages(o: ObjectiveConfig) -> bool:
+    """Whether the loss has a second stage, which begins at `mining_start`."""
     return "objective.mining_start" in OBJECTIVES[o.name].reads
 
 

@@ -22,6 +22,8 @@ class ClipBatch:
       present: [B, M], False for an absent body; its rows count in no loss and no feature.
       other: [B, M, T, V, C], the same clips cropped and augmented a second time, or None.
       strong: [B, M, T, V, C], the clips of `clip` under extreme augmentations, or None.
+      mixed: the clips of `clip` with parts of each other, an `augment.Mixture`, or None.
+      parts: [V] body part of each joint, from 0 on, or None.
       packed: [P] rows that the networks compute, see `training.packing`, or None for all.
     """
 
@@ -30,6 +32,8 @@ class ClipBatch:
     other: Any = None
     packed: Any = None
     strong: Any = None
+    mixed: Any = None
+    parts: Any = None
 
     @property
     def rows(self) -> Float[Array, "BM T V C"]:
@@ -126,6 +130,22 @@ def compared(
     values = {"loss": loss, "cos_views": (one * other).sum(axis=-1).mean()}
     references = jax.lax.stop_gradient(references)
     return loss, ObjectiveOutput(values, jax.lax.stop_gradient(z), references)
+
+
+def similarity_loss(
+    target: Float[Array, "B E"],
+    features: Float[Array, "B E"],
+    queue: Float[Array, "Q E"],
+    config: ObjectiveConfig,
+) -> Float[Array, ""]:
+    """Mean KL between similarities of targets and of features to the queue."""
+    return losses.distribution_idempotency_loss(
+        target,
+        features,
+        queue,
+        target_temperature=config.target_temperature,
+        temperature=config.temperature,
+    ).mean()
 
 
 def masked_mean(x: Float[Array, " R"], where: Bool[Array, " R"]) -> Float[Array, ""]:
