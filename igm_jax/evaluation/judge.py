@@ -22,9 +22,9 @@ from igm_jax.evaluation.linear_probe import (
 from igm_jax.evaluation.parts import (
     FeatureSet,
     Part,
-    by_stream,
     class_details,
     clip_lengths,
+    each_tower,
     labelled,
     mean_columns,
     percent,
@@ -90,7 +90,7 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
             feature_set(f"joint coordinates, {RAW_FRAMES} frames", raw_reading, raw),
         ]
         if config.model.encoder.towers > 1:
-            sets += by_stream(sets[0], config.model.encoder, config.data.streams)
+            sets += each_tower(sets[0], config.model.encoder, config.data.streams)
     return sets
 
 
@@ -98,8 +98,15 @@ def _whitened(features: FeatureSet, run: Run, store: SkeletonStore) -> FeatureSe
     """Features whitened by those of the training clips; labels have no part in it."""
     training = protocols.split(store, run.config.data.protocol, "train")
     whitening = metrics.fit_whitening(features.values[training])
-    values = metrics.whiten(whitening, features.values)
-    return FeatureSet(features.name + WHITENED, np.asarray(values))
+
+    def whitened(values: np.ndarray) -> np.ndarray:
+        return np.asarray(metrics.whiten(whitening, values))
+
+    def augmented(indices: np.ndarray, epoch: int) -> np.ndarray:
+        assert features.augmented is not None
+        return whitened(features.augmented(indices, epoch))
+
+    return FeatureSet(features.name + WHITENED, whitened(features.values), augmented)
 
 
 def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:

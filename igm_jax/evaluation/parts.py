@@ -50,7 +50,7 @@ class Part(NamedTuple):
     labels: jax.Array
 
 
-def by_stream(
+def each_tower(
     features: FeatureSet, encoder: EncoderConfig, streams: Sequence[str]
 ) -> list[FeatureSet]:
     """The features of each tower of an encoder, under the name of the stream that it reads.

@@ -32,7 +32,7 @@ def fit_whitening(features: Float[Array, "B D"], *, shrinkage: float = 0.01) -> 
       features: [B, D] with B ≥ 2, at any scale; D may exceed B.
       shrinkage: > 0. Directions with far less variance than this share of the mean are not
         amplified to the length of the others. 0.01 and 0.1 were best by the nearest neighbour on
-        validation clips (docs/transfer.md).
+        validation clips (docs/experiments.md, 34).
 
     Raises:
       InputError: a single feature, or a shrinkage that is not above 0.

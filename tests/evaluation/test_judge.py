@@ -259,6 +259,11 @@ def test_whitened_features_follow_the_training_clips_alone(finished):
     training = protocols.split(store, run.config.data.protocol, "train")
     fitted = metrics.fit_whitening(plain.values[training])
     np.testing.assert_array_equal(whitened.values, metrics.whiten(fitted, plain.values))
+    assert plain.augmented is not None and whitened.augmented is not None
+    cropped = plain.augmented(training, 0)
+    np.testing.assert_allclose(
+        whitened.augmented(training, 0), metrics.whiten(fitted, cropped), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_unfinished_run_is_named_so_in_table_and_file(finished, tmp_path):
