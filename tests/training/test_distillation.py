@@ -10,8 +10,7 @@ import tiny
 from objective_world import KEY, World, world
 
 from igm_jax.errors import InputError
-from igm_jax.evaluation.parts import FeatureSet
-from igm_jax.evaluation.parts import by_stream as by_stream_alone
+from igm_jax.evaluation.parts import FeatureSet, each_tower
 from igm_jax.features import pooled_features
 from igm_jax.finetuning.optimizer import layer_scales
 from igm_jax.models import Contrastive, Encoder, StreamContrastive
@@ -116,7 +115,7 @@ def test_streams_are_judged_together_and_alone():
     number = np.arange(24, dtype=np.float32)
     values = np.stack([number, -number])
     whole = FeatureSet("whole", values, lambda indices, epoch: values[indices] + epoch, True)
-    sets = by_stream_alone(whole, config, ("joint", "motion", "bone"))
+    sets = each_tower(whole, config, ("joint", "motion", "bone"))
     assert [s.name for s in sets] == ["joint alone", "motion alone", "bone alone"]
     assert not any(s.trained for s in sets)
     np.testing.assert_array_equal(sets[1].values[0], [4, 5, 6, 7, 16, 17, 18, 19])
