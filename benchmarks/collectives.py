@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import flops
 from benchmarks.bounds import FLOAT32
-from igm_jax import parallel
+from benchmarks.tracing import trace_step
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.program import Program
 from igm_jax.training.state import TrainState
@@ -138,19 +137,6 @@ def _calls(line: str, computations: Mapping[str, list[str]]) -> list[tuple[str, 
     return [(name, bounds[0]) for name in called]
 
 
-def lower_step(config: ExperimentConfig, program: Program) -> jax.stages.Lowered:
-    """Lowers the train step for the devices of the program; no array is made."""
-    e, rows = config.model.encoder, (config.train.batch_size, config.data.bodies)
-    split = parallel.split_batch(program.mesh)
-    channels = e.channels // len(config.data.streams)
-    clip = jax.ShapeDtypeStruct((*rows, e.frames, e.joints, channels), jnp.float32, sharding=split)
-    raw = {"clip": clip, "present": jax.ShapeDtypeStruct(rows, bool, sharding=split)}
-    if config.data.crops == 2:
-        raw["other"] = clip
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return program.step.lower(program.restore_target, raw, key)
-
-
 def compile_step(config: ExperimentConfig, program: Program) -> str:
     """The compiled program of the train step, as text."""
-    return lower_step(config, program).compile().as_text()
+    return trace_step(config, program).lower().compile().as_text()

@@ -22,7 +22,7 @@ import jax
 from absl import flags
 from jax.experimental import topologies
 
-from benchmarks import collectives, sizes
+from benchmarks import collectives, sizes, tracing
 from igm_jax import cli, parallel
 from igm_jax.errors import InputError
 from igm_jax.training.config import ExperimentConfig
@@ -140,7 +140,7 @@ def main() -> None:
         f"{config.train.batch_size} clips a step; {parallel.describe(state)}"
     )
     start = time.perf_counter()
-    lowered = collectives.lower_step(config, program)
+    lowered = tracing.trace_step(config, program).lower()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
