@@ -156,6 +156,7 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
     """Generates clips and writes their store."""
     run = generator.run
     frame, hidden = "the camera", hidden_by_flags(run.reading)
+    units = store.meta["units"]
     if _UNCONDITIONAL.value:
         read = (_T.value, _CLIPS.value, _MASK_RATIO.value, hidden)
         if any(value is not None for value in read):
@@ -164,6 +165,7 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
             )
         clips, how = unconditional(generator), f"from noise alone, {_STEPS.value} DDIM steps"
         frame = f"data.coordinates={run.reading.coordinates}, which noise cannot undo"
+        units = run.reading.units(units)
     else:
         clips, how = conditioned(generator, store, hidden), f"{_STEPS.value} DDIM steps"
         if hidden is not None:
@@ -179,12 +181,12 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
         class_names=store.class_names,
         source=source,
         dataset=store.dataset,
-        units=store.meta["units"],
+        units=units,
         overwrite=_OVERWRITE.value,
     )
     written = SkeletonStore.open(out)
     print(
-        f"{out}: {len(written)} clips of {run.reading.frames} frames in {store.meta['units']}, "
+        f"{out}: {len(written)} clips of {run.reading.frames} frames in {units}, "
         f"{how}, in the coordinates of {frame}\n"
         f"next: python experiments/inspect_data.py {out}"
     )

@@ -60,6 +60,15 @@ class Reading:
         std = np.where(std > 0, std, 1.0)
         return dataclasses.replace(self, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
+    def units(self, of_data: str) -> str:
+        """Units of clips in `coordinates`: a 2-D posture is divided by the size of the body.
+
+        Args:
+          of_data: units of the data.
+        """
+        in_plane = len(self.mean) == 2 * len(self.streams)
+        return "body sizes" if self.coordinates == "posture" and in_plane else of_data
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is the inverse."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

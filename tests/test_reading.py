@@ -1,5 +1,6 @@
 """How f reads a clip: streams and statistics."""
 
+import dataclasses
 import json
 
 import jax
@@ -33,3 +34,10 @@ def test_constant_coordinates_stay_zero():
     reading = Reading(tiny.LAYOUT, "body", 5, 1).standardised(np.ones(3), np.array([2.0, 0, 1]))
     assert reading.mean == (1.0, 1.0, 1.0) and reading.std == (2.0, 1.0, 1.0)
     assert not reading(jnp.ones((1, 6, 3))).any()
+
+
+def test_a_posture_in_the_plane_is_in_body_sizes():
+    plane = Reading(tiny.LAYOUT, "posture", 5, 1, ("joint", "motion"), (0.0,) * 4, (1.0,) * 4)
+    space = Reading(tiny.LAYOUT, "posture", 5, 1, ("joint",), (0.0,) * 3, (1.0,) * 3)
+    assert plane.units("pixels") == "body sizes" and space.units("metres") == "metres"
+    assert dataclasses.replace(plane, coordinates="centred").units("pixels") == "pixels"
