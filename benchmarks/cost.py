@@ -1,43 +1,86 @@
 """Counts what a step of each row of a grid computes: `python benchmarks/cost.py --grid=poster`.
 
-It counts the matrix products in the traced step, so it knows every objective. Nothing is executed.
+It counts the matrix products in the traced step, so it knows every objective. `--steps=10` also
+executes the steps, on noise, and prints their median time. The objectives with two stages are
+counted with both, and timed in the first one.
 """
+
+import statistics
+import time
+from typing import NamedTuple
 
 import _clone  # noqa: F401
 import jax
 from absl import flags
 
-from benchmarks import sizes, tracing
-from igm_jax import cli
+from benchmarks import sizes, tracing, worker
+from igm_jax import cli, parallel
 from igm_jax.ablation.plan import parse_grid
 from igm_jax.training.config import ExperimentConfig
-from igm_jax.training.program import build_program
+from igm_jax.training.program import Program, build_program
 
 _CONFIG = flags.DEFINE_string("config", "configs/utd_mhad.py", sizes.HELP)
 _GRID = flags.DEFINE_string("grid", "poster", "Rows, as in experiments/ablate.py.")
+_STEPS = flags.DEFINE_integer("steps", 0, "Time this many steps; 0 executes none.", lower_bound=0)
 
 _NUM_CLIPS = 10_000  # of the data: the schedule needs a number, the step does not
 
 
-def cost(config: ExperimentConfig) -> tuple[float, float, float]:
-    """Parameters of f and of all networks in millions, and GFLOP of a step for a clip."""
+class Cost(NamedTuple):
+    """Size and cost of an objective.
+
+    Attributes:
+      encoder: parameters of f.
+      networks: parameters of all networks.
+      products: FLOPs of the matrix products of a step, for one clip.
+      seconds: median time of a step; None if it was not executed.
+    """
+
+    encoder: int
+    networks: int
+    products: float
+    seconds: float | None = None
+
+
+def cost(config: ExperimentConfig, steps: int = 0) -> Cost:
+    """Counts, and times `steps` steps on one device."""
     # Zeros stand for the numbers of a store: the layouts of `sizes.reading` are in space.
     config = config.fitted(config.model.encoder.joints, 3 * len(config.data.streams), 1)
     program = build_program(config, sizes.reading(config), _NUM_CLIPS, jax.devices()[:1])
     params = program.restore_target.params
-    encoder, all_networks = (
-        sum(x.size for x in jax.tree.leaves(tree)) / 1e6 for tree in (params["encoder"], params)
+    encoder, networks = (
+        sum(x.size for x in jax.tree.leaves(tree)) for tree in (params["encoder"], params)
     )
     products = tracing.matrix_products(tracing.trace_step(config, program).jaxpr.jaxpr)
-    return encoder, all_networks, products / 1e9 / config.train.batch_size
+    seconds = step_seconds(config, program, steps) if steps else None
+    return Cost(encoder, networks, products / config.train.batch_size, seconds)
+
+
+def step_seconds(config: ExperimentConfig, program: Program, steps: int) -> float:
+    """Median time of a step, after one that warms up."""
+    key = jax.device_put(jax.random.key(0), parallel.replicated(program.mesh))
+    state, times = program.init(key), []
+    raw = parallel.to_devices(program.mesh, worker.random_batch(config))
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        state, metrics = program.step(state, raw, key)
+        float(metrics["loss"])  # waits
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
 
 
 def main() -> None:
     """Prints a table with one row for each row of the grid."""
-    print("| row | parameters of f, M | of all networks, M | GFLOP a clip |\n|---|---|---|---|")
+    print("| row | parameters of f, M | of all networks, M | GFLOP a clip | ms a step |")
+    print("|---|---|---|---|---|")
     for row, changes in parse_grid(_GRID.value).items():
-        encoder, all_networks, products = cost(sizes.read(_CONFIG.value, changes))
-        print(f"| {row} | {encoder:.2f} | {all_networks:.2f} | {products:.3f} |", flush=True)
+        found = cost(sizes.read(_CONFIG.value, changes), _STEPS.value)
+        time_of_step = f"{1e3 * found.seconds:.0f}" if found.seconds is not None else ""
+        print(
+            f"| {row} | {found.encoder / 1e6:.2f} | {found.networks / 1e6:.2f} | "
+            f"{found.products / 1e9:.3f} | {time_of_step} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
