@@ -135,7 +135,7 @@ class LoadedGenerator:
         mask_ratio: float | None = None,
         seed: int = 0,
     ) -> Float32[np.ndarray, "B M T V C"]:
-        """Generates the hidden joints or frames of real clips anew, and keeps all others.
+        """Generates the hidden joints or frames of real clips, and keeps all others.
 
         Nothing of what is hidden is read: f reads `inpainting.filled` in its place, and g the noise
         of DDIM. The frame of reference counts as known, and in `posture` the path of its origin.
