@@ -27,14 +27,28 @@ def random_subset(
 
 
 def motion_aware_order(
-    key: Key[Array, ""], motion: Float[Array, "R N P"], temperature: float
+    key: Key[Array, ""], patches: Float[Array, "R N P"], grid: tuple[int, int], temperature: float
 ) -> Int[Array, "R N"]:
     """A random permutation that tends to put moving tokens last, where they are hidden.
 
-    Gumbel noise on log-probabilities and a sort draw without replacement (MAMP, eq. 5).
+    The motion of a token is its mean change since the token before it in time; the first one gets
+    that of the second. Gumbel noise on log-probabilities and a sort draw without replacement.
+
+    Args:
+      key: random key.
+      patches: [R, N, P] coordinates of the tokens, joints varying fastest.
+      grid: tokens in time, and tokens at each time; their product is N.
+      temperature: a higher one lets chance decide more.
+
+    References:
+      MAMP (Mao et al., ICCV 2023), eq. 5, and its released code for the motion of a token.
     """
-    wide = jnp.promote_types(motion.dtype, jnp.float32)
-    intensity = jnp.abs(motion).astype(wide).mean(axis=-1)
+    by_time = patches.reshape(len(patches), *grid, -1)
+    wide = jnp.promote_types(patches.dtype, jnp.float32)
+    change = jnp.abs(jnp.diff(by_time, axis=1)).astype(wide).mean(axis=-1)
+    change = change if grid[0] > 1 else jnp.zeros(by_time.shape[:-1], wide)
+    intensity = jnp.concatenate([change[:, :1], change], axis=1)[:, : grid[0]]
+    intensity = intensity.reshape(patches.shape[:-1])
     share = intensity / jnp.maximum(intensity.max(axis=-1, keepdims=True), 1e-12)
     log_p = jax.nn.log_softmax(share / temperature, axis=-1)
     draw = jax.random.gumbel(key, log_p.shape, log_p.dtype)

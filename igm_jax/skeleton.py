@@ -67,16 +67,30 @@ class Layout:
         """Part of each joint: 0 for the trunk, from 1 on for the limbs.
 
         A limb holds joints of `pairs` that bones connect, such as an arm. All other joints are the
-        trunk.
+        trunk. Where the hips hang on the shoulders, as in COCO, the legs begin there: of the long
+        branches of a limb, the longest one is a limb of its own.
         """
         paired = {j for pair in self.pairs for j in pair}
+        branches = self._branches(paired)
 
         def top(j: int) -> int:
             parent = self.parents[j]
-            return top(parent) if parent in paired and parent != j else j
+            joined = parent in paired and parent != j and j not in branches
+            return top(parent) if joined else j
 
         limbs = sorted({top(j) for j in paired})
         return tuple(1 + limbs.index(top(j)) if j in paired else 0 for j in range(self.num_joints))
+
+    def _branches(self, paired: set[int]) -> set[int]:
+        """First joints of limbs that hang on another limb."""
+        below = {j: [i for i, p in enumerate(self.parents) if p == j != i] for j in paired}
+
+        def depth(j: int) -> int:
+            return 1 + max(map(depth, below[j]), default=0) if j in paired else 0
+
+        # A hand may fork into tip and thumb, each one joint long; those stay in the arm.
+        long = {j: [i for i in below[j] if depth(i) > 1] for j in paired}
+        return {max(found, key=depth) for found in long.values() if len(found) > 1}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` is the inverse."""

@@ -189,7 +189,7 @@ ROWS = [
     keyed(
         augment.mix_clips, CLIPS, np.ones((3, 2), bool), tiny.LAYOUT.body_parts, (2, 3), (0.4, 0.7)
     ),
-    Row(given(masking.motion_aware_order, 0, values=(KEY,)), ((3, 6, 4),), (0.75,)),
+    Row(given(masking.motion_aware_order, 0, values=(KEY,)), ((3, 6, 4),), ((2, 3), 0.75)),
     Row(adapter.mdff, ((3, *FEATURES),), (0.3,), keeps=True),
     Row(adapter.adapt, ((3, *FEATURES),), (adapter.AdapterConfig(over="batch"),), keeps=True),
     Row(given(attention.attention, 3, values=(Hardware("tpu"),)), ((2, 5, 2, 4),) * 3, keeps=True),

@@ -7,6 +7,7 @@ import pytest
 
 from igm_jax.errors import InputError
 from igm_jax.skeleton import (
+    COCO17,
     COORDINATES,
     KINECT20,
     NTU25,
@@ -281,6 +282,8 @@ def test_body_parts_are_the_trunk_and_four_limbs():
     }
     assert part[0] == 0 and set(part) == set(range(5))
     assert KINECT20.body_parts == (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4 + (4,) * 4
+    # In COCO the hips hang on the shoulders: head, eye and ear of each side, arms, legs.
+    assert COCO17.body_parts == (0, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4, 5, 6, 5, 6, 5, 6)
     line = Layout("line", ("a", "b", "c"), parents=(-1, 0, 1))
     assert line.body_parts == (0, 0, 0)  # no pairs: one part
 

@@ -55,7 +55,11 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
             "data.crops": 1,
             "model.encoder.positions": False,
         },
-        "MacDiff": _MASKED_DIFFUSION,
+        "MacDiff": {
+            **_MASKED_DIFFUSION,
+            "model.adapter.eta": 0.0,
+            "objective.condition_drop": 0.1,
+        },
         "spectral contrast": {"objective.name": "spectral_contrastive", "data.crops": 2},
         "SkeletonCLR": {"objective.name": "momentum_contrast", **_TEACHER},
         "MCR2": {"objective.name": "coding_rate", "data.crops": 2},

@@ -39,7 +39,7 @@ def prepare_batch(
       key: random key.
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
-      strong: add a copy under extreme augmentations.
+      strong: add a copy under extreme augmentations, on top of the mild ones.
       mixed: add a copy into which parts of other clips are pasted, for a time between these shares
         of a clip.
     """
@@ -58,8 +58,10 @@ def prepare_batch(
     other = reading(augmented(raw["other"], k_other)) if "other" in raw else None
     extreme = None
     if strong:
-        k_strong = jax.random.fold_in(key, 2)  # beside both keys above, which stay as they were
-        extreme = reading(augment.extreme(k_strong, raw["clip"], layout.pairs))
+        # Beside both keys above, which stay as they were.
+        k_mild, k_strong = jax.random.split(jax.random.fold_in(key, 2))
+        mild = augmented(raw["clip"], k_mild)
+        extreme = reading(augment.extreme(k_strong, mild, layout.pairs))
     clip, mixture, parts = augmented(raw["clip"], k_clip), None, None
     if mixed:
         mixture = augment.mix_clips(

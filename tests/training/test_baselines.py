@@ -44,7 +44,8 @@ def test_masked_prediction_against_a_slow_reference(name):
         motion = np.zeros_like(rows)
         motion[:, :-1] = rows[:, 1:] - rows[:, :-1]
         motion = patch(motion)
-        order = np.asarray(masking.motion_aware_order(k_order, jnp.asarray(motion), 0.75))
+        order = masking.motion_aware_order(k_order, jnp.asarray(patch(rows)), (2, 6), 0.75)
+        order = np.asarray(order)
         target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, keepdims=True)
     tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :6])
     predicted = np.asarray(
@@ -61,12 +62,22 @@ def test_masked_prediction_against_a_slow_reference(name):
 
 def test_moving_tokens_are_hidden_more_often():
     """Against the law it is meant to follow: the first to be drawn has probability ∝ 1 / p."""
-    motion = jnp.asarray([[[0.0, 0.0], [0.1, -0.1], [0.3, 0.3], [-0.6, 0.6]]])
+    place = jnp.asarray([[7.0, 7.0], [7.0, 3.0]])  # of two joints, in the first token of each
+    change = jnp.asarray([[[0.1, -0.1], [0.0, 0.0]], [[0.3, 0.3], [-0.6, 0.6]]])
+    patches = jnp.concatenate([place[None], place[None] + jnp.cumsum(change, axis=0)]).reshape(1, 6, 2)
     keys = jax.random.split(jax.random.key(0), 4000)
-    order = jax.vmap(lambda k: masking.motion_aware_order(k, motion, 0.5)[0])(keys)
-    last = np.bincount(np.asarray(order[:, -1]), minlength=4) / 4000
-    p = np.exp(np.array([0, 1 / 6, 1 / 2, 1]) / 0.5)
+    order = jax.vmap(lambda k: masking.motion_aware_order(k, patches, (3, 2), 0.5)[0])(keys)
+    last = np.bincount(np.asarray(order[:, -1]), minlength=6) / 4000
+    # The first token of a joint moves as its second one.
+    p = np.exp(np.array([1 / 6, 0, 1 / 6, 0, 1 / 2, 1]) / 0.5)
     np.testing.assert_allclose(last, p / p.sum(), atol=0.03)  # the tail holds the largest
+
+
+def test_a_single_token_in_time_is_hidden_by_chance():
+    patches = jnp.asarray([[[0.0], [5.0], [-9.0]]])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    order = jax.vmap(lambda k: masking.motion_aware_order(k, patches, (1, 3), 0.5)[0])(keys)
+    np.testing.assert_allclose(np.bincount(np.asarray(order[:, -1])) / 4000, 1 / 3, atol=0.03)
 
 
 @pytest.mark.parametrize("name", ["spectral_contrastive", "coding_rate", "momentum_contrast"])

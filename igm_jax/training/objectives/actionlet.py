@@ -76,7 +76,9 @@ def actionlet_contrast(
     temperature = config.temperature
     contrast = losses.info_nce_loss(query, positive, queue, temperature=temperature).mean()
     loss = contrast + ramp * (similarity - contrast)
-    loss, output = compared(loss, z, query, positive, references=target)
+    # Negatives have to be made as the positive is: otherwise what tells both kinds apart is learned.
+    references = jnp.where(ramp > 0, target, positive)
+    loss, output = compared(loss, z, query, positive, references=references)
     parts = {
         "loss_contrast": contrast,
         "loss_similarity": similarity,

@@ -58,9 +58,10 @@ def motion_prediction(
       masking.
     """
     k_order, k_input = jax.random.split(key)
-    patch = model.config.encoder.patch
-    motion = layers.patchify(skeleton.motion_stream(batch.rows), patch)
-    order = masking.motion_aware_order(k_order, motion, config.motion_temperature)
+    encoder = model.config.encoder
+    patches = layers.patchify(batch.rows, encoder.patch)
+    order = masking.motion_aware_order(k_order, patches, encoder.grid, config.motion_temperature)
+    motion = layers.patchify(skeleton.motion_stream(batch.rows), encoder.patch)
     mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
     # MAMP's constant: a joint that does not move has a target of zero, not of amplified noise.
     target = (motion - mean) * jax.lax.rsqrt(variance + 1e-6)
