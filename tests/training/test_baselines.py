@@ -64,7 +64,8 @@ def test_moving_tokens_are_hidden_more_often():
     """Against the law it is meant to follow: the first to be drawn has probability ∝ 1 / p."""
     place = jnp.asarray([[7.0, 7.0], [7.0, 3.0]])  # of two joints, in the first token of each
     change = jnp.asarray([[[0.1, -0.1], [0.0, 0.0]], [[0.3, 0.3], [-0.6, 0.6]]])
-    patches = jnp.concatenate([place[None], place[None] + jnp.cumsum(change, axis=0)]).reshape(1, 6, 2)
+    later = place[None] + jnp.cumsum(change, axis=0)
+    patches = jnp.concatenate([place[None], later]).reshape(1, 6, 2)
     keys = jax.random.split(jax.random.key(0), 4000)
     order = jax.vmap(lambda k: masking.motion_aware_order(k, patches, (3, 2), 0.5)[0])(keys)
     last = np.bincount(np.asarray(order[:, -1]), minlength=6) / 4000

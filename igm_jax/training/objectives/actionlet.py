@@ -76,7 +76,7 @@ def actionlet_contrast(
     temperature = config.temperature
     contrast = losses.info_nce_loss(query, positive, queue, temperature=temperature).mean()
     loss = contrast + ramp * (similarity - contrast)
-    # Negatives have to be made as the positive is: otherwise what tells both kinds apart is learned.
+    # Negatives are made as the positive is, or f learns to tell the two kinds apart.
     references = jnp.where(ramp > 0, target, positive)
     loss, output = compared(loss, z, query, positive, references=references)
     parts = {
