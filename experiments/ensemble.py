@@ -49,13 +49,28 @@ def _groups() -> dict[str, dict[str, pathlib.Path]]:
     """Name of a sum → name of a run → its folder; one sum for each seed of an ablation."""
     folders = [pathlib.Path(run) for run in _RUNS.value]
     if len(folders) == 1 and not (folders[0] / run_folder.CONFIG).exists():
-        runs = sorted(path.parent for path in folders[0].glob(f"*/seed*/{run_folder.CONFIG}"))
-        groups = {run.name: {} for run in runs}
-        for run in runs:
-            groups[run.name][run.parent.name] = run
-        if groups:
+        if groups := _of_ablation(folders[0]):
             return groups
     return {"": {str(folder): folder for folder in folders}}
+
+
+def _of_ablation(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
+    """Seed → row → run folder; none if this is no folder of an ablation.
+
+    Raises:
+      InputError: a seed lacks a run that another seed has, or that was started.
+    """
+    runs = [path.parent for path in folder.glob(f"*/seed*/{run_folder.CONFIG}")]
+    seeds = sorted({run.name for run in runs}, key=run_folder.by_number)
+    rows = sorted({path.parent.name for path in folder.glob("*/seed*")})  # folders and logs of runs
+    groups = {seed: {row: folder / row / seed for row in rows} for seed in seeds}
+    wanted = [run for group in groups.values() for run in group.values()]
+    if missing := [str(run) for run in wanted if run not in runs]:
+        raise InputError(
+            f"all seeds need the same runs, and these are missing: {', '.join(missing)}: finish "
+            "them with the same experiments/ablate.py command, or name the runs of one seed"
+        )
+    return groups
 
 
 def _scores(folder: pathlib.Path) -> scores.Scores:

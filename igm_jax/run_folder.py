@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -82,6 +83,17 @@ def subset_folder(seed: int) -> str:
     'subset-3'
     """
     return f"subset-{seed}"
+
+
+def by_number(name: str) -> tuple[str, int]:
+    """Key that sorts names by the number at their end.
+
+    >>> sorted(["subset-10", "subset-9"], key=by_number)
+    ['subset-9', 'subset-10']
+    """
+    number = re.search(r"\d*$", name)
+    digits = number[0] if number else ""
+    return name.removesuffix(digits), int(digits or 0)
 
 
 def variant(name: str, data: str = "", classes: str = "all") -> str:

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
+from commands import assert_refused, run
 
 from igm_jax import run_folder
 from igm_jax.evaluation.linear_probe import LinearHead
@@ -53,6 +55,14 @@ def test_an_ablation_is_added_up_for_each_seed(tmp_path):
     assert [row["test_linear"] for row in rows if row["scores"] == "sum"] == wanted
     assert [row["seed"] for row in rows] == 4 * ["seed0"] + 4 * ["seed1"]
     assert f"{np.mean(wanted):.2f} ± {np.std(wanted, ddof=1):.2f}" in printed.splitlines()[-1]
+    # Interrupted: the rows of the seeds would not be those of the same runs. Of `late` one seed
+    # has begun, and its log is all that there is.
+    shutil.rmtree(tmp_path / "motion" / "seed1")
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "seed0.log").write_text("stopped", encoding="utf-8")
+    missing = [f"{tmp_path}/{name}" for name in ("late/seed0", "late/seed1", "motion/seed1")]
+    result = run(tmp_path, "ensemble.py", tmp_path)
+    assert_refused(result, "all seeds need the same runs", *missing)
 
 
 def test_fine_tuned_classifiers_and_probes_on_other_classes_or_data(tmp_path):
