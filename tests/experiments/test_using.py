@@ -39,11 +39,15 @@ def test_generated_clips_are_embedded_like_raw_files(folder):
         assert clip.facts[1:] == of.facts[1:] and clip.camera > 0
 
     np.save(folder / "one.npy", real[0].frames)
-    files = ("one.npy", "runs/tiny/generated", "--out=features.npz")
+    np.save(folder / "flat.npy", real[0].frames[..., :2])
+    files = ("one.npy", "flat.npy", "runs/tiny/generated", "--skip", "--out=embedded/features.npz")
     result = run(folder, "embed.py", "runs/tiny", *files)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("features.npz: 16 features of 6 clips by runs/tiny, step 5, in")
-    with np.load(folder / "features.npz") as file:
+    told = "skipped flat.npy: has 2 coordinates for each joint, and the run reads 3: "
+    assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == 1
+    told = "embedded/features.npz: 16 features of 6 clips by runs/tiny, step 5, in"
+    assert result.stdout.startswith(told)
+    with np.load(folder / "embedded/features.npz") as file:
         names, values = file["names"].tolist(), file["features"]
     assert names == ["one.npy", *made.clips["name"].tolist()]
     encode, _ = igm_jax.load_encoder(folder / "runs/tiny")
@@ -100,7 +104,16 @@ def test_actions_of_files_recordings_and_streams(folder):
     longer = np.repeat(store[0].frames, 9, axis=1)
     np.save(folder / "long.npy", longer)
     told = f"long.npy: has {longer.shape[1]} frames", "slide a window over it with --window="
-    assert_refused(run(folder, "predict.py", "runs/tiny", "long.npy"), *told)
+    for skip, code, names in (
+        ("--skip", 0, ["two.npy", "two.npy"]),
+        ("--noskip", 1, ["two.npy"]),  # the clips before are kept
+    ):
+        files = ("two.npy", "long.npy", "two.npy", skip, f"--out=tables/{skip}.csv")
+        result = run(folder, "predict.py", "runs/tiny", *files)
+        assert result.returncode == code, result.stderr
+        assert all(word in result.stderr for word in told)
+        _, *rows = (folder / f"tables/{skip}.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows] == names
 
 
 def test_what_is_refused_in_one_line(folder):
@@ -110,6 +123,9 @@ def test_what_is_refused_in_one_line(folder):
     generate = ("generate.py", "runs/tiny", "--out=new")
     assert_refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
     assert_refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
+    ignored = "--t=3", "--steps=2", "--clips=clip000", "--unconditional"
+    told = "leave --t, --steps, --clips, --unconditional, --out"
+    assert_refused(run(folder, *generate, "--table", *ignored), told)
     hidden = "--hide=left hnad", "--hide_frames=2:5"
     assert_refused(run(folder, *generate, *hidden), "did you mean 'left hand'")
     assert not (folder / "new").exists()
@@ -117,7 +133,8 @@ def test_what_is_refused_in_one_line(folder):
 
 def test_the_export_says_how_near_it_is(folder):
     pytest.importorskip("safetensors")
-    result = run(folder, "export.py", "runs/tiny", "--format=safetensors")
+    out = "exported/encoder.safetensors"  # in a folder that is made
+    result = run(folder, "export.py", "runs/tiny", "--format=safetensors", f"--out={out}")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("runs/tiny/encoder.safetensors: 0.0 MB")
-    assert (folder / "runs/tiny/encoder.safetensors").is_file()
+    assert result.stdout.startswith(f"{out}: 0.0 MB")
+    assert (folder / out).is_file()
