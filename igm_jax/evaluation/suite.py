@@ -199,12 +199,12 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     table = []
     for protocol, rows in results.items():
         for measure, column in PROTOCOLS[protocol].measures.items():
-            values = {row["features"]: row[column] for row in rows}
+            values = {r["features"]: "-" if r[column] is None else r[column] for r in rows}
             first, *others = names
             table.append(
                 {
                     "measure": measure,
-                    first: rows[0][column],
+                    first: values[rows[0]["features"]],
                     "95 % interval": rows[0].get(f"{column}_interval") or "-",
                     **{name: values.get(name, "-") for name in others},
                 }
