@@ -54,7 +54,7 @@ _MASK_RATIO = flags.DEFINE_float(
     "mask_ratio",
     None,
     "Hide this share of the tokens from f, and condition g on the visible ones, as in training. "
-    "Default: condition on one pooled feature.",
+    "Default, and with 0: condition on one pooled feature.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Draw noise, masks and test clips by this seed.")
 _OUT = flags.DEFINE_string("out", None, "Write the store to this folder. Default: RUN/generated.")

@@ -109,6 +109,12 @@ def test_batches_and_seeds(monkeypatch, generator, given):
     assert np.abs(generator.sample(given, 3, mask_ratio=0.5, seed=2) - whole).max() > 0.01
 
 
+def test_nothing_hidden_is_the_pooled_condition_as_in_training(generator):
+    """`model.condition="tokens"` would let g copy what f read."""
+    assert generator.run.config.model.condition == "tokens"
+    assert generator._setting(0.0) == generator._setting(None) != generator._setting(0.5)
+
+
 def test_unconditional_clips_ignore_the_features(generator):
     clips = generator.unconditional(3, 2)
     assert clips.shape == (3, 1, 8, 6, 3) and np.isfinite(clips).all()
