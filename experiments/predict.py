@@ -163,7 +163,10 @@ def main() -> None:
     folder, which, _ = place()
     predictor = load_predictor(folder, which, _HEAD.value)
     if _WATCH.value:
-        predict_stream(predictor)
+        try:
+            predict_stream(predictor)
+        except KeyboardInterrupt:  # how a user ends it
+            sys.exit(cli.exit_code("SIGINT"))
     else:
         predict_files(predictor)
 

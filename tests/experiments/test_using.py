@@ -1,5 +1,7 @@
 """generate, embed and export from end to end, and what they say to bad input."""
 
+import signal
+
 import numpy as np
 import pytest
 import tiny
@@ -101,6 +103,14 @@ def test_actions_of_files_recordings_and_streams(folder):
         _, _, stop, action, share, *_ = row.split(",")
         assert line.startswith(f"frame {stop}: {action} {100 * float(share):.1f} %")
 
+    process = start(folder, *watch)
+    process.stdin.write(text)
+    process.stdin.flush()
+    assert process.stdout.readline().startswith("frame 5: ")
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    _, ended = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in ended
+
     longer = np.repeat(store[0].frames, 9, axis=1)
     np.save(folder / "long.npy", longer)
     told = f"long.npy: has {longer.shape[1]} frames", "slide a window over it with --window="
@@ -138,3 +148,7 @@ def test_the_export_says_how_near_it_is(folder):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"{out}: 0.0 MB")
     assert (folder / out).is_file()
+    # The file says how it reads a clip, so a flag that would say it again is no choice.
+    again = ("import_weights.py", out, "--out=runs/again", "--bodies=1")
+    told = "--bodies: the file says it: leave the flag out"
+    assert_refused(run(folder, *again), told)
