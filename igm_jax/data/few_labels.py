@@ -53,30 +53,3 @@ def few_labels(
         for rows in (order[group == g] for g in np.unique(group))
     ]
     return np.asarray(indices)[np.sort(np.concatenate(chosen))]
-
-
-def few_labels_of_part(
-    store: SkeletonStore, indices: Int[np.ndarray, " clips"], name: str, seed: int, part: str
-) -> Int[np.ndarray, " few"]:
-    """`few_labels` for a classifier, which needs a clip of every class of the part.
-
-    Args:
-      store: an open store.
-      indices: positions of the clips of the part.
-      name: a key of `SUBSETS`.
-      seed: which of the possible subsets.
-      part: its name, for the error.
-
-    Raises:
-      InputError: see `few_labels`; also if a class of the part has no clip in the subset.
-    """
-    chosen, label = few_labels(store, indices, name, seed), store.clips["label"]
-    absent = np.setdiff1d(label[indices][label[indices] >= 0], label[chosen])
-    if len(absent):
-        names = ", ".join(store.class_names[c] for c in absent[:3])
-        raise InputError(
-            f"labels={name}, subset {seed}: {len(chosen)} clips of part {part!r} leave "
-            f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}): "
-            "choose a larger share, or one without -plain"
-        )
-    return chosen

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from igm_jax import metrics
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels_of_part
+from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.models import EncoderConfig
@@ -98,12 +98,11 @@ def labelled(
       subset: seed of that share; None for the run's seed.
 
     Raises:
-      InputError: no clip of this part has a label, or the share has no clip of a class.
+      InputError: no clip of this part has a label.
     """
     chosen = protocols.split(store, run.config.data.protocol, name)
     if labels != "all":
-        seed = run.config.seed if subset is None else subset
-        chosen = few_labels_of_part(store, chosen, labels, seed, name)
+        chosen = few_labels(store, chosen, labels, run.config.seed if subset is None else subset)
     label = store.clips["label"][chosen].astype(np.int32)
     chosen, label = chosen[label >= 0], label[label >= 0]
     if not len(chosen):

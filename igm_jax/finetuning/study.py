@@ -18,7 +18,7 @@ import numpy as np
 
 from igm_jax import parallel, run_folder
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels_of_part
+from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.parts import percent
 from igm_jax.evaluation.run import Run
@@ -143,7 +143,15 @@ def labelled(
         )
     chosen = everything
     if labels != "100%":
-        chosen = few_labels_of_part(store, everything, labels, subset, part)
+        chosen = few_labels(store, everything, labels, subset)
+        absent = np.setdiff1d(label[everything], label[chosen])
+        if len(absent):
+            names = ", ".join(store.class_names[c] for c in absent[:3])
+            raise InputError(
+                f"labels={labels}, subset {subset}: {len(chosen)} clips of part {part!r} leave "
+                f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}):"
+                " choose a larger share, or one without -plain"
+            )
     return Labelled(chosen, label[chosen].astype(np.int32))
 
 
