@@ -30,8 +30,9 @@ def main() -> None:
     check_suffix(out)
     folder, which, _ = place()
     run = encoder_run(folder, which)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before all is computed
     started = time.perf_counter()
-    embedded = embed(run, _files.clips(run.reading.layout))
+    embedded = embed(run, _files.clips(run))
     count, width = embedded.features.shape
     save(out, embedded)
     print(

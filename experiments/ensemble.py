@@ -1,7 +1,9 @@
 """Adds the scores of runs: `python experiments/ensemble.py RUN RUN RUN`.
 
 Each run needs the scores that experiments/linear_probe.py saves, or is a folder of
-experiments/finetune.py. The softmax scores are added with equal weights, or with `--weights`.
+experiments/finetune.py, or of one subset of the labels in it. `--labels`, `--augmented`,
+`--classes` and `--transfer` choose the probe, `--subset` the subset of either. The softmax scores
+are added with equal weights, or with `--weights`.
 Choose weights on validation clips only.
 
 `python experiments/ensemble.py runs/ablations/NAME-streams` takes the folder of an ablation. It
@@ -25,7 +27,7 @@ _WEIGHTS = flags.DEFINE_list("weights", None, "Weigh the runs by these numbers, 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Take the probes with this share of the labels."
 )
-_SUBSET = flags.DEFINE_integer("subset", None, "Take the probes of this subset of the labels.")
+_SUBSET = flags.DEFINE_integer("subset", None, "Take this subset of the labels.")
 _AUGMENTED = flags.DEFINE_bool("augmented", False, "Take the probes with new crops in each epoch.")
 _CLASSES = flags.DEFINE_enum(
     "classes", "all", ["all", "unseen", "seen"], "Take the probes on these classes."
@@ -49,21 +51,85 @@ def _groups() -> dict[str, dict[str, pathlib.Path]]:
     """Name of a sum → name of a run → its folder; one sum for each seed of an ablation."""
     folders = [pathlib.Path(run) for run in _RUNS.value]
     if len(folders) == 1 and not (folders[0] / run_folder.CONFIG).exists():
-        runs = sorted(path.parent for path in folders[0].glob(f"*/seed*/{run_folder.CONFIG}"))
-        groups = {run.name: {} for run in runs}
-        for run in runs:
-            groups[run.name][run.parent.name] = run
-        if groups:
+        if groups := _of_ablation(folders[0]):
             return groups
     return {"": {str(folder): folder for folder in folders}}
 
 
-def _scores(folder: pathlib.Path) -> scores.Scores:
-    tuned = sorted(folder.glob(f"subset-*/{run_folder.SCORES}"))
-    if tuned:
-        return scores.load_finetuned(tuned[0])
+def _of_ablation(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
+    """Seed → row → run folder; none if this is no folder of an ablation.
+
+    Raises:
+      InputError: a seed lacks a run that another seed has, or that was started.
+    """
+    runs = [path.parent for path in folder.glob(f"*/seed*/{run_folder.CONFIG}")]
+    seeds = sorted({run.name for run in runs}, key=run_folder.by_number)
+    rows = sorted({path.parent.name for path in folder.glob("*/seed*")})  # folders and logs of runs
+    groups = {seed: {row: folder / row / seed for row in rows} for seed in seeds}
+    wanted = [run for group in groups.values() for run in group.values()]
+    if missing := [str(run) for run in wanted if run not in runs]:
+        raise InputError(
+            f"all seeds need the same runs, and these are missing: {', '.join(missing)}: finish "
+            "them with the same experiments/ablate.py command, or name the runs of one seed"
+        )
+    return groups
+
+
+def _scores_file(folder: pathlib.Path) -> pathlib.Path:
+    """The scores that the flags choose in this folder of a run."""
+    if (folder / run_folder.SCORES).exists() or run_folder.is_finetuned(folder):
+        return _finetuned_file(folder)
     name = run_folder.probe_scores(_LABELS.value, _AUGMENTED.value, _SUBSET.value)
-    return scores.load_scores(folder / run_folder.variant(name, _TRANSFER.value, _CLASSES.value))
+    return folder / run_folder.variant(name, _TRANSFER.value, _CLASSES.value)
+
+
+def _finetuned_file(folder: pathlib.Path) -> pathlib.Path:
+    """The scores of a subset in a fine-tuned run, or of the subset that this folder is.
+
+    Raises:
+      InputError: no such subset, or a flag that says something else than the folder.
+    """
+    own = (folder / run_folder.SCORES).exists()
+    stated = run_folder.read_json((folder.parent if own else folder) / run_folder.CONFIG) or {}
+    given = [f.name for f in (_AUGMENTED, _CLASSES, _TRANSFER) if f.value != f.default]
+    if _LABELS.value not in ("all", stated.get("labels")):
+        given.append(_LABELS.name)
+    if given:
+        raise InputError(
+            f"--{given[0]} chooses a linear probe, and {folder} is fine-tuned: leave the flag out, "
+            "or name the folder of another fine-tuned run"
+        )
+    done = [folder.name] if own else run_folder.subsets(folder, run_folder.SCORES)
+    asked = None if _SUBSET.value is None else run_folder.subset_folder(_SUBSET.value)
+    if not done or asked not in (None, *done):
+        others = f": it has {', '.join(done)}" if done else ": finish it with finetune.py"
+        raise InputError(f"{folder} has no scores of {asked or 'a subset'}{others}")
+    return (folder.parent if own else folder) / (asked or done[0]) / run_folder.SCORES
+
+
+def _load(path: pathlib.Path) -> scores.Scores:
+    return (scores.load_finetuned if _is_finetuned(path) else scores.load_scores)(path)
+
+
+def _is_finetuned(path: pathlib.Path) -> bool:
+    return path.name == run_folder.SCORES
+
+
+def _name(run: str, path: pathlib.Path) -> str:
+    """Name of a run, with the subset that was chosen in it."""
+    subset = path.parent.name
+    chosen = _is_finetuned(path) and pathlib.PurePath(run).name != subset
+    return f"{run}/{subset}" if chosen else run
+
+
+def _kind(paths: list[pathlib.Path]) -> tuple[str, str]:
+    """What is added, in words, and the column of its accuracy."""
+    tuned = [_is_finetuned(path) for path in paths]
+    if any(tuned) and not all(tuned):
+        return "linear probes and fine-tuned classifiers", "test_accuracy"
+    if any(tuned):
+        return "fine-tuned classifiers", "test_finetune"
+    return "linear probes", "test_linear"
 
 
 def _over_seeds(sums: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -79,17 +145,19 @@ def _over_seeds(sums: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Reads the flags and the scores, and prints each run and the sum."""
-    sums, protocol, tuned = {}, "", False
-    for name, group in _groups().items():
-        found = {run: _scores(folder) for run, folder in group.items()}
+    sums, protocol = {}, ""
+    groups = {
+        name: {run: _scores_file(folder) for run, folder in group.items()}
+        for name, group in _groups().items()
+    }
+    kind, column = _kind([path for group in groups.values() for path in group.values()])
+    for name, group in groups.items():
+        found = {_name(run, path): _load(path) for run, path in group.items()}
         named = {f"{run} ({s.streams}, step {s.step})": s for run, s in found.items()}
-        tuned = not all(isinstance(s, scores.ProbeScores) for s in found.values())
-        column = "test_finetune" if tuned else "test_linear"
         sums[name] = scores.ensemble(named, _weights(), column)
         protocol = next(iter(found.values())).protocol
     few = "" if _LABELS.value == "all" else f", {_LABELS.value} of the labels"
     equal = "weights " + ", ".join(_WEIGHTS.value) if _WEIGHTS.value else "equal weights"
-    kind = "fine-tuned classifiers" if tuned else "linear probes"
     print(f"Sum of softmax scores of {kind} ({protocol}{few}), {equal}")
     for name, rows in sums.items():
         print(f"\n{name}\n" if name else "")

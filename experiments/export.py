@@ -52,6 +52,7 @@ def main() -> None:
     """Reads the flags, exports and checks."""
     run, head = loaded()
     path = pathlib.Path(_OUT.value or run.folder / f"encoder.{_FORMAT.value}")
+    path.parent.mkdir(parents=True, exist_ok=True)  # before all is computed
     difference = _FORMATS[_FORMAT.value](in_float32(run), path, head)
     what = "no head" if head is None else f"the head of the {head.origin}"
     dtype = run.config.model.encoder.dtype

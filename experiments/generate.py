@@ -54,7 +54,7 @@ _MASK_RATIO = flags.DEFINE_float(
     "mask_ratio",
     None,
     "Hide this share of the tokens from f, and condition g on the visible ones, as in training. "
-    "Default: condition on one pooled feature.",
+    "Default, and with 0: condition on one pooled feature.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Draw noise, masks and test clips by this seed.")
 _OUT = flags.DEFINE_string("out", None, "Write the store to this folder. Default: RUN/generated.")
@@ -192,15 +192,32 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
     )
 
 
+def check_flags() -> None:
+    """Raises `InputError` for flags that would be ignored."""
+    writes = (_T, _STEPS, _CLIPS, _UNCONDITIONAL, _HIDE, _HIDE_FRAMES, _OUT, _OVERWRITE)
+    ignored = [f"--{flag.name}" for flag in writes if flag.present]
+    if _TABLE.value and ignored:
+        raise InputError(
+            f"--table measures whole clips over t and steps, and writes no store: leave "
+            f"{', '.join(ignored)}"
+        )
+    if _CLIPS.value is not None and _COUNT.value is not None:
+        raise InputError(
+            f"--count={_COUNT.value} counts test clips, and --clips names clips: give one"
+        )
+    hides = _HIDE.value is not None or _HIDE_FRAMES.value is not None
+    if _STEPS.present and _T.value is not None and not hides:
+        raise InputError(f"--t={_T.value} predicts in one step: leave --steps={_STEPS.value}")
+
+
 def main() -> None:
     """Reads the flags, then writes a store or a table."""
+    check_flags()
     run = load_run(*place())
     generator, store = generator_of(run), open_store(run)
     if not _TABLE.value:
         write(generator, store, pathlib.Path(_OUT.value or run.folder / "generated"))
         return
-    if _HIDE.value is not None or _HIDE_FRAMES.value is not None:
-        raise InputError("--table generates whole clips: leave --hide and --hide_frames")
     rows = generation_quality.quality_table(
         generator,
         store,

@@ -40,7 +40,8 @@ _HEADS = flags.DEFINE_integer(
 def foreign_data(weights: Weights) -> ForeignData | None:
     """Reads the facts of the data from the flags; None if the file holds them."""
     if weights.facts:
-        given = [f.name for f in (_DATA, _PROTOCOL, _HEADS) if f.value is not None]
+        known = (_DATA, _PROTOCOL, _COORDINATES, _BODIES, _HEADS)
+        given = [flag.name for flag in known if flag.present]
         if given:
             raise InputError(f"--{given[0]}: the file says it: leave the flag out")
         return None

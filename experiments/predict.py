@@ -19,7 +19,7 @@ from absl import flags
 from igm_jax import cli
 from igm_jax.errors import InputError
 from igm_jax.prediction import watch
-from igm_jax.prediction.predictor import Predictor, load_predictor
+from igm_jax.prediction.predictor import Latency, Predictor, load_predictor
 from igm_jax.prediction.timeline import Timeline, save_table, timeline
 
 _WINDOW = flags.DEFINE_integer(
@@ -90,10 +90,30 @@ def predict_files(predictor: Predictor) -> None:
     out = pathlib.Path(_OUT.value or predictor.run.folder / "timelines")
     if _WINDOW.value is None and _OUT.value and out.suffix != ".csv":
         raise InputError(f"--out={out}: choose a name that ends in .csv, or give --window")
-    kept, taken, latency = [], set(), None
-    for clip in _files.clips(predictor.run.reading.layout):
-        if _WINDOW.value is None:
-            predictor.check_length(clip)
+    if _OUT.value:
+        out.parent.mkdir(parents=True, exist_ok=True)  # before all is computed
+    kept: list[Timeline] = []
+    try:
+        latency = predict_each(predictor, out, kept)
+    finally:  # also of the clips before one that ends the command
+        if kept:
+            save_table(out, kept)
+            print(f"{out}: {len(kept)} clips")
+    what = "window" if _WINDOW.value else "clip"
+    print(
+        f"latency: {1000 * latency.cold:.0f} ms for the first {what} (cold), "
+        f"{1000 * latency.warm:.1f} ms a {what} (warm)"
+    )
+
+
+def predict_each(predictor: Predictor, out: pathlib.Path, kept: list[Timeline]) -> Latency:
+    """Predicts one clip after the other; returns the latency of the first.
+
+    With `--window` each is written into the folder `out`, else added to `kept` for `--out`.
+    """
+    taken, latency = set(), None
+    check = predictor.check_length if _WINDOW.value is None else lambda _: None
+    for clip in _files.clips(predictor.run, check):
         length = _WINDOW.value or clip.frames.shape[1]
         if latency is None:
             first = dataclasses.replace(clip, frames=clip.frames[:, :length])
@@ -105,15 +125,8 @@ def predict_files(predictor: Predictor) -> None:
             save_timeline(out, found, taken)
         elif _OUT.value:
             kept.append(found)
-    if kept:
-        save_table(out, kept)
-        print(f"{out}: {len(kept)} clips")
-    if latency is not None:
-        what = "window" if _WINDOW.value else "clip"
-        print(
-            f"latency: {1000 * latency.cold:.0f} ms for the first {what} (cold), "
-            f"{1000 * latency.warm:.1f} ms a {what} (warm)"
-        )
+    assert latency is not None, "_files.clips yields a clip or raises"
+    return latency
 
 
 def stride_of(length: int) -> int:
@@ -150,7 +163,10 @@ def main() -> None:
     folder, which, _ = place()
     predictor = load_predictor(folder, which, _HEAD.value)
     if _WATCH.value:
-        predict_stream(predictor)
+        try:
+            predict_stream(predictor)
+        except KeyboardInterrupt:  # how a user ends it
+            sys.exit(cli.exit_code("SIGINT"))
     else:
         predict_files(predictor)
 

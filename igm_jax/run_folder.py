@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -82,6 +83,17 @@ def subset_folder(seed: int) -> str:
     'subset-3'
     """
     return f"subset-{seed}"
+
+
+def by_number(name: str) -> tuple[str, int]:
+    """Key that sorts names by the number at their end.
+
+    >>> sorted(["subset-10", "subset-9"], key=by_number)
+    ['subset-9', 'subset-10']
+    """
+    number = re.search(r"\d*$", name)
+    digits = number[0] if number else ""
+    return name.removesuffix(digits), int(digits or 0)
 
 
 def variant(name: str, data: str = "", classes: str = "all") -> str:
@@ -227,6 +239,12 @@ def is_finetuned(folder: pathlib.Path) -> bool:
     return "parent" in (read_json(folder / CONFIG) or {}) or (folder / HEAD).exists()
 
 
+def subsets(folder: pathlib.Path, file: str) -> list[str]:
+    """Names of the subsets of a fine-tuned run that hold this file, by their numbers."""
+    names = (path.parent.name for path in folder.glob(f"subset-*/{file}"))
+    return sorted(names, key=by_number)
+
+
 def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.Path:
     """The folder of a finished subset of the labels.
 
@@ -237,7 +255,7 @@ def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.P
     Raises:
       InputError: no such subset, or it is not finished.
     """
-    done = sorted(path.parent.name for path in folder.glob(f"*/{HEAD}"))
+    done = subsets(folder, HEAD)
     subset = folder if (folder / HEAD).exists() else folder / (name or [*done, subset_folder(0)][0])
     if not (subset / HEAD).exists() or not newest_step(subset / TRAINED):
         raise InputError(

@@ -63,26 +63,35 @@ def evaluate_retrieval(
       A table row: mAP with its 95 % interval, and recall among the k nearest (or all if fewer),
       from the test clips to the training clips (`test_…`) and to the other test clips
       (`within_…`). `details` holds how many test clips have no clip of their class to find; they
-      are left out.
+      are left out. Where that is all of them, the values are None.
+
+    Raises:
+      InputError: no test clip has a clip of its class to find in either.
     """
     known, asked = (labelled(features, run, store, part) for part in ("train", "test"))
     there = tuple(min(k, len(known.labels)) for k in ks)
     found = metrics.retrieval(asked.features, asked.labels, known.features, known.labels, ks=there)
-    within = metrics.retrieval_within(
-        asked.features, asked.labels, ks=tuple(min(k, len(asked.labels) - 1) for k in ks)
-    )
+    halves: dict[str, metrics.Retrieval | None] = {"test": found, "within": None}
+    if len(asked.labels) > 1:
+        others = tuple(min(k, len(asked.labels) - 1) for k in ks)
+        halves["within"] = metrics.retrieval_within(asked.features, asked.labels, ks=others)
     row: dict[str, Any] = {"features": features.name}
     left_out = {}
-    for name, scores in (("test", found), ("within", within)):
-        precision, recall = np.asarray(scores.average_precision), np.asarray(scores.recall)
+    for name, scores in halves.items():
+        precision = np.full(len(asked.labels), np.nan)
+        if scores is not None:
+            precision = np.asarray(scores.average_precision)
         valid = np.isfinite(precision)
-        if not valid.any():
-            raise InputError(
-                f"{store.path}: no test clip has another clip of its class to retrieve ({name})"
-            )
         left_out[name] = int((~valid).sum())
+        if scores is None or not valid.any():
+            row |= {f"{name}_map": None, f"{name}_map_interval": None}
+            row |= {f"{name}_recall_{k}": None for k in ks}
+            continue
+        recall = np.asarray(scores.recall)[valid]
         row |= mean_columns(f"{name}_map", precision[valid])
-        row |= {f"{name}_recall_{k}": percent(r.mean()) for k, r in zip(ks, recall[valid].T)}
+        row |= {f"{name}_recall_{k}": percent(r.mean()) for k, r in zip(ks, recall.T)}
+    if row["test_map"] is None and row["within_map"] is None:
+        raise InputError(f"{store.path}: no test clip has another clip of its class to retrieve")
     return row | {"details": {"left_out": left_out}}
 
 

@@ -70,7 +70,8 @@ class LoadedGenerator:
           t: step in 0 … K−1; more noise for a larger one.
           mask_ratio: None conditions g on one pooled feature of each body. A share in [0, 1] hides
             as many tokens from f, as in training: visible tokens condition g one by one if
-            `model.condition` says so.
+            `model.condition` says so. With 0 nothing is hidden, and g would copy the tokens, so
+            the pooled feature conditions it, as in training. It is the same as None.
           seed: of noise and masks.
 
         Raises:
@@ -221,7 +222,7 @@ class LoadedGenerator:
             raise InputError(f"mask_ratio={mask_ratio} is outside 0..1")
         c, reading = self.run.config, self.run.reading
         setting = sampling.Setting(
-            c.model, c.objective, reading, mask_ratio, num_steps, conditioned, start
+            c.model, c.objective, reading, mask_ratio or None, num_steps, conditioned, start
         )
         if not 1 <= num_steps <= setting.first_step + 1:
             raise InputError(

@@ -43,7 +43,7 @@ def quality_table(
     store: SkeletonStore,
     *,
     count: int = 256,
-    ts: Sequence[int] = (10, 50, 100, 200, 400, 800),
+    t_shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
     steps: Sequence[int] = (1, 5, 20, 50),
     mask_ratio: float | None = None,
     seed: int = 0,
@@ -54,8 +54,9 @@ def quality_table(
       generator: of the run.
       store: with the data of the run.
       count: clips in each set, fewer if the test split is small.
-      ts: steps of one-step predictions.
-      steps: numbers of DDIM steps, conditioned and, if the run trained it, unconditional.
+      t_shares: steps of one-step predictions, as shares of K in [0, 1).
+      steps: numbers of DDIM steps, conditioned and, if the run trained it, unconditional. The run's
+        `most_ddim_steps` stands for larger ones.
       mask_ratio: see `LoadedGenerator.one_step`.
       seed: of the choice of clips, and of the noise.
 
@@ -64,7 +65,7 @@ def quality_table(
       `diversity`, `bone_error_%`, `bone_variation_%` and `jerk`; see `judged`.
 
     Raises:
-      InputError: too few test clips, or a step out of range.
+      InputError: too few test clips, or a share or a number of steps out of range.
     """
     protocol, reading = generator.run.config.data.protocol, generator.run.reading
     chosen, others = held_out(store, protocol, count, seed)
@@ -73,8 +74,9 @@ def quality_table(
         "real clips": lambda: (given.clip, given)
     }
     drawn = {"mask_ratio": mask_ratio, "seed": seed}
-    for t in ts:
+    for t in sorted({round(share * generator.steps) for share in t_shares}):
         settings[f"one step, t={t}"] = lambda t=t: (generator.one_step(given, t, **drawn), given)
+    steps = sorted({min(n, generator.most_ddim_steps) for n in steps})
     for n in steps:
         settings[f"DDIM, {n} steps"] = lambda n=n: (generator.sample(given, n, **drawn), given)
     for n in steps if generator.has_unconditional else ():

@@ -9,12 +9,13 @@ from absl import flags
 from igm_jax import cli
 
 
-def define_pretrained_flags(name: str) -> Callable[[], Any]:
+def define_pretrained_flags(name: str) -> Callable[..., Any]:
     """Defines `--data`, `--checkpoint`, `--transfer` and the flag `name`, which says the run.
 
     Returns:
-      A function that gives the run once the flags are parsed. With `--transfer` it is transferred
-      to the other data set, and the list of the joints is printed.
+      A function that gives the run once the flags are parsed; its keyword arguments replace fields
+      of the run. With `--transfer` it is then transferred to the other data set, and the list of
+      the joints is printed.
     """
     place = cli.define_run_folder(name)
     other = cli.define_config_file(
@@ -24,13 +25,13 @@ def define_pretrained_flags(name: str) -> Callable[[], Any]:
         "then names the store of that data set.",
     )
 
-    def selected() -> Any:
+    def selected(**fields: Any) -> Any:
         from igm_jax.evaluation.run import load_run
 
         folder, which, data = place()
-        if other.value is None:
-            return load_run(folder, which, data)
-        return _transferred(load_run(folder, which), other, data)
+        own = data if other.value is None else None
+        run = dataclasses.replace(load_run(folder, which, own), **fields)
+        return run if other.value is None else _transferred(run, other, data)
 
     flags.adopt_module_key_flags(cli)
     return selected
@@ -82,7 +83,6 @@ def define_run_flags() -> Callable[[], Any]:
     )
 
     def selected() -> Any:
-        run = dataclasses.replace(loaded(), classes=classes.value, whiten=whiten.value)
-        return run, baselines.value
+        return loaded(classes=classes.value, whiten=whiten.value), baselines.value
 
     return selected

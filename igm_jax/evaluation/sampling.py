@@ -22,7 +22,10 @@ FIRST_SIGNAL = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Everything that a compiled program depends on; `start` is None if DDIM starts from noise."""
+    """Everything that a compiled program depends on.
+
+    `mask_ratio` is None if nothing is hidden from f, and `start` if DDIM starts from noise.
+    """
 
     model: IGMConfig
     objective: ObjectiveConfig
@@ -179,7 +182,7 @@ def _denoiser(
         dropped = jnp.ones(len(rows), bool)
     else:
         order = keep = None
-        if setting.mask_ratio:
+        if setting.mask_ratio is not None:
             num = setting.model.encoder.num_tokens
             order = jax.vmap(lambda key: masking.random_order(key, bodies, num))(keys)
             order = order.reshape(-1, num)

@@ -10,7 +10,6 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation import frozen, judge, table
 from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import Run, open_store
-from igm_jax.evaluation.transfer import described
 
 
 class Protocol(NamedTuple):
@@ -121,8 +120,9 @@ def run_suite(
     # Nothing is computed if all is done.
     sets = functools.cache(lambda: judge.feature_sets(run, store, baselines=baselines))
     before = run_folder.read_json(run.results(run_folder.EVALUATION)) or {}
-    # Nor if the rest was not possible: the data of a run does not change.
-    refused = before.get("not_possible", {}) if before.get("step") == run.step else {}
+    # Nor if the rest was not possible at this checkpoint and on this data.
+    known = before.get("step") == run.step and table.is_of(before, run)
+    refused = before.get("not_possible", {}) if known else {}
     results, not_possible = {}, {}
     for name in SUITES[suite]:
         protocol = PROTOCOLS[name]
@@ -146,10 +146,9 @@ def run_suite(
         "step": run.step,
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
-        "protocol": run.config.data.protocol,
+        **table.stated(run),
         "classes": run.classes,
         "suite": suite,
-        **described(run),
         "results": results,
         "not_possible": not_possible,
         "table": summary(results),
@@ -176,9 +175,8 @@ def done_rows(
     whitened = [row for row in rows if row["features"].endswith(judge.WHITENED)]
     same = (
         saved.get("step") == run.step
-        and saved.get("protocol") == run.config.data.protocol
+        and table.is_of(saved, run)
         and saved.get("settings") == protocol.settings
-        and saved.get("transfer") == described(run).get("transfer")
         and len(rows) - len(whitened) >= (3 if baselines else 1)
         and (whitened or not run.whiten)
         and all(names <= row.keys() for row in rows)
@@ -201,12 +199,12 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     table = []
     for protocol, rows in results.items():
         for measure, column in PROTOCOLS[protocol].measures.items():
-            values = {row["features"]: row[column] for row in rows}
+            values = {r["features"]: "-" if r[column] is None else r[column] for r in rows}
             first, *others = names
             table.append(
                 {
                     "measure": measure,
-                    first: rows[0][column],
+                    first: values[rows[0]["features"]],
                     "95 % interval": rows[0].get(f"{column}_interval") or "-",
                     **{name: values.get(name, "-") for name in others},
                 }

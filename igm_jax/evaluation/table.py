@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,23 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def stated(run: Run) -> dict[str, Any]:
+    """The data that results of a run belong to, as their files state it.
+
+    Returns:
+      `protocol`, and of a transferred run `transfer`: `transfer.described` and the `bodies` read.
+    """
+    content = {"protocol": run.config.data.protocol, **described(run)}
+    if run.origin is not None:
+        content["transfer"] = {**content["transfer"], "bodies": run.reading.bodies}
+    return content
+
+
+def is_of(saved: dict[str, Any], run: Run) -> bool:
+    """Whether saved results belong to the data that this run is judged on."""
+    return all(saved.get(key) == value for key, value in stated(run).items())
+
+
 def save_rows(
     path: pathlib.Path,
     run: Run,
@@ -52,6 +70,9 @@ def save_rows(
 ) -> None:
     """Writes rows as JSON into the run folder, with the step and the settings that they belong to.
 
+    If they replace results on other data, a line on standard error says so. Such data has the same
+    name: another protocol or number of bodies, or another store whose folder has that name.
+
     Raises:
       OSError: the file cannot be written; an older one is kept.
     """
@@ -59,10 +80,19 @@ def save_rows(
         "step": run.step,
         "total_steps": run.total_steps,
         "unfinished": run.unfinished,
-        "protocol": run.config.data.protocol,
+        **stated(run),
         **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
-        **described(run),
         "rows": list(rows),
     }
+    before = run_folder.read_json(path)
     run_folder.write_json(path, content)
+    if before is not None and not is_of(before, run):
+        print(f"{path}: replaced results on {_data(before)}", file=sys.stderr, flush=True)
+
+
+def _data(saved: dict[str, Any]) -> str:
+    """The data of saved results in words."""
+    bodies = saved.get("transfer", {}).get("bodies")
+    most = "" if bodies is None else f", {bodies} bodies"
+    return f"other data of this name (protocol {saved.get('protocol')}{most})"

@@ -37,16 +37,20 @@ class Stage:
 
     Attributes:
       run: with the parameters of f at that point.
-      generator: the same with g; None if the objective has no generator.
+      generator: the same with g; None if the objective or the checkpoint has no generator.
+      untrained: whether no training has changed the parameters.
     """
 
     run: Run
     generator: LoadedGenerator | None
+    untrained: bool = False
 
     @property
     def name(self) -> str:
-        """`untrained`, or `step 450`."""
-        return f"step {self.run.step}" if self.run.step else "untrained"
+        """`untrained`, `step 450`, or `imported weights`, which are step 0 of their run."""
+        if self.untrained:
+            return "untrained"
+        return f"step {self.run.step}" if self.run.step else "imported weights"
 
 
 def stages(run: Run, most: int) -> list[Stage]:
@@ -72,19 +76,22 @@ def stages(run: Run, most: int) -> list[Stage]:
 
 
 def _generates(run: Run) -> bool:
-    return run.config.objective.name == "igm" and "joint" in run.reading.streams
+    imported = run.step == 0  # such a checkpoint holds an encoder alone
+    igm = run.config.objective.name == "igm"
+    return igm and "joint" in run.reading.streams and not imported
 
 
 def _untrained(run: Run) -> Stage:
     key, c = jax.random.key(run.config.seed), run.config.model.encoder
     if not _generates(run):
         params = jax.jit(lambda key: init_encoder(run.config, key))(key)
-        return Stage(dataclasses.replace(run, step=0, params=params), None)
+        return Stage(dataclasses.replace(run, step=0, params=params), None, untrained=True)
     clip = jnp.zeros((1, c.frames, c.joints, c.channels))
     params = jax.jit(IGM(run.config.model).init)(key, clip)["params"]
     encoder = {name: params["encoder"][name] for name in run.params}
     fresh = dataclasses.replace(run, step=0, params=encoder)
-    return Stage(fresh, LoadedGenerator(fresh, {**params, "encoder": encoder}))
+    generator = LoadedGenerator(fresh, {**params, "encoder": encoder})
+    return Stage(fresh, generator, untrained=True)
 
 
 def seen_features(stage: Stage, store: SkeletonStore, indices: Int[np.ndarray, " n"]) -> Any:

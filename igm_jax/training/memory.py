@@ -7,6 +7,7 @@ import jax
 
 from igm_jax import parallel
 from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objectives import reads_key
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -53,8 +54,9 @@ def advice(config: ExperimentConfig, devices: int) -> str:
     parts = next((n for n in range(2, at_once + 1) if at_once % n == 0), None)
     if parts:
         same.append(f"--config.parallel.accumulate={accumulate * parts}")
-    remat = {"encoder": encoder.remat, "generator": generator.remat}
-    unset = [f"--config.model.{name}.remat=True" for name, value in remat.items() if not value]
+    remat = {"model.encoder.remat": encoder.remat, "model.generator.remat": generator.remat}
+    name = config.objective.name
+    unset = [f"--config.{k}=True" for k, on in remat.items() if not on and reads_key(name, k)]
     if unset:
         same.append(" ".join(unset))
     less = batch // 2 // (devices * accumulate) * devices * accumulate

@@ -96,7 +96,17 @@ def test_a_class_without_other_clips_is_left_out_of_retrieval_and_counted(tellin
     row = frozen.evaluate_retrieval(telling, run, lonely)
     assert row["details"]["left_out"] == {"test": 1, "within": 1}
     assert row["test_recall_10"] == 100
+    # One half may be possible without the other.
     clips["label"][test] = 1
+    row = frozen.evaluate_retrieval(telling, run, dataclasses.replace(store, clips=clips))
+    assert row["test_map"] is row["test_map_interval"] is row["test_recall_5"] is None
+    assert row["within_map"] == row["within_recall_1"] == 100
+    clips["label"][test] = -1
+    clips["label"][test[0]] = 0
+    row = frozen.evaluate_retrieval(telling, run, dataclasses.replace(store, clips=clips))
+    assert row["test_map"] > 0 and row["within_map"] is row["within_recall_10"] is None
+    assert row["details"]["left_out"] == {"test": 0, "within": 1}
+    clips["label"][test[0]] = 1
     with pytest.raises(InputError, match="no test clip has another clip of its class"):
         frozen.evaluate_retrieval(telling, run, dataclasses.replace(store, clips=clips))
 

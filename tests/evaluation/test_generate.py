@@ -109,6 +109,12 @@ def test_batches_and_seeds(monkeypatch, generator, given):
     assert np.abs(generator.sample(given, 3, mask_ratio=0.5, seed=2) - whole).max() > 0.01
 
 
+def test_nothing_hidden_is_the_pooled_condition_as_in_training(generator):
+    """`model.condition="tokens"` would let g copy what f read."""
+    assert generator.run.config.model.condition == "tokens"
+    assert generator._setting(0.0) == generator._setting(None) != generator._setting(0.5)
+
+
 def test_unconditional_clips_ignore_the_features(generator):
     clips = generator.unconditional(3, 2)
     assert clips.shape == (3, 1, 8, 6, 3) and np.isfinite(clips).all()
@@ -133,7 +139,7 @@ def test_what_is_refused(generator, given):
 
 def test_the_table_starts_with_real_clips(finished, generator):
     rows = generation_quality.quality_table(
-        generator, finished.store, count=12, ts=(0, 900), steps=(2,)
+        generator, finished.store, count=12, t_shares=(0.0, 0.9), steps=(2,)
     )
     names = ["real clips", "one step, t=0", "one step, t=900", "DDIM, 2 steps"]
     assert [row["clips"] for row in rows] == [*names, "DDIM, 2 steps, unconditional"]
@@ -143,3 +149,19 @@ def test_the_table_starts_with_real_clips(finished, generator):
     assert rows[-1]["bone_error_%"] is None
     first, second = generation_quality.held_out(finished.store, "xsub", 12)
     assert len(first) == len(second) == 12 and not set(first) & set(second)
+
+
+def test_the_table_of_a_run_of_few_steps_stays_within_them(finished, generator, monkeypatch):
+    """The defaults are shares of K, so no run is too short for them."""
+    objective = dataclasses.replace(generator.run.config.objective, diffusion_steps=30)
+    config = dataclasses.replace(generator.run.config, objective=objective)
+    short = dataclasses.replace(generator, run=dataclasses.replace(generator.run, config=config))
+    assert short.most_ddim_steps < 50
+    # Only which rows there are is asked, and that their t and steps are in range.
+    monkeypatch.setattr(generation_quality, "judged", lambda name, *_: {"clips": name})
+    monkeypatch.setattr(generate.LoadedGenerator, "_batches", lambda self, clips, *_: clips)
+    rows = generation_quality.quality_table(short, finished.store, count=8)
+    ts = [f"one step, t={t}" for t in (0, 2, 3, 6, 12, 24)]
+    steps = [f"DDIM, {n} steps" for n in (1, 5, 20, short.most_ddim_steps)]
+    alone = [f"{name}, unconditional" for name in steps]
+    assert [row["clips"] for row in rows] == ["real clips", *ts, *steps, *alone]

@@ -14,7 +14,7 @@ import pytest
 
 import igm_jax
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge
+from igm_jax.evaluation import judge, theory
 from igm_jax.evaluation.export import facts
 from igm_jax.evaluation.import_weights import ForeignData, Weights, import_run, read_weights
 from igm_jax.evaluation.mamp import (
@@ -82,6 +82,13 @@ def test_a_file_of_ours_comes_back_as_the_run(run, finished, tmp_path):
         import_run(read_weights(tmp_path / "encoder.safetensors"), tmp_path / "run")
     with pytest.raises(InputError, match=r"has no params/generator/.*imported weights"):
         igm_jax.load_generator(tmp_path / "run")
+    # The theory tells them from untrained networks, and asks for no generator.
+    untrained, imported = theory.stages(other, 4)
+    assert (untrained.name, imported.name) == ("untrained", "imported weights")
+    assert imported.generator is None
+    jax.tree.map(np.testing.assert_array_equal, imported.run.params, run.params)
+    measured = theory.measure(imported, finished.store, clips=16)
+    assert measured["graph"] is None and measured["name"] == "imported weights"
 
 
 def test_a_checkpoint_of_mamp_computes_what_pytorch_does(finished, tmp_path):

@@ -11,6 +11,7 @@ from igm_jax.data import pipeline, protocols
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.evaluation import judge, suite
+from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import load_run, open_store
 from igm_jax.evaluation.table import save_rows
 from igm_jax.evaluation.transfer import OF_THE_DATA, check_given, described, transfer
@@ -92,17 +93,57 @@ def test_the_leak_test_sees_a_leak(run, moved, same, monkeypatch):
     assert transfer(run, same, run.config.data).reading != moved.reading
 
 
-def test_protocols_take_it_and_keep_its_results_apart(run, moved, same):
+def others_of_one_name(moved):
+    """Other data that files of results cannot tell from this by their names."""
+    view = dataclasses.replace(moved.config.data, protocol="xview")
+    return (
+        dataclasses.replace(moved, data={"frames.npy": "other"}),
+        dataclasses.replace(moved, config=dataclasses.replace(moved.config, data=view)),
+        dataclasses.replace(moved, reading=dataclasses.replace(moved.reading, bodies=1)),
+    )
+
+
+def test_what_is_not_possible_on_one_data_set_may_be_on_the_next(moved, same, monkeypatch):
+    """Features are not computed, and 5 ways of 3 classes are refused for each data set afresh."""
+    tried = []
+
+    def refuse(features, run, store):
+        tried.append(run)
+        raise InputError("too few classes")
+
+    only = {"knn": suite.PROTOCOLS["knn"]._replace(judge=refuse)}
+    monkeypatch.setattr(suite, "PROTOCOLS", only)
+    monkeypatch.setattr(suite, "SUITES", {"quick": ("knn",)})
+    features = FeatureSet("any", np.zeros((len(same), 2), np.float32))
+    monkeypatch.setattr(judge, "feature_sets", lambda *_, **__: [features])
+    monkeypatch.setattr(suite, "open_store", lambda _: same)
+    for run in (moved, *others_of_one_name(moved)):
+        for _ in range(2):  # the second command knows
+            suite.run_suite(run, "quick")
+        assert tried == [run]
+        tried.clear()
+    moved.results("evaluation.json").unlink()
+
+
+def test_protocols_take_it_and_keep_its_results_apart(run, moved, same, capsys):
     assert moved.params is run.params and open_store(moved).path == same.path
     assert moved.judged_on == "elsewhere, xsub"
     path = moved.results("knn.json")
     assert path.name == "knn-elsewhere.json"
     rows = judge.evaluate(moved, judge.evaluate_knn, baselines=True)
     save_rows(path, moved, rows)
-    assert json.loads(path.read_text())["transfer"] == described(moved)["transfer"]
+    saved = json.loads(path.read_text())["transfer"]
+    assert saved == {**described(moved)["transfer"], "bodies": moved.reading.bodies}
     assert suite.done_rows(moved, suite.PROTOCOLS["knn"]) == json.loads(path.read_text())["rows"]
-    other = dataclasses.replace(moved, data={"frames.npy": "other"})
-    assert suite.done_rows(other, suite.PROTOCOLS["knn"]) is None
+    for other in others_of_one_name(moved):
+        assert suite.done_rows(other, suite.PROTOCOLS["knn"]) is None
+        save_rows(path, other, rows)
+        told = f"{path}: replaced results on other data of this name (protocol xsub, 2 bodies)\n"
+        assert capsys.readouterr().err == told
+        path.unlink()
+        save_rows(path, moved, rows)
+        save_rows(path, moved, rows)
+        assert capsys.readouterr().err == ""
     path.unlink()
     assert described(run) == {} and run.results("knn.json").name == "knn.json"
 

@@ -405,6 +405,7 @@ def test_a_run_is_judged_on_the_data_of_another_config(folder):
     for flag, told in (
         ("--transfer.data.streams=('bone',)", "reads the streams joint, motion and no others"),
         ("--transfer.data.coordinates=body", "transfer.data.coordinates is decided by runs/"),
+        ("--classes=unseen", "--classes=unseen and --transfer exclude each other: give one"),
     ):
         assert_refused(run(folder, "knn.py", run_name, other, flag), told)
     assert_refused(

@@ -1,5 +1,7 @@
 """generate, embed and export from end to end, and what they say to bad input."""
 
+import signal
+
 import numpy as np
 import pytest
 import tiny
@@ -39,11 +41,15 @@ def test_generated_clips_are_embedded_like_raw_files(folder):
         assert clip.facts[1:] == of.facts[1:] and clip.camera > 0
 
     np.save(folder / "one.npy", real[0].frames)
-    files = ("one.npy", "runs/tiny/generated", "--out=features.npz")
+    np.save(folder / "flat.npy", real[0].frames[..., :2])
+    files = ("one.npy", "flat.npy", "runs/tiny/generated", "--skip", "--out=embedded/features.npz")
     result = run(folder, "embed.py", "runs/tiny", *files)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("features.npz: 16 features of 6 clips by runs/tiny, step 5, in")
-    with np.load(folder / "features.npz") as file:
+    told = "skipped flat.npy: has 2 coordinates for each joint, and the run reads 3: "
+    assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == 1
+    told = "embedded/features.npz: 16 features of 6 clips by runs/tiny, step 5, in"
+    assert result.stdout.startswith(told)
+    with np.load(folder / "embedded/features.npz") as file:
         names, values = file["names"].tolist(), file["features"]
     assert names == ["one.npy", *made.clips["name"].tolist()]
     encode, _ = igm_jax.load_encoder(folder / "runs/tiny")
@@ -97,10 +103,27 @@ def test_actions_of_files_recordings_and_streams(folder):
         _, _, stop, action, share, *_ = row.split(",")
         assert line.startswith(f"frame {stop}: {action} {100 * float(share):.1f} %")
 
+    process = start(folder, *watch)
+    process.stdin.write(text)
+    process.stdin.flush()
+    assert process.stdout.readline().startswith("frame 5: ")
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    _, ended = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in ended
+
     longer = np.repeat(store[0].frames, 9, axis=1)
     np.save(folder / "long.npy", longer)
     told = f"long.npy: has {longer.shape[1]} frames", "slide a window over it with --window="
-    assert_refused(run(folder, "predict.py", "runs/tiny", "long.npy"), *told)
+    for skip, code, names in (
+        ("--skip", 0, ["two.npy", "two.npy"]),
+        ("--noskip", 1, ["two.npy"]),  # the clips before are kept
+    ):
+        files = ("two.npy", "long.npy", "two.npy", skip, f"--out=tables/{skip}.csv")
+        result = run(folder, "predict.py", "runs/tiny", *files)
+        assert result.returncode == code, result.stderr
+        assert all(word in result.stderr for word in told)
+        _, *rows = (folder / f"tables/{skip}.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows] == names
 
 
 def test_what_is_refused_in_one_line(folder):
@@ -110,6 +133,9 @@ def test_what_is_refused_in_one_line(folder):
     generate = ("generate.py", "runs/tiny", "--out=new")
     assert_refused(run(folder, *generate, "--unconditional"), "condition_drop=0.1")
     assert_refused(run(folder, *generate, "--clips=clip0"), "no clip 'clip0'")
+    ignored = "--t=3", "--steps=2", "--clips=clip000", "--unconditional"
+    told = "leave --t, --steps, --clips, --unconditional, --out"
+    assert_refused(run(folder, *generate, "--table", *ignored), told)
     hidden = "--hide=left hnad", "--hide_frames=2:5"
     assert_refused(run(folder, *generate, *hidden), "did you mean 'left hand'")
     assert not (folder / "new").exists()
@@ -117,7 +143,12 @@ def test_what_is_refused_in_one_line(folder):
 
 def test_the_export_says_how_near_it_is(folder):
     pytest.importorskip("safetensors")
-    result = run(folder, "export.py", "runs/tiny", "--format=safetensors")
+    out = "exported/encoder.safetensors"  # in a folder that is made
+    result = run(folder, "export.py", "runs/tiny", "--format=safetensors", f"--out={out}")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("runs/tiny/encoder.safetensors: 0.0 MB")
-    assert (folder / "runs/tiny/encoder.safetensors").is_file()
+    assert result.stdout.startswith(f"{out}: 0.0 MB")
+    assert (folder / out).is_file()
+    # The file says how it reads a clip, so a flag that would say it again is no choice.
+    again = ("import_weights.py", out, "--out=runs/again", "--bodies=1")
+    told = "--bodies: the file says it: leave the flag out"
+    assert_refused(run(folder, *again), told)

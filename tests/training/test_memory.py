@@ -9,6 +9,7 @@ from igm_jax.parallel import make_mesh
 from igm_jax.training import memory
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.mapping import from_mapping, to_mapping
+from igm_jax.training.objectives import OBJECTIVES, check_read
 
 
 def flags(text):
@@ -52,6 +53,13 @@ def test_advice_leaves_out_what_is_set_already():
     sizes = {"train.batch_size": 8, "parallel.accumulate": 8}
     told = memory.advice(tiny.config({**remat, **sizes}), 1)
     assert "smaller networks" in told and not flags(told)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_advice_names_no_key_that_the_objective_ignores(name):
+    told = flags(memory.advice(tiny.config(tiny.changes_for(name)), 1))
+    check_read(name, told)
+    assert "model.encoder.remat" in told
 
 
 def test_other_errors_stay_what_they_are():

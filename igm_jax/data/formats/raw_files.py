@@ -60,24 +60,28 @@ def read_clips(
     paths: Iterable[str | os.PathLike],
     layout: Layout,
     skipped: Callable[[str, BadClip], None] | None = None,
+    problem: Callable[[Clip], str] = lambda _: "",
 ) -> Iterator[Clip]:
-    """Yields the clips of `read_paths` that can be read.
+    """Yields the clips of `read_paths` that can be read and used.
 
     Args:
       paths: see `read_paths`.
       layout: the joints that the clips should have.
       skipped: is given the path and the reason of every other one; None refuses the first.
+      problem: why a clip that can be read cannot be used, and what to do; "" if it can.
 
     Raises:
-      InputError: see `read_paths`; also, without `skipped`, for a clip that cannot be read.
+      InputError: see `read_paths`; also, without `skipped`, for a clip that cannot be read or used.
     """
     for path, clip in read_paths(paths, layout):
-        if isinstance(clip, Clip):
+        advice = ": correct it" if isinstance(clip, BadClip) else ""
+        reason = clip.reason if isinstance(clip, BadClip) else problem(clip)
+        if isinstance(clip, Clip) and not reason:
             yield clip
         elif skipped is None:
-            raise InputError(f"{path}: {clip.reason}: correct it, or leave it out with --skip")
+            raise InputError(f"{path}: {reason}{advice}, or leave it out with --skip")
         else:
-            skipped(path, clip)
+            skipped(path, BadClip(clip.name, reason))
 
 
 def _sources(paths: Iterable[str | os.PathLike]) -> Iterator[pathlib.Path | SkeletonStore]:

@@ -55,6 +55,7 @@ __all__ = [
     "feature_diagnostics",
     "has_stages",
     "is_ramped",
+    "reads_key",
     "reads_queue",
 ]
 
@@ -237,6 +238,14 @@ def reads_queue(o: ObjectiveConfig) -> bool:
     return "objective.queue_size" in reads and (unweighted or o.distribution_weight > 0)
 
 
+def reads_key(name: str, key: str) -> bool:
+    """Whether an objective reads a key of the config, such as `"objective.feature_weight"`."""
+    reads = {*OBJECTIVES[name].reads, "objective.name", "objective.distortion", "model.encoder"}
+    return not key.startswith(("objective.", "model.")) or any(
+        key == read or key.startswith(f"{read}.") for read in reads
+    )
+
+
 def check_read(name: str, keys: Iterable[str]) -> None:
     """Refuses keys that somebody set by hand and that the objective would ignore.
 
@@ -247,13 +256,7 @@ def check_read(name: str, keys: Iterable[str]) -> None:
     Raises:
       InputError: names the keys.
     """
-    reads = {*OBJECTIVES[name].reads, "objective.name", "objective.distortion", "model.encoder"}
-    ignored = [
-        key
-        for key in keys
-        if key.startswith(("objective.", "model."))
-        and not any(key == read or key.startswith(f"{read}.") for read in reads)
-    ]
+    ignored = [key for key in keys if not reads_key(name, key)]
     if ignored:
         raise InputError(
             f"objective.name={name!r} ignores {', '.join(sorted(ignored))}: leave it out, or "
