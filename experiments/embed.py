@@ -31,7 +31,7 @@ def main() -> None:
     folder, which, _ = place()
     run = encoder_run(folder, which)
     started = time.perf_counter()
-    embedded = embed(run, _files.clips(run.reading.layout))
+    embedded = embed(run, _files.clips(run.reading.source_layout))
     count, width = embedded.features.shape
     save(out, embedded)
     print(

@@ -91,7 +91,7 @@ def predict_files(predictor: Predictor) -> None:
     if _WINDOW.value is None and _OUT.value and out.suffix != ".csv":
         raise InputError(f"--out={out}: choose a name that ends in .csv, or give --window")
     kept, taken, latency = [], set(), None
-    for clip in _files.clips(predictor.run.reading.layout):
+    for clip in _files.clips(predictor.run.reading.source_layout):
         if _WINDOW.value is None:
             predictor.check_length(clip)
         length = _WINDOW.value or clip.frames.shape[1]
@@ -123,7 +123,7 @@ def stride_of(length: int) -> int:
 
 def predict_stream(predictor: Predictor) -> None:
     """Predicts the frames of standard input, and prints each answer at once."""
-    run, layout = predictor.run, predictor.run.reading.layout
+    run, layout = predictor.run, predictor.run.reading.source_layout
     length = _WINDOW.value or predictor.head.lengths[1]  # the median of the training clips
     stride = stride_of(length)
     watch.warm_up(predictor)
