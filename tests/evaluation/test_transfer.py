@@ -35,6 +35,10 @@ OTHER = Layout(
     (3, 2, -1, 2, 2, 3, 2),
     origin=2,
 )
+TUNING = FinetuneConfig(
+    epochs=1, min_steps=2, batch_size=30, learning_rates=(1e-3,), warmup_epochs=0.5, hidden=8,
+    judgements=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +74,7 @@ def moved(run, same):
 def tuned(moved, same, tmp_path_factory):
     """The run, fine-tuned on the other layout for two steps."""
     folder = tmp_path_factory.mktemp("tuned") / "finetune"
-    config = FinetuneConfig(
-        epochs=1, min_steps=2, batch_size=30, learning_rates=(1e-3,), warmup_epochs=0.5, hidden=8,
-        judgements=1,
-    )  # fmt: skip
-    assert finetune(moved, same, folder, config, devices=jax.devices()[:1]) == "finished"
+    assert finetune(moved, same, folder, TUNING, devices=jax.devices()[:1]) == "finished"
     return folder
 
 
@@ -111,6 +111,23 @@ def test_a_tuned_run_reads_raw_clips_of_the_new_layout(tuned, same):
     np.testing.assert_allclose(
         answer.probabilities, predictor.probabilities([same[1]])[0], atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("min_crop_frames", 3, r"min_crop_frames: 4 → 3"),
+        ("bodies", 1, r"bodies: 2 → 1"),
+        ("shear", 0.5, r"shear: 0\.0 → 0\.5"),
+        ("crop", (0.9, 1.0), r"crop: \[0\.5, 1\.0\] → \[0\.9, 1\.0\]"),
+        ("mirror", 0.5, r"mirror: 0\.0 → 0\.5"),
+        ("rotation", (0.1, 0.1, 0.1), r"rotation: \[0\.3, 0\.3, 0\.3\] → "),
+    ],
+)
+def test_other_settings_of_the_new_data_are_another_tuned_run(tuned, run, same, key, value, told):
+    other = transfer(run, same, dataclasses.replace(run.config.data, **{key: value}))
+    with pytest.raises(InputError, match=rf"another config \(parent.transfer.settings.{told}"):
+        finetune(other, same, tuned, TUNING, devices=jax.devices()[:1])
 
 
 def test_the_map_is_inside_the_exported_function(tuned, monkeypatch):
