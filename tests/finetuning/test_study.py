@@ -18,7 +18,7 @@ from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.encoder import encoder_run
 from igm_jax.evaluation.run import load_run
-from igm_jax.finetuning import study
+from igm_jax.finetuning import loop, study
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
 from igm_jax.prediction.predictor import load_predictor
@@ -184,6 +184,28 @@ def test_advice_counts_labels_devices_and_generated_clips():
     assert "5 clips at once" in told and "batch_size=8 or --config.generated=0" in told
     config = dataclasses.replace(config, generated=0.0)
     assert "smaller encoder" in config.memory_advice(clips=4, devices=4)
+
+
+def test_more_points_than_steps(run, store, config, tmp_path, monkeypatch):
+    """Each point has its accuracy, and the final training ends at the one that is chosen."""
+    short = dataclasses.replace(
+        config, epochs=1, min_steps=0, warmup_epochs=0.5, judgements=8, learning_rates=(1e-3,)
+    )
+    lengths, judged = [], iter([0.2, 0.9, 0.5])  # of the first schedule, of three steps
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(judged))
+    train = study.train
+
+    def spying(*trial):
+        lengths.append(len((trained := train(*trial)).accuracies))
+        return trained
+
+    monkeypatch.setattr(study, "train", spying)
+    assert go(run, store, tmp_path / "run", short) == "finished"
+    assert short.milestones(3) == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert lengths == [8, 0]
+    # The sixth point is the last of step 2; of five steps it is the fourth.
+    assert short.total_steps(result(tmp_path / "run")["clips"], 8) == 5
+    assert run_folder.newest_step(tmp_path / "run" / "subset-0" / "train") == 4
 
 
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():
