@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from igm_jax import parallel, run_folder
 from igm_jax.data import SkeletonStore, protocols
@@ -80,6 +81,7 @@ def finetune(
     """
     with claim.held(folder):
         parts = {seed: _parts(run, store, labels, seed) for seed in subsets}
+        _with_label(run, store, "test")  # that there are any; they are judged after the training
         clips = max(len(part["train"]) for part in parts.values())
         advice = functools.partial(config.memory_advice, clips)
         with memory.one_line_out_of_memory(advice, devices):
@@ -134,13 +136,7 @@ def labelled(
     Raises:
       InputError: the part has no label, or the subset has no clip of a class of the part.
     """
-    everything = protocols.split(store, run.config.data.protocol, part)
-    label = store.clips["label"]
-    everything = everything[label[everything] >= 0]
-    if not len(everything):
-        raise InputError(
-            f"{store.path}: no clip of part {part!r} has a label: classifiers need labels, add some"
-        )
+    everything, label = _with_label(run, store, part), store.clips["label"]
     chosen = everything
     if labels != "100%":
         chosen = few_labels(store, everything, labels, subset)
@@ -153,6 +149,21 @@ def labelled(
                 " choose a larger share, or one without -plain"
             )
     return Labelled(chosen, label[chosen].astype(np.int32))
+
+
+def _with_label(run: Run, store: SkeletonStore, part: str) -> Int[np.ndarray, " n"]:
+    """Positions of the clips of a part that have a label.
+
+    Raises:
+      InputError: there is none.
+    """
+    clips = protocols.split(store, run.config.data.protocol, part)
+    clips = clips[store.clips["label"][clips] >= 0]
+    if not len(clips):
+        raise InputError(
+            f"{store.path}: no clip of part {part!r} has a label: classifiers need labels, add some"
+        )
+    return clips
 
 
 def choose(judged: Sequence[tuple[float, Sequence[float]]]) -> Choice:
@@ -210,8 +221,12 @@ class _Subset:
         )
         if trained.stopped:
             return trained.stopped
-        # Of the trial that has not seen the validation clips, at the milestone that was chosen.
-        self._judge(choice, trained, temperatures[choice.learning_rate][choice.milestone])
+        if distributed.leader():
+            # Of the trial that has not seen the validation clips, at the milestone that was chosen.
+            temperature = temperatures[choice.learning_rate][choice.milestone]
+            clips = self.parts["train"].indices
+            save_facts(self.folder, self.store, clips, self.config.hidden, temperature)
+        self._judge(choice, trained)
         return None
 
     def _train(self, name: str, part: str, rate: float, **rest: Any) -> Trained:
@@ -220,8 +235,8 @@ class _Subset:
         trial = Trial(self.folder / name, self.parts[part], asked, rate, seed, **rest)
         return train(trial, self.program, self.config, self.run, self.store)
 
-    def _judge(self, choice: Choice, trained: Trained, temperature: float) -> None:
-        """Judges the test clips, and writes scores, facts of the head and result."""
+    def _judge(self, choice: Choice, trained: Trained) -> None:
+        """Judges the test clips, and writes scores and result."""
         test = labelled(self.run, self.store, "test")
         logits = predicted(self.program, trained.state, self.store, test.indices, self.run)
         row = {
@@ -245,8 +260,6 @@ class _Subset:
             data=checksums(self.run.data),
         )
         save_finetuned(self.folder / run_folder.SCORES, found)
-        trained_on = self.parts["train"].indices
-        save_facts(self.folder, self.store, trained_on, self.config.hidden, temperature)
         run_folder.write_json(self.folder / run_folder.RESULT, row)
         for trial in self.folder.glob("fit-*"):  # the choice is made; metrics.jsonl stays
             shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)

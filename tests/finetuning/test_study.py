@@ -208,6 +208,23 @@ def test_more_points_than_steps(run, store, config, tmp_path, monkeypatch):
     assert run_folder.newest_step(tmp_path / "run" / "subset-0" / "train") == 4
 
 
+def test_the_head_is_there_before_the_judgement(run, store, config, tmp_path, monkeypatch):
+    """A failure of the judgement costs no trained head."""
+    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+
+    def failing(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "predicted", failing)
+        with pytest.raises(KeyboardInterrupt):
+            go(run, store, tmp_path / "run", quick)
+    assert load_predictor(tmp_path / "run").head.temperature > 0
+    assert not (tmp_path / "run" / "subset-0" / "result.json").exists()
+    assert go(run, store, tmp_path / "run", quick) == "finished"
+    assert result(tmp_path / "run")["test_finetune"] >= 0
+
+
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():
     assert choose([(1.0, [0.5, 0.5]), (2.0, [0.5, 0.5])]) == Choice(1.0, 1, 0.5)
     assert choose([(1.0, [0.5, 0.4]), (2.0, [0.1, 0.5])]) == Choice(2.0, 1, 0.5)
@@ -318,6 +335,13 @@ def test_refusals_are_one_line(finished, run, store, config, tmp_path):
     clips = np.array(store.clips)
     clips["label"][protocols.split(store, "xsub", "train")] = -1
     with pytest.raises(InputError, match="no clip of part 'fit' has a label"):
+        go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
+    clips = np.array(store.clips)
+    clips["label"][protocols.split(store, "xsub", "test")] = -1
+    with pytest.raises(InputError, match="no clip of part 'test' has a label"):
+        go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
+    clips = store.clips[protocols.split(store, "xsub", "train")]
+    with pytest.raises(InputError, match="part 'test' of protocol 'xsub' is empty"):
         go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
     name = dataclasses.replace(run.config.objective, name="spectral_contrastive")
     without = dataclasses.replace(
