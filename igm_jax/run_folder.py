@@ -35,6 +35,7 @@ RESULT = "result.json"
 SCORES = "scores.npz"
 HEAD = "head.json"
 TRAINED = "train"
+SUBSETS = "subset-*"  # pattern of the names of `subset_folder`
 RESULTS = "results.json"
 
 
@@ -82,6 +83,12 @@ def subset_folder(seed: int) -> str:
     'subset-3'
     """
     return f"subset-{seed}"
+
+
+def subset_results(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The results of the finished subsets in a folder of fine-tuning, in the order of the seeds."""
+    saved = map(read_json, folder.glob(f"{SUBSETS}/{RESULT}"))
+    return sorted(filter(None, saved), key=lambda row: row["subset"])
 
 
 def variant(name: str, data: str = "", classes: str = "all") -> str:
@@ -232,15 +239,20 @@ def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.P
 
     Args:
       folder: of a fine-tuned run; that of a subset is its own answer.
-      name: of the subset; by default the first that is finished.
+      name: of the subset; by default the finished one of the lowest number.
 
     Raises:
       InputError: no such subset, or it is not finished.
     """
-    done = sorted(path.parent.name for path in folder.glob(f"*/{HEAD}"))
+    done = sorted((path.parent.name for path in folder.glob(f"*/{HEAD}")), key=_by_number)
     subset = folder if (folder / HEAD).exists() else folder / (name or [*done, subset_folder(0)][0])
     if not (subset / HEAD).exists() or not newest_step(subset / TRAINED):
         raise InputError(
             f"{subset} has no trained head: finish it with the same experiments/finetune.py command"
         )
     return subset
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    """Orders subset-2 before subset-10."""
+    return len(name), name

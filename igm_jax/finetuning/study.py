@@ -101,7 +101,7 @@ def finetune(
                 if stopped := _Subset(own, seed, part, program, config, run, store).finish():
                     return stopped
             if distributed.leader():
-                _save_results(folder, run, store, labels, subsets, scratch)
+                _save_results(folder, run, store, labels, scratch)
     return "finished"
 
 
@@ -268,7 +268,7 @@ class _Subset:
 def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     """Begins a run folder, or checks that it holds a run of the same settings."""
     path = folder / run_folder.CONFIG
-    if not path.exists():
+    if not path.exists() and not any(folder.glob(run_folder.SUBSETS)):
         return claim.begin(folder, stated)
     saved = claim.saved_config(folder, resume)
     if "parent" not in saved:
@@ -283,13 +283,13 @@ def _save_results(
     run: Run,
     store: SkeletonStore,
     labels: str,
-    subsets: Sequence[int],
     scratch: bool,
 ) -> None:
-    """Writes results.json: the rows of the subsets, their mean and deviation."""
-    own = (folder / run_folder.subset_folder(s) for s in subsets)
-    saved = (run_folder.read_json(path / run_folder.RESULT) for path in own)
-    rows = [row for row in saved if row is not None]  # each subset has written its own
+    """Writes results.json: the rows of all finished subsets, their mean and deviation.
+
+    Earlier commands may have finished some. `_claim` has checked that they had the same settings.
+    """
+    rows = run_folder.subset_results(folder)
     note = protocols.note(store, run.config.data.protocol)
     values = {c: [row[c] for row in rows] for c in ("validation_finetune", "test_finetune")}
     content = {

@@ -316,6 +316,13 @@ def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
     assert [row["subset"] for row in results["rows"]] == [0, 1, 2]
     assert results["mean"]["test_finetune"] == pytest.approx(np.mean(values), abs=0.01)
     assert results["deviation"]["test_finetune"] == pytest.approx(np.std(values, ddof=1), abs=0.01)
+    go(run, store, tmp_path / "run", quick, labels="10%", subsets=(10,))
+    again = run_folder.read_json(tmp_path / "run" / "results.json")
+    assert [row["subset"] for row in again["rows"]] == [0, 1, 2, 10]
+    assert again["rows"][:3] == results["rows"]
+    (tmp_path / "run" / "config.json").unlink()  # then nothing says whose results these are
+    with pytest.raises(InputError, match="is missing: put it back"):
+        go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0,))
     clips = [labelled(run, store, "train", "10%", s).indices.tolist() for s in range(3)]
     assert clips[0] != clips[1] != clips[2]
 
