@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from igm_jax import parallel, run_folder
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.parts import percent
 from igm_jax.evaluation.run import Run
@@ -27,6 +25,7 @@ from igm_jax.evaluation.scores import Scores, checksums, save_finetuned
 from igm_jax.evaluation.transfer import described
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.head import save_facts
+from igm_jax.finetuning.labels import labelled, with_label
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed, memory
@@ -81,7 +80,7 @@ def finetune(
     """
     with claim.held(folder):
         parts = {seed: _parts(run, store, labels, seed) for seed in subsets}
-        _with_label(run, store, "test")  # that there are any; they are judged after the training
+        with_label(run, store, "test")  # that there are any; they are judged after the training
         clips = max(len(part["train"]) for part in parts.values())
         advice = functools.partial(config.memory_advice, clips)
         with memory.one_line_out_of_memory(advice, devices):
@@ -92,6 +91,8 @@ def finetune(
                 "parent": parent_of(run),
                 "from": "scratch" if scratch else "parent",
                 "labels": labels,
+                # An older version drew the few of fit by themselves, which is another study.
+                **({} if labels == "100%" else {"drawn_from": "train"}),
                 "subsets": list(subsets),
                 "config": to_mapping(config),
             }
@@ -119,51 +120,6 @@ def parent_of(run: Run) -> dict[str, Any]:
         "data": of.data,
         **described(run),
     }
-
-
-def labelled(
-    run: Run, store: SkeletonStore, part: str, labels: str = "100%", subset: int = 0
-) -> Labelled:
-    """Labelled clips of a part of the run's protocol.
-
-    Args:
-      run: says the protocol.
-      store: its data.
-      part: of `protocols.PARTS`.
-      labels: "100%", or a key of `few_labels.SUBSETS`.
-      subset: seed of the subset.
-
-    Raises:
-      InputError: the part has no label, or the subset has no clip of a class of the part.
-    """
-    everything, label = _with_label(run, store, part), store.clips["label"]
-    chosen = everything
-    if labels != "100%":
-        chosen = few_labels(store, everything, labels, subset)
-        absent = np.setdiff1d(label[everything], label[chosen])
-        if len(absent):
-            names = ", ".join(store.class_names[c] for c in absent[:3])
-            raise InputError(
-                f"labels={labels}, subset {subset}: {len(chosen)} clips of part {part!r} leave "
-                f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}):"
-                " choose a larger share, or one without -plain"
-            )
-    return Labelled(chosen, label[chosen].astype(np.int32))
-
-
-def _with_label(run: Run, store: SkeletonStore, part: str) -> Int[np.ndarray, " n"]:
-    """Positions of the clips of a part that have a label.
-
-    Raises:
-      InputError: there is none.
-    """
-    clips = protocols.split(store, run.config.data.protocol, part)
-    clips = clips[store.clips["label"][clips] >= 0]
-    if not len(clips):
-        raise InputError(
-            f"{store.path}: no clip of part {part!r} has a label: classifiers need labels, add some"
-        )
-    return clips
 
 
 def choose(judged: Sequence[tuple[float, Sequence[float]]]) -> Choice:

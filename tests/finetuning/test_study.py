@@ -14,13 +14,14 @@ import pytest
 import igm_jax
 from igm_jax import features, run_folder
 from igm_jax.data import protocols
-from igm_jax.data.few_labels import few_labels
+from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation.encoder import encoder_run
 from igm_jax.evaluation.run import load_run
 from igm_jax.finetuning import loop, study
 from igm_jax.finetuning.config import FinetuneConfig
-from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
+from igm_jax.finetuning.labels import labelled
+from igm_jax.finetuning.study import Choice, choose, finetune, parent_of
 from igm_jax.prediction.predictor import load_predictor
 from igm_jax.training.log import RunLog
 
@@ -38,8 +39,8 @@ def weights(folder):
     return jax.tree.leaves(ocp.PyTreeCheckpointer().restore(state.absolute()))
 
 
-def result(folder):
-    return run_folder.read_json(folder / "subset-0" / "result.json")
+def result(folder, seed=0):
+    return run_folder.read_json(folder / f"subset-{seed}" / "result.json")
 
 
 def altered(store, part, path, *, labels=False, frames=False):
@@ -275,11 +276,9 @@ def test_only_the_subset_trains(run, store, config, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "train", spying)
     one = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
     assert go(run, store, tmp_path / "run", one, labels="10%", subsets=(3,)) == "finished"
-    allowed = [
-        few_labels(store, protocols.split(store, "xsub", part), "10%", 3)
-        for part in ("fit", "train")
-    ]
-    assert seen == set(np.concatenate(allowed).tolist())
+    allowed = few_labels_of(store, "xsub", "train", "10%", 3)
+    assert seen == set(allowed.tolist())
+    assert len(seen) == result(tmp_path / "run", 3)["clips"] == 4
 
 
 def test_interrupted_run_goes_on_bit_for_bit(finished, run, store, config, tmp_path, monkeypatch):
