@@ -71,7 +71,7 @@ def frames_of_lines(
 
 def watch(
     predictor: Predictor,
-    frames: Iterable[Float32[np.ndarray, "M V C"]],
+    frames: Iterable[Float32[np.ndarray, "_ V C"]],
     length: int,
     stride: int,
 ) -> Iterator[Answer]:
