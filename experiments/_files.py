@@ -39,7 +39,7 @@ def clips(run: Run, check: Callable[[Clip], None] = lambda _: None) -> Iterator[
             return str(error).removeprefix(f"{clip.name}: ")
         return ""
 
-    read = raw_files.read_clips(FILES.value, run.reading.layout, skipped, problem)
+    read = raw_files.read_clips(FILES.value, run.reading.source_layout, skipped, problem)
     for clip in progress.counted(read, "clips", raw_files.count_clips(FILES.value)):
         found = True
         yield clip
@@ -55,7 +55,7 @@ def check_readable(run: Run, clip: Clip) -> None:
             f"has {given.shape[-1]} coordinates for each joint, and the run reads {channels}: give "
             "clips with as many"
         )
-    present_bodies(checked_clips(given[None], run.reading.layout, channels), None)
+    present_bodies(checked_clips(given[None], run.reading.source_layout, channels), None)
 
 
 def _name(path: str, clip: BadClip) -> None:

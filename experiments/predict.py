@@ -136,7 +136,7 @@ def stride_of(length: int) -> int:
 
 def predict_stream(predictor: Predictor) -> None:
     """Predicts the frames of standard input, and prints each answer at once."""
-    run, layout = predictor.run, predictor.run.reading.layout
+    run, layout = predictor.run, predictor.run.reading.source_layout
     length = _WINDOW.value or predictor.head.lengths[1]  # the median of the training clips
     stride = stride_of(length)
     watch.warm_up(predictor)

@@ -49,6 +49,11 @@ class Reading:
         # NumPy's types do not say that JAX's operators come before its own.
         return ((clip - mean) / std).astype(jnp.float32)  # pyright: ignore[reportReturnType]
 
+    @property
+    def source_layout(self) -> skeleton.Layout:
+        """Layout of the clips that are given: that of the map's source, or `layout` without one."""
+        return self.layout if self.joint_map is None else self.joint_map.source
+
     def mapped(self, clip: Float[np.ndarray, "*batch U C"]) -> Float[np.ndarray, "*batch V C"]:
         """Joints of a stored clip [..., U, C] as joints of `layout` [..., V, C]."""
         return clip if self.joint_map is None else self.joint_map(clip)

@@ -36,6 +36,7 @@ RESULT = "result.json"
 SCORES = "scores.npz"
 HEAD = "head.json"
 TRAINED = "train"
+SUBSETS = "subset-*"  # pattern of the names of `subset_folder`
 RESULTS = "results.json"
 
 
@@ -94,6 +95,12 @@ def by_number(name: str) -> tuple[str, int]:
     number = re.search(r"\d*$", name)
     digits = number[0] if number else ""
     return name.removesuffix(digits), int(digits or 0)
+
+
+def subset_results(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The results of the finished subsets in a folder of fine-tuning, in the order of the seeds."""
+    saved = map(read_json, folder.glob(f"{SUBSETS}/{RESULT}"))
+    return sorted(filter(None, saved), key=lambda row: row["subset"])
 
 
 def variant(name: str, data: str = "", classes: str = "all") -> str:
@@ -250,7 +257,7 @@ def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.P
 
     Args:
       folder: of a fine-tuned run; that of a subset is its own answer.
-      name: of the subset; by default the first that is finished.
+      name: of the subset; by default the finished one of the lowest number.
 
     Raises:
       InputError: no such subset, or it is not finished.

@@ -95,3 +95,14 @@ def test_arrays_survive_without_pickle(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="is damaged"):
         run_folder.read_arrays(path)
+
+
+def test_subsets_are_in_the_order_of_their_numbers(tmp_path):
+    for seed in (10, 2, 7):
+        folder = tmp_path / run_folder.subset_folder(seed)
+        (folder / run_folder.TRAINED / run_folder.CHECKPOINTS / "3").mkdir(parents=True)
+        run_folder.write_json(folder / run_folder.HEAD, {})
+        if seed != 7:  # which is not judged yet
+            run_folder.write_json(folder / run_folder.RESULT, {"subset": seed})
+    assert [row["subset"] for row in run_folder.subset_results(tmp_path)] == [2, 10]
+    assert run_folder.finetuned_subset(tmp_path).name == "subset-2"

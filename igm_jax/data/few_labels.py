@@ -3,11 +3,15 @@
 `"1%"`, `"5%"` and `"10%"` take that share of every class, at least one clip each; `"1%-plain"`,
 `"5%-plain"` and `"10%-plain"` take that share of all clips, whatever their class. With one seed the
 smaller subsets of a kind are parts of the larger ones.
+
+Of a protocol, the clips are drawn once from `train`. Those of them that lie in `fit` are the few of
+`fit`, so that choices and final training together use the labels of no other training clip.
 """
 
 import numpy as np
 from jaxtyping import Int
 
+from igm_jax.data import protocols
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
 
@@ -22,7 +26,11 @@ SUBSETS: dict[str, tuple[float, bool]] = {
 
 
 def few_labels(
-    store: SkeletonStore, indices: Int[np.ndarray, " clips"], name: str, seed: int = 0
+    store: SkeletonStore,
+    indices: Int[np.ndarray, " clips"],
+    name: str,
+    seed: int = 0,
+    first: Int[np.ndarray, " first"] | None = None,
 ) -> Int[np.ndarray, " few"]:
     """The clips among `indices` whose labels a semi-supervised protocol may use.
 
@@ -32,6 +40,8 @@ def few_labels(
         those without a label are never chosen.
       name: a key of `SUBSETS`.
       seed: which of the possible subsets.
+      first: a class that has clips among these keeps at least one of them; without classes
+        ("-plain") the subset does.
 
     Returns:
       Their positions in the store, in the order of `indices`.
@@ -48,8 +58,32 @@ def few_labels(
     order = np.random.default_rng(seed).permutation(len(indices))
     order = order[label[order] >= 0]
     group = label[order] if balanced else np.zeros(len(order), int)
-    chosen = [
-        rows[: max(1, round(share * len(rows)))]
-        for rows in (order[group == g] for g in np.unique(group))
-    ]
+    preferred = np.isin(indices, [] if first is None else first)
+    chosen = []
+    for rows in (order[group == g] for g in np.unique(group)):
+        front = preferred[rows].argmax()  # 0 if none is preferred
+        rows = np.concatenate([rows[front : front + 1], np.delete(rows, front)])
+        chosen.append(rows[: max(1, round(share * len(rows)))])
     return np.asarray(indices)[np.sort(np.concatenate(chosen))]
+
+
+def few_labels_of(
+    store: SkeletonStore, protocol: str, part: str, name: str, seed: int = 0
+) -> Int[np.ndarray, " few"]:
+    """The clips of a part of a protocol whose labels may be used, of few drawn from `train`.
+
+    A class with clips in `fit` keeps at least one there.
+
+    Args:
+      store: an open store.
+      protocol: see `protocols.split`.
+      part: "train", or "fit" for those of the same clips that are in it.
+      name: a key of `SUBSETS`.
+      seed: which of the possible subsets.
+
+    Raises:
+      InputError: see `few_labels` and `protocols.split`.
+    """
+    train, fit = (protocols.split(store, protocol, p) for p in ("train", "fit"))
+    few = few_labels(store, train, name, seed, first=fit)
+    return np.intersect1d(few, protocols.split(store, protocol, part))

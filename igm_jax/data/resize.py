@@ -81,7 +81,8 @@ def resize_clips(
     """Like `full_clips`, for clips outside a store.
 
     Args:
-      clips: [B, M, t, V, C] coordinates in the store's units, of any length t.
+      clips: [B, M, t, U, C] coordinates in the store's units, of any length t. The U joints are
+        those of `reading.source_layout`.
       present: which bodies are there, at least one of each clip. As in a store, those that are come
         first.
       reading: layout, coordinates, T and how many bodies of each clip are read.

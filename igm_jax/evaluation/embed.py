@@ -69,7 +69,7 @@ def read_clip(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """
     channels = run.config.model.encoder.channels // len(run.reading.streams)
     try:
-        frames = checked_clips(clip.frames[None], run.reading.layout, channels)
+        frames = checked_clips(clip.frames[None], run.reading.source_layout, channels)
         return resize.resize_clips(frames, present_bodies(frames, None), run.reading)
     except InputError as error:
         raise InputError(f"{clip.name}: {error}") from error

@@ -83,7 +83,9 @@ def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> Loade
       without it a body is absent if all its coordinates are zero. All lengths share one compiled
       program. It resizes on the host, so it cannot be traced; inside `jax.jit` use
       `igm_jax.features.pooled_features`. `info` holds `layout`, `frames`, `joints`, `channels`,
-      `bodies`, `width`, `step`, `total_steps` and `config`.
+      `bodies`, `width`, `step`, `total_steps` and `config`. `layout` and `joints` are those of the
+      clips that `encode` reads. A run that was fine-tuned on another data set has the joints of
+      that data set there, and maps them inside.
 
     Raises:
       InputError: see `encoder_run`; or, from `encode`, clips that it cannot read.
@@ -96,14 +98,14 @@ def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> Loade
         clips: Array | np.ndarray | Sequence[Any],
         present: Array | np.ndarray | Sequence[Any] | None = None,
     ) -> Array:
-        clips = checked_clips(clips, reading.layout, channels)
+        clips = checked_clips(clips, reading.source_layout, channels)
         batches = features.raw_batches(clips, present_bodies(clips, present), reading)
         return jnp.asarray(features.extract_features(c, run.params, reading, batches))
 
     info = {
-        "layout": reading.layout,
+        "layout": reading.source_layout,
         "frames": c.frames,
-        "joints": c.joints,
+        "joints": reading.source_layout.num_joints,
         "channels": channels,
         "bodies": reading.bodies,
         "width": c.feature_width,

@@ -29,13 +29,13 @@ _LENGTHS = (1, 7, 60, 301)  # frames of the clips that are checked
 
 
 def outputs_of_raw(
-    clips: Float[Array, "B M t V C"], *, run: Run, head: Head | None = None
+    clips: Float[Array, "B M t U C"], *, run: Run, head: Head | None = None
 ) -> dict[str, jax.Array]:
     """`head.outputs` of raw clips, as one function that can be traced for any batch and length.
 
     Args:
-      clips: float32 in the units of the training data, with M = `data.bodies`; a body is absent if
-        all its coordinates are zero.
+      clips: float32 in the units of the training data, with M = `data.bodies` and the U joints of
+        `run.reading.source_layout`; a body is absent if all its coordinates are zero.
       run: the run.
       head: its head; None leaves logits out.
 
@@ -59,7 +59,7 @@ def outputs_of_raw(
 
 
 def _read(
-    clips: Float[Array, "B M t V C"], present: Bool[Array, "B M"], reading: Reading
+    clips: Float[Array, "B M t U C"], present: Bool[Array, "B M"], reading: Reading
 ) -> Float[Array, "B M T V C"]:
     """Does what `resize.resize_clips` does, for lengths that are not known yet."""
     layout, coordinates, frames = reading.layout, reading.coordinates, reading.frames
@@ -70,11 +70,21 @@ def _read(
     high = jnp.minimum(low + 1, length - 1)
     weight = (position - low).reshape(1, 1, -1, 1, 1)
     before, after = (jnp.take(clips, x.astype(jnp.int32), axis=2) for x in (low, high))
-    tracks = before + (after - before) * weight
-    origin, rotation = skeleton.reference_frame(clips[:, 0, 0], layout, coordinates)
+    tracks = _mapped(before + (after - before) * weight, reading)
+    origin, rotation = skeleton.reference_frame(
+        _mapped(clips[:, 0, 0], reading), layout, coordinates
+    )
     path = skeleton.moving_origin(origin, tracks[:, 0], layout, coordinates)
     moved = skeleton.in_reference_frame(tracks, path[:, None], rotation[:, None])
     return jnp.where(present[..., None, None, None], moved, 0)
+
+
+def _mapped(clip: Float[Array, "*batch U C"], reading: Reading) -> Float[Array, "*batch V C"]:
+    """Does what `Reading.mapped` does, in full precision on every platform."""
+    if reading.joint_map is None:
+        return clip
+    weights = jnp.asarray(reading.joint_map.weights, clip.dtype)
+    return jnp.einsum("vu,...uc->...vc", weights, clip, precision="highest")
 
 
 def in_float32(run: Run) -> Run:
@@ -86,9 +96,10 @@ def in_float32(run: Run) -> Run:
 
 
 def clip_shape(run: Run, batch: Any, length: Any) -> tuple[Any, ...]:
-    """Shape [B, M, t, V, C] of the raw clips that the exported function reads."""
+    """Shape [B, M, t, U, C] of the raw clips that the exported function reads."""
     c, reading = run.config.model.encoder, run.reading
-    return batch, reading.bodies, length, c.joints, c.channels // len(reading.streams)
+    joints = reading.source_layout.num_joints
+    return batch, reading.bodies, length, joints, c.channels // len(reading.streams)
 
 
 def stablehlo(run: Run, head: Head | None = None) -> jax.export.Exported:
@@ -96,7 +107,7 @@ def stablehlo(run: Run, head: Head | None = None) -> jax.export.Exported:
 
     Returns:
       What `serialize()` turns into bytes, and `jax.export.deserialize` reads without this library.
-      Its `call` maps clips [B, M, t, V, C] float32 to the dictionary of `outputs_of_raw`.
+      Its `call` maps clips [B, M, t, U, C] float32 to the dictionary of `outputs_of_raw`.
     """
     batch, length = jax.export.symbolic_shape("b, t")
     function = jax.jit(functools.partial(outputs_of_raw, run=run, head=head))

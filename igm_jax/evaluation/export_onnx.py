@@ -27,7 +27,7 @@ _OPSET = 23
 def export_onnx(run: Run, path: pathlib.Path, head: Head | None = None) -> float:
     """Writes `outputs_of_raw` as ONNX once onnxruntime gives the numbers of the run.
 
-    The input `clips` is float32 [b, M, t, V, C]; the outputs are `features` and, with a head,
+    The input `clips` is float32 [b, M, t, U, C]; the outputs are `features` and, with a head,
     `logits`. The metadata `igm_jax` holds `facts`.
 
     Returns:

@@ -57,7 +57,7 @@ class LoadedGenerator:
         """Reads raw clips; takes the same arguments as `encode` of `load_encoder`."""
         reading = self.run.reading
         channels = self.run.config.model.encoder.channels // len(reading.streams)
-        clips = checked_clips(clips, reading.layout, channels)
+        clips = checked_clips(clips, reading.source_layout, channels)
         return given_of_clips(clips, present_bodies(clips, present), reading)
 
     def one_step(

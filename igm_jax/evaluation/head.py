@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from igm_jax import features, run_folder
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import BATCH_NORM_EPSILON, LinearHead, head_logits
 from igm_jax.evaluation.run import Run
-from igm_jax.evaluation.scores import load_scores
+from igm_jax.evaluation.scores import ProbeScores, checksums, load_scores
 from igm_jax.metrics.classification import TEMPERATURES
 from igm_jax.models import EncoderConfig, Hardware
 
@@ -56,18 +57,16 @@ def probe_head(run: Run, name: str | None = None) -> Head:
       name: its file in the run folder; by default that of the probe with all labels.
 
     Raises:
-      InputError: there is none, or it belongs to another checkpoint; says which command makes it.
+      InputError: there is none, or it belongs to another checkpoint, data set, protocol or other
+        streams; says which command makes it.
     """
     path = run.folder / (name or run_folder.probe_scores())
     command = f"python experiments/linear_probe.py {run.folder}"
     if not path.is_file():
         raise InputError(_no_head(run, name, command))
     scores = load_scores(path)
-    if scores.step != run.step:
-        raise InputError(
-            f"{path} belongs to step {scores.step}, and the checkpoint is step {run.step}: make a "
-            f"head of this step with {command} --checkpoint={run.step}"
-        )
+    if problem := _misfit(scores, run, command):
+        raise InputError(f"{path} {problem}")
     return Head(
         params=scores.head,
         logits=functools.partial(linear_logits, run.config.model.encoder),
@@ -79,10 +78,40 @@ def probe_head(run: Run, name: str | None = None) -> Head:
     )
 
 
+def _misfit(scores: ProbeScores, run: Run, command: str) -> str:
+    """Why a head is not one of this run as it reads its own clips; "" if it is."""
+    if scores.step != run.step:
+        return (
+            f"belongs to step {scores.step}, and the checkpoint is step {run.step}: make a head of "
+            f"this step with {command} --checkpoint={run.step}"
+        )
+    own = {
+        "data": checksums(run.data),
+        "protocol": run.config.data.protocol,
+        "streams": "+".join(run.reading.streams),
+    }
+    others = [name for name, value in own.items() if getattr(scores, name) != value]
+    if not others:
+        return ""
+    return (
+        f"was trained on other {' and '.join(others)} than the run, as with --transfer: make a "
+        f"head of its own data with {command}, or give a run that finetune.py --transfer made"
+    )
+
+
+def _fits(path: pathlib.Path, run: Run) -> bool:
+    """Whether a file holds a head of this run."""
+    try:
+        return not _misfit(load_scores(path), run, "")
+    except InputError:
+        return False
+
+
 def _no_head(run: Run, name: str | None, command: str) -> str:
     if name is not None:
         return f"{run.folder} has no head {name!r}: leave --head out, or name a file of the run"
-    others = sorted(path.name for path in run.folder.glob("linear_probe*.npz"))
+    found = run.folder.glob("linear_probe*.npz")
+    others = sorted(path.name for path in found if _fits(path, run))
     choice = f", or choose --head={others[0]}" if others else ""
     return f"{run.folder} has no head that names actions: make one with {command}{choice}"
 

@@ -163,7 +163,8 @@ def evaluate_linear(
       run: whose config says the protocol and how to probe.
       store: what the features were made of.
       labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
-        drawn by `subset`. All validation clips have their say in the rate even then.
+        drawn by `subset`. Rates are tried on those of them that lie in `fit`, and all validation
+        clips judge them even then.
       augmented: train on new crops and rotations in each epoch, not on the whole clips. They are
         drawn as in pre-training; nothing is mirrored or sheared.
       subset: seed of the subset of the labels; None for the run's seed.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from igm_jax import metrics
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels
+from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.models import EncoderConfig
@@ -100,15 +100,18 @@ def labelled(
     Raises:
       InputError: no clip of this part has a label.
     """
-    chosen = protocols.split(store, run.config.data.protocol, name)
-    if labels != "all":
-        chosen = few_labels(store, chosen, labels, run.config.seed if subset is None else subset)
+    protocol = run.config.data.protocol
+    if labels == "all":
+        chosen = protocols.split(store, protocol, name)
+    else:
+        seed = run.config.seed if subset is None else subset
+        chosen = few_labels_of(store, protocol, name, labels, seed)
     label = store.clips["label"][chosen].astype(np.int32)
     chosen, label = chosen[label >= 0], label[label >= 0]
     if not len(chosen):
         raise InputError(
-            f"{store.path}: no clip of part {name!r} of protocol "
-            f"{run.config.data.protocol!r} has a label: features are judged by labels, add some"
+            f"{store.path}: no clip of part {name!r} of protocol {protocol!r} has a label: "
+            "features are judged by labels, add some"
         )
     return Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
 

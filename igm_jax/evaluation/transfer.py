@@ -15,6 +15,7 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.joint_map import map_joints
 from igm_jax.training.config_data import DataConfig
+from igm_jax.training.mapping import to_mapping
 
 # Keys of `data` that the new data set decides. The others belong to the run and its weights.
 OF_THE_DATA = frozenset(
@@ -31,6 +32,9 @@ OF_THE_DATA = frozenset(
         "rotation",
     }
 )
+
+# Those of them that decide how clips are read and augmented.
+SETTINGS = ("bodies", "crop", "min_crop_frames", "mirror", "shear", "rotation")
 
 
 def check_given(run: Run, keys: Collection[str]) -> None:
@@ -101,17 +105,20 @@ def described(run: Run) -> dict[str, Any]:
     """Describes the data of a transferred run in JSON types; empty for a run on its own data.
 
     Returns:
-      Under the key `transfer`: `data_set`, `protocol`, `data` (checksums), and `joints`, the
-      description of the joint map or `"the same"`.
+      Under the key `transfer`: `data_set`, `protocol`, `data` (checksums), `joints`, the
+      description of the joint map or `"the same"`, and `settings`, how its clips are read and
+      augmented. `camera` is not among them: its crop, mirror and rotation are.
     """
     if run.origin is None:
         return {}
     joint_map = run.reading.joint_map
     joints = "the same" if joint_map is None else joint_map.description()
+    settings = to_mapping(run.config)["data"]
     content = {
         "data_set": run.config.data.dataset,
         "protocol": run.config.data.protocol,
         "data": run.data,
         "joints": joints,
+        "settings": {key: settings[key] for key in SETTINGS},
     }
     return {"transfer": content}

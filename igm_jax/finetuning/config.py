@@ -129,8 +129,13 @@ class FinetuneConfig:
     def milestones(self, total_steps: int) -> list[int]:
         """The steps of the `judgements` points; the last is the end of the schedule.
 
+        Several points may be one step of a short schedule. They stay apart, so that a point is the
+        same share of the schedules of `fit` and `train`, which differ in length.
+
         >>> FinetuneConfig(judgements=4).milestones(10)
         [2, 5, 8, 10]
+        >>> FinetuneConfig(judgements=4).milestones(3)
+        [1, 2, 2, 3]
         """
         count = self.judgements
         return [max(1, round(total_steps * (i + 1) / count)) for i in range(count)]

@@ -66,8 +66,9 @@ class Trained:
 
     Attributes:
       state: after the last step that was trained.
-      accuracies: on the validation clips, one at each milestone; empty if nothing was judged.
-      temperatures: those that calibrate the logits of these clips.
+      accuracies: on the validation clips, one for each milestone, also of those that are the same
+        step; empty if nothing was judged.
+      temperatures: those that calibrate the logits of these clips, likewise.
       epochs: passes over the clips.
       stopped: name of the signal that ended it early, after the state was saved; None if finished.
     """
@@ -149,7 +150,8 @@ def train(
                 break
             stop = None
     reports = run_folder.read_reports(trial.folder / run_folder.METRICS)
-    judged = [r for r in reports if "val_accuracy" in r and r["step"] in milestones]
+    by_step = {r["step"]: r for r in reports if "val_accuracy" in r}
+    judged = [by_step[step] for step in milestones if step in by_step]
     accuracies, temperatures = ([r[k] for r in judged] for k in ("val_accuracy", "temperature"))
     return Trained(state, accuracies, temperatures, round(milestones[-1] / per_epoch, 2), stop)
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from igm_jax import parallel, run_folder
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels
 from igm_jax.errors import InputError
 from igm_jax.evaluation.parts import percent
 from igm_jax.evaluation.run import Run
@@ -26,6 +25,7 @@ from igm_jax.evaluation.scores import Scores, checksums, save_finetuned
 from igm_jax.evaluation.transfer import described
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.head import save_facts
+from igm_jax.finetuning.labels import labelled, with_label
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed, memory
@@ -80,6 +80,7 @@ def finetune(
     """
     with claim.held(folder):
         parts = {seed: _parts(run, store, labels, seed) for seed in subsets}
+        with_label(run, store, "test")  # that there are any; they are judged after the training
         clips = max(len(part["train"]) for part in parts.values())
         advice = functools.partial(config.memory_advice, clips)
         with memory.one_line_out_of_memory(advice, devices):
@@ -90,6 +91,8 @@ def finetune(
                 "parent": parent_of(run),
                 "from": "scratch" if scratch else "parent",
                 "labels": labels,
+                # An older version drew the few of fit by themselves, which is another study.
+                **({} if labels == "100%" else {"drawn_from": "train"}),
                 "subsets": list(subsets),
                 "config": to_mapping(config),
             }
@@ -99,7 +102,7 @@ def finetune(
                 if stopped := _Subset(own, seed, part, program, config, run, store).finish():
                     return stopped
             if distributed.leader():
-                _save_results(folder, run, store, labels, subsets, scratch)
+                _save_results(folder, run, store, labels, scratch)
     return "finished"
 
 
@@ -117,42 +120,6 @@ def parent_of(run: Run) -> dict[str, Any]:
         "data": of.data,
         **described(run),
     }
-
-
-def labelled(
-    run: Run, store: SkeletonStore, part: str, labels: str = "100%", subset: int = 0
-) -> Labelled:
-    """Labelled clips of a part of the run's protocol.
-
-    Args:
-      run: says the protocol.
-      store: its data.
-      part: of `protocols.PARTS`.
-      labels: "100%", or a key of `few_labels.SUBSETS`.
-      subset: seed of the subset.
-
-    Raises:
-      InputError: the part has no label, or the subset has no clip of a class of the part.
-    """
-    everything = protocols.split(store, run.config.data.protocol, part)
-    label = store.clips["label"]
-    everything = everything[label[everything] >= 0]
-    if not len(everything):
-        raise InputError(
-            f"{store.path}: no clip of part {part!r} has a label: classifiers need labels, add some"
-        )
-    chosen = everything
-    if labels != "100%":
-        chosen = few_labels(store, everything, labels, subset)
-        absent = np.setdiff1d(label[everything], label[chosen])
-        if len(absent):
-            names = ", ".join(store.class_names[c] for c in absent[:3])
-            raise InputError(
-                f"labels={labels}, subset {subset}: {len(chosen)} clips of part {part!r} leave "
-                f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}):"
-                " choose a larger share, or one without -plain"
-            )
-    return Labelled(chosen, label[chosen].astype(np.int32))
 
 
 def choose(judged: Sequence[tuple[float, Sequence[float]]]) -> Choice:
@@ -210,8 +177,12 @@ class _Subset:
         )
         if trained.stopped:
             return trained.stopped
-        # Of the trial that has not seen the validation clips, at the milestone that was chosen.
-        self._judge(choice, trained, temperatures[choice.learning_rate][choice.milestone])
+        if distributed.leader():
+            # Of the trial that has not seen the validation clips, at the milestone that was chosen.
+            temperature = temperatures[choice.learning_rate][choice.milestone]
+            clips = self.parts["train"].indices
+            save_facts(self.folder, self.store, clips, self.config.hidden, temperature)
+        self._judge(choice, trained)
         return None
 
     def _train(self, name: str, part: str, rate: float, **rest: Any) -> Trained:
@@ -220,8 +191,8 @@ class _Subset:
         trial = Trial(self.folder / name, self.parts[part], asked, rate, seed, **rest)
         return train(trial, self.program, self.config, self.run, self.store)
 
-    def _judge(self, choice: Choice, trained: Trained, temperature: float) -> None:
-        """Judges the test clips, and writes scores, facts of the head and result."""
+    def _judge(self, choice: Choice, trained: Trained) -> None:
+        """Judges the test clips, and writes scores and result."""
         test = labelled(self.run, self.store, "test")
         logits = predicted(self.program, trained.state, self.store, test.indices, self.run)
         row = {
@@ -245,8 +216,6 @@ class _Subset:
             data=checksums(self.run.data),
         )
         save_finetuned(self.folder / run_folder.SCORES, found)
-        trained_on = self.parts["train"].indices
-        save_facts(self.folder, self.store, trained_on, self.config.hidden, temperature)
         run_folder.write_json(self.folder / run_folder.RESULT, row)
         for trial in self.folder.glob("fit-*"):  # the choice is made; metrics.jsonl stays
             shutil.rmtree(trial / run_folder.CHECKPOINTS, ignore_errors=True)
@@ -255,7 +224,7 @@ class _Subset:
 def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     """Begins a run folder, or checks that it holds a run of the same settings."""
     path = folder / run_folder.CONFIG
-    if not path.exists():
+    if not path.exists() and not any(folder.glob(run_folder.SUBSETS)):
         return claim.begin(folder, stated)
     saved = claim.saved_config(folder, resume)
     if "parent" not in saved:
@@ -270,13 +239,13 @@ def _save_results(
     run: Run,
     store: SkeletonStore,
     labels: str,
-    subsets: Sequence[int],
     scratch: bool,
 ) -> None:
-    """Writes results.json: the rows of the subsets, their mean and deviation."""
-    own = (folder / run_folder.subset_folder(s) for s in subsets)
-    saved = (run_folder.read_json(path / run_folder.RESULT) for path in own)
-    rows = [row for row in saved if row is not None]  # each subset has written its own
+    """Writes results.json: the rows of all finished subsets, their mean and deviation.
+
+    Earlier commands may have finished some. `_claim` has checked that they had the same settings.
+    """
+    rows = run_folder.subset_results(folder)
     note = protocols.note(store, run.config.data.protocol)
     values = {c: [row[c] for row in rows] for c in ("validation_finetune", "test_finetune")}
     content = {

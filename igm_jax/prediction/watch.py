@@ -71,7 +71,7 @@ def frames_of_lines(
 
 def watch(
     predictor: Predictor,
-    frames: Iterable[Float32[np.ndarray, "M V C"]],
+    frames: Iterable[Float32[np.ndarray, "_ V C"]],
     length: int,
     stride: int,
 ) -> Iterator[Answer]:
@@ -107,15 +107,14 @@ def warm_up(predictor: Predictor) -> None:
     channels = run.config.model.encoder.channels // len(run.reading.streams)
     rng = np.random.default_rng(0)
     for bodies in range(1, run.reading.bodies + 1):
-        shape = (bodies, 2, run.reading.layout.num_joints, channels)
+        shape = (bodies, 2, run.reading.source_layout.num_joints, channels)
         predictor.probabilities([Clip("warm-up", rng.normal(size=shape).astype(np.float32))])
 
 
 def _answer(predictor: Predictor, recent: Iterable[np.ndarray], count: int) -> Answer:
     started = time.perf_counter()
-    window = gaps.filled(
-        Clip(f"frame {count}", _side_by_side(recent)), predictor.run.reading.layout
-    )
+    layout = predictor.run.reading.source_layout
+    window = gaps.filled(Clip(f"frame {count}", _side_by_side(recent)), layout)
     if isinstance(window, BadClip):
         return Answer(count, None, window.reason, time.perf_counter() - started)
     probabilities = predictor.probabilities([window])[0]

@@ -14,7 +14,7 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation import judge
 from igm_jax.evaluation.head import probe_head
 from igm_jax.evaluation.run import load_run
-from igm_jax.evaluation.scores import load_scores
+from igm_jax.evaluation.scores import load_scores, save_scores
 from igm_jax.prediction.predictor import load_predictor
 
 
@@ -83,3 +83,26 @@ def test_a_run_without_a_head_names_the_command(probed, finished):
         assert load_predictor(probed.folder, head=moved.name).head.temperature > 0
     finally:
         moved.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data": '{"frames.npy": "other"}'}, "other data than"),
+        ({"streams": "bone", "protocol": "xview"}, "other protocol and streams than"),
+    ],
+)
+def test_a_head_of_other_data_is_refused_and_not_recommended(probed, change, told):
+    """As a probe with --transfer leaves it beside the results of the run."""
+    path = probed.folder / run_folder.probe_scores()
+    other = path.with_stem("linear_probe-elsewhere")
+    save_scores(other, dataclasses.replace(load_scores(path), **change))
+    moved = path.rename(path.with_name("moved"))
+    try:
+        with pytest.raises(InputError, match=rf"elsewhere.npz was trained on {told} the run"):
+            load_predictor(probed.folder, head=other.name)
+        with pytest.raises(InputError, match=rf"linear_probe\.py {probed.folder}$"):
+            load_predictor(probed.folder)
+    finally:
+        moved.rename(path)
+        other.unlink()

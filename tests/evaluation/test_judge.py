@@ -11,7 +11,7 @@ import tiny
 
 from igm_jax import metrics, run_folder
 from igm_jax.data import pipeline, protocols
-from igm_jax.data.few_labels import few_labels
+from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation import judge
 from igm_jax.evaluation.judge import (
@@ -343,9 +343,9 @@ def test_a_run_is_judged_on_its_own_data_only(run, store):
 def test_few_labels_train_the_probe_and_all_validation_clips_choose(telling, run, store):
     """Features outside the few of the training part, and labels there, change nothing."""
     row = evaluate_linear(telling, run, store, labels="10%")
-    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "fit", "val")}
-    few = [few_labels(store, parts[p], "10%", run.config.seed) for p in ("train", "fit")]
-    unused = np.setdiff1d(parts["train"], np.concatenate([*few, parts["val"]]))
+    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "val")}
+    few = few_labels_of(store, "xsub", "train", "10%", run.config.seed)
+    unused = np.setdiff1d(parts["train"], np.concatenate([few, parts["val"]]))
     assert len(unused) > 10
     values = telling.values.copy()
     values[unused] = 7
@@ -358,9 +358,9 @@ def test_the_subset_has_a_seed_of_its_own(telling, run, store):
     few = {"labels": "10%"}
     row = evaluate_linear(telling, run, store, **few, subset=run.config.seed)
     assert row == evaluate_linear(telling, run, store, **few)
-    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "fit", "val")}
-    used = [few_labels(store, parts[p], "10%", 7) for p in ("train", "fit")]
-    unused = np.setdiff1d(parts["train"], np.concatenate([*used, parts["val"]]))
+    parts = {p: protocols.split(store, "xsub", p) for p in ("train", "val")}
+    used = few_labels_of(store, "xsub", "train", "10%", 7)
+    unused = np.setdiff1d(parts["train"], np.concatenate([used, parts["val"]]))
     values = telling.values.copy()
     values[unused] = 7
     noisy = FeatureSet("telling", values)

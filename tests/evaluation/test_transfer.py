@@ -1,21 +1,30 @@
 """A run on another data set: its weights read clips that are mapped onto its joints."""
 
 import dataclasses
+import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
+import igm_jax
 from igm_jax.data import pipeline, protocols
+from igm_jax.data.formats import raw_files
 from igm_jax.data.store import Clip, SkeletonStore
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, suite
+from igm_jax.evaluation import export, judge, suite
+from igm_jax.evaluation.embed import embed
 from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import load_run, open_store
 from igm_jax.evaluation.table import save_rows
 from igm_jax.evaluation.transfer import OF_THE_DATA, check_given, described, transfer
 from igm_jax.features import clip_batches, extract_features
+from igm_jax.finetuning.config import FinetuneConfig
+from igm_jax.finetuning.study import finetune
+from igm_jax.prediction import watch
+from igm_jax.prediction.predictor import load_predictor
 from igm_jax.skeleton import Layout
 from igm_jax.training.config_data import DataConfig
 
@@ -27,6 +36,10 @@ OTHER = Layout(
     (3, 2, -1, 2, 2, 3, 2),
     origin=2,
 )
+TUNING = FinetuneConfig(
+    epochs=1, min_steps=2, batch_size=30, learning_rates=(1e-3,), warmup_epochs=0.5, hidden=8,
+    judgements=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +71,14 @@ def moved(run, same):
     return transfer(run, same, dataclasses.replace(run.config.data, path=str(same.path)))
 
 
+@pytest.fixture(scope="module")
+def tuned(moved, same, tmp_path_factory):
+    """The run, fine-tuned on the other layout for two steps."""
+    folder = tmp_path_factory.mktemp("tuned") / "finetune"
+    assert finetune(moved, same, folder, TUNING, devices=jax.devices()[:1]) == "finished"
+    return folder
+
+
 def features(run, store):
     batches = clip_batches(store, np.arange(len(store)), run.reading)
     return extract_features(run.config.model.encoder, run.params, run.reading, batches)
@@ -68,6 +89,55 @@ def test_other_order_names_and_units_change_no_feature(run, moved, finished, sam
     assert described(moved)["transfer"]["joints"]["averaged"] == {}
     assert described(moved)["transfer"]["joints"]["not_read"] == ["tail"]
     np.testing.assert_allclose(features(moved, same), features(run, finished.store), atol=2e-4)
+
+
+def test_a_tuned_run_reads_raw_clips_of_the_new_layout(tuned, same):
+    """Files, arrays and streams have the joints of the new data, as its store has."""
+    predictor = load_predictor(tuned)
+    run, read = predictor.run, raw_files.read_clips([same.path], OTHER, None)
+    found = embed(run, read)
+    expected = features(run, same)
+    np.testing.assert_allclose(found.features, expected, atol=1e-5)
+    encode, info = igm_jax.load_encoder(tuned)
+    np.testing.assert_allclose(encode(same[0].frames[None])[0], expected[0], atol=1e-5)
+    assert (info["layout"], info["joints"]) == (OTHER, 7)
+    with pytest.raises(InputError, match=r"with V=7 \(other7\)"):
+        encode(np.ones((1, 4, 6, 3), np.float32))  # the joints of the parent
+    with np.load(tuned / "subset-0" / "scores.npz") as scores:
+        logits, names = scores["logits"], scores["names"].tolist()
+    clips = [same[same.clips["name"].tolist().index(name)] for name in names]
+    np.testing.assert_allclose(predictor.logits(clips), logits, atol=1e-4)
+    watch.warm_up(predictor)
+    (answer,) = watch.watch(predictor, same[1].frames.swapaxes(0, 1), same[1].frames.shape[1], 99)
+    np.testing.assert_allclose(
+        answer.probabilities, predictor.probabilities([same[1]])[0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("min_crop_frames", 3, r"min_crop_frames: 4 → 3"),
+        ("bodies", 1, r"bodies: 2 → 1"),
+        ("shear", 0.5, r"shear: 0\.0 → 0\.5"),
+        ("crop", (0.9, 1.0), r"crop: \[0\.5, 1\.0\] → \[0\.9, 1\.0\]"),
+        ("mirror", 0.5, r"mirror: 0\.0 → 0\.5"),
+        ("rotation", (0.1, 0.1, 0.1), r"rotation: \[0\.3, 0\.3, 0\.3\] → "),
+    ],
+)
+def test_other_settings_of_the_new_data_are_another_tuned_run(tuned, run, same, key, value, told):
+    other = transfer(run, same, dataclasses.replace(run.config.data, **{key: value}))
+    with pytest.raises(InputError, match=rf"another config \(parent.transfer.settings.{told}"):
+        finetune(other, same, tuned, TUNING, devices=jax.devices()[:1])
+
+
+def test_the_map_is_inside_the_exported_function(tuned, monkeypatch):
+    monkeypatch.setattr(export, "_LENGTHS", (1, 13))
+    predictor = load_predictor(tuned)
+    run, head = predictor.run, predictor.head
+    encode = jax.jit(functools.partial(export.outputs_of_raw, run=run, head=head))
+    assert export.clip_shape(run, 4, 9) == (4, 2, 9, 7, 3)
+    assert export.largest_difference(run, head, encode) < 1e-4
 
 
 def test_statistics_are_those_of_the_new_training_split_alone(run, moved, same):

@@ -14,13 +14,14 @@ import pytest
 import igm_jax
 from igm_jax import features, run_folder
 from igm_jax.data import protocols
-from igm_jax.data.few_labels import few_labels
+from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation.encoder import encoder_run
 from igm_jax.evaluation.run import load_run
-from igm_jax.finetuning import study
+from igm_jax.finetuning import loop, study
 from igm_jax.finetuning.config import FinetuneConfig
-from igm_jax.finetuning.study import Choice, choose, finetune, labelled, parent_of
+from igm_jax.finetuning.labels import labelled
+from igm_jax.finetuning.study import Choice, choose, finetune, parent_of
 from igm_jax.prediction.predictor import load_predictor
 from igm_jax.training.log import RunLog
 
@@ -38,8 +39,8 @@ def weights(folder):
     return jax.tree.leaves(ocp.PyTreeCheckpointer().restore(state.absolute()))
 
 
-def result(folder):
-    return run_folder.read_json(folder / "subset-0" / "result.json")
+def result(folder, seed=0):
+    return run_folder.read_json(folder / f"subset-{seed}" / "result.json")
 
 
 def altered(store, part, path, *, labels=False, frames=False):
@@ -186,6 +187,45 @@ def test_advice_counts_labels_devices_and_generated_clips():
     assert "smaller encoder" in config.memory_advice(clips=4, devices=4)
 
 
+def test_more_points_than_steps(run, store, config, tmp_path, monkeypatch):
+    """Each point has its accuracy, and the final training ends at the one that is chosen."""
+    short = dataclasses.replace(
+        config, epochs=1, min_steps=0, warmup_epochs=0.5, judgements=8, learning_rates=(1e-3,)
+    )
+    lengths, judged = [], iter([0.2, 0.9, 0.5])  # of the first schedule, of three steps
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(judged))
+    train = study.train
+
+    def spying(*trial):
+        lengths.append(len((trained := train(*trial)).accuracies))
+        return trained
+
+    monkeypatch.setattr(study, "train", spying)
+    assert go(run, store, tmp_path / "run", short) == "finished"
+    assert short.milestones(3) == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert lengths == [8, 0]
+    # The sixth point is the last of step 2; of five steps it is the fourth.
+    assert short.total_steps(result(tmp_path / "run")["clips"], 8) == 5
+    assert run_folder.newest_step(tmp_path / "run" / "subset-0" / "train") == 4
+
+
+def test_the_head_is_there_before_the_judgement(run, store, config, tmp_path, monkeypatch):
+    """A failure of the judgement costs no trained head."""
+    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+
+    def failing(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "predicted", failing)
+        with pytest.raises(KeyboardInterrupt):
+            go(run, store, tmp_path / "run", quick)
+    assert load_predictor(tmp_path / "run").head.temperature > 0
+    assert not (tmp_path / "run" / "subset-0" / "result.json").exists()
+    assert go(run, store, tmp_path / "run", quick) == "finished"
+    assert result(tmp_path / "run")["test_finetune"] >= 0
+
+
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():
     assert choose([(1.0, [0.5, 0.5]), (2.0, [0.5, 0.5])]) == Choice(1.0, 1, 0.5)
     assert choose([(1.0, [0.5, 0.4]), (2.0, [0.1, 0.5])]) == Choice(2.0, 1, 0.5)
@@ -236,11 +276,9 @@ def test_only_the_subset_trains(run, store, config, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "train", spying)
     one = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
     assert go(run, store, tmp_path / "run", one, labels="10%", subsets=(3,)) == "finished"
-    allowed = [
-        few_labels(store, protocols.split(store, "xsub", part), "10%", 3)
-        for part in ("fit", "train")
-    ]
-    assert seen == set(np.concatenate(allowed).tolist())
+    allowed = few_labels_of(store, "xsub", "train", "10%", 3)
+    assert seen == set(allowed.tolist())
+    assert len(seen) == result(tmp_path / "run", 3)["clips"] == 4
 
 
 def test_interrupted_run_goes_on_bit_for_bit(finished, run, store, config, tmp_path, monkeypatch):
@@ -277,6 +315,13 @@ def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
     assert [row["subset"] for row in results["rows"]] == [0, 1, 2]
     assert results["mean"]["test_finetune"] == pytest.approx(np.mean(values), abs=0.01)
     assert results["deviation"]["test_finetune"] == pytest.approx(np.std(values, ddof=1), abs=0.01)
+    go(run, store, tmp_path / "run", quick, labels="10%", subsets=(10,))
+    again = run_folder.read_json(tmp_path / "run" / "results.json")
+    assert [row["subset"] for row in again["rows"]] == [0, 1, 2, 10]
+    assert again["rows"][:3] == results["rows"]
+    (tmp_path / "run" / "config.json").unlink()  # then nothing says whose results these are
+    with pytest.raises(InputError, match="is missing: put it back"):
+        go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0,))
     clips = [labelled(run, store, "train", "10%", s).indices.tolist() for s in range(3)]
     assert clips[0] != clips[1] != clips[2]
 
@@ -296,6 +341,13 @@ def test_refusals_are_one_line(finished, run, store, config, tmp_path):
     clips = np.array(store.clips)
     clips["label"][protocols.split(store, "xsub", "train")] = -1
     with pytest.raises(InputError, match="no clip of part 'fit' has a label"):
+        go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
+    clips = np.array(store.clips)
+    clips["label"][protocols.split(store, "xsub", "test")] = -1
+    with pytest.raises(InputError, match="no clip of part 'test' has a label"):
+        go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
+    clips = store.clips[protocols.split(store, "xsub", "train")]
+    with pytest.raises(InputError, match="part 'test' of protocol 'xsub' is empty"):
         go(run, dataclasses.replace(store, clips=clips), tmp_path / "x", config)
     name = dataclasses.replace(run.config.objective, name="spectral_contrastive")
     without = dataclasses.replace(

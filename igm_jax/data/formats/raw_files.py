@@ -10,6 +10,7 @@ from igm_jax.data.formats import custom, ntu_files, nw_ucla, utd_mhad
 from igm_jax.data.store import BadClip, Clip, SkeletonStore
 from igm_jax.data.store.files import META
 from igm_jax.errors import InputError
+from igm_jax.joint_map import canonical
 from igm_jax.skeleton import KINECT20, MHAD20, NTU25, Layout
 
 # Formats that define their joints: suffix → layout and reader of a file.
@@ -138,8 +139,8 @@ def _read(file: pathlib.Path, layout: Layout) -> Clip | BadClip:
 
 
 def _other_joints(found: Layout, wanted: Layout) -> str:
-    """Why joints do not fit; "" if they do."""
-    if found.joints == wanted.joints:
+    """Why joints do not fit; "" if they do, be it under synonyms."""
+    if [*map(canonical, found.joints)] == [*map(canonical, wanted.joints)]:
         return ""
     return (
         f"has the {found.num_joints} joints of {found.name}, not the {wanted.num_joints} of "
