@@ -87,3 +87,31 @@ def few_labels_of(
     train, fit = (protocols.split(store, protocol, p) for p in ("train", "fit"))
     few = few_labels(store, train, name, seed, first=fit)
     return np.intersect1d(few, protocols.split(store, protocol, part))
+
+
+def few_labels_of_every_class(
+    store: SkeletonStore, protocol: str, part: str, name: str, seed: int = 0
+) -> Int[np.ndarray, " few"]:
+    """`few_labels_of` for a classifier, which needs a clip of every class of the part.
+
+    Args:
+      store: an open store.
+      protocol: see `protocols.split`.
+      part: "train" or "fit".
+      name: a key of `SUBSETS`.
+      seed: which of the possible subsets.
+
+    Raises:
+      InputError: see `few_labels_of`; also if a class of the part has no clip in the subset.
+    """
+    chosen, label = few_labels_of(store, protocol, part, name, seed), store.clips["label"]
+    known = label[protocols.split(store, protocol, part)]
+    absent = np.setdiff1d(known[known >= 0], label[chosen])
+    if len(absent):
+        names = ", ".join(store.class_names[c] for c in absent[:3])
+        raise InputError(
+            f"labels={name}, subset {seed}: {len(chosen)} clips of part {part!r} leave "
+            f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}): "
+            "choose a larger share, or one without -plain"
+        )
+    return chosen

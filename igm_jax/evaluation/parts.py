@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from igm_jax import metrics
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels_of
+from igm_jax.data.few_labels import few_labels_of_every_class
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.models import EncoderConfig
@@ -98,14 +98,14 @@ def labelled(
       subset: seed of that share; None for the run's seed.
 
     Raises:
-      InputError: no clip of this part has a label.
+      InputError: no clip of this part has a label, or the share has no clip of a class.
     """
     protocol = run.config.data.protocol
     if labels == "all":
         chosen = protocols.split(store, protocol, name)
     else:
         seed = run.config.seed if subset is None else subset
-        chosen = few_labels_of(store, protocol, name, labels, seed)
+        chosen = few_labels_of_every_class(store, protocol, name, labels, seed)
     label = store.clips["label"][chosen].astype(np.int32)
     chosen, label = chosen[label >= 0], label[label >= 0]
     if not len(chosen):

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from igm_jax.data import SkeletonStore, protocols
-from igm_jax.data.few_labels import few_labels_of
+from igm_jax.data.few_labels import few_labels_of_every_class
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.finetuning.loop import Labelled
@@ -28,15 +28,7 @@ def labelled(
     everything, label = with_label(run, store, part), store.clips["label"]
     chosen = everything
     if labels != "100%":
-        chosen = few_labels_of(store, run.config.data.protocol, part, labels, subset)
-        absent = np.setdiff1d(label[everything], label[chosen])
-        if len(absent):
-            names = ", ".join(store.class_names[c] for c in absent[:3])
-            raise InputError(
-                f"labels={labels}, subset {subset}: {len(chosen)} clips of part {part!r} leave "
-                f"{len(absent)} classes without a clip ({names}{', …' if len(absent) > 3 else ''}):"
-                " choose a larger share, or one without -plain"
-            )
+        chosen = few_labels_of_every_class(store, run.config.data.protocol, part, labels, subset)
     return Labelled(chosen, label[chosen].astype(np.int32))
 
 

@@ -353,6 +353,12 @@ def test_few_labels_train_the_probe_and_all_validation_clips_choose(telling, run
     assert evaluate_linear(FeatureSet("telling", values), run, store) != row
 
 
+def test_a_share_that_leaves_a_class_empty_is_refused(telling, run, store):
+    """As finetune.py refuses it: a probe cannot learn a class without a clip."""
+    with pytest.raises(InputError, match=r"labels=1%-plain, subset 0: 1 clips .* leave 2 classes"):
+        evaluate_linear(telling, run, store, labels="1%-plain", subset=0)
+
+
 def test_the_subset_has_a_seed_of_its_own(telling, run, store):
     """Without one it is the run's; features outside the subset of another seed change nothing."""
     few = {"labels": "10%"}
