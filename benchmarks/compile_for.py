@@ -44,8 +44,6 @@ _REMAT = flags.DEFINE_bool("remat", False, "Recompute whole blocks in the backwa
 _MEMORY = flags.DEFINE_float("memory", 0.0, "GB of a device; 0: the target's own.")
 _HLO = flags.DEFINE_string("hlo", None, "File for the text of the compiled program.")
 
-_NUM_CLIPS = 10_000  # of the data: the schedule needs a number, the step does not
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -132,7 +130,7 @@ def main() -> None:
     """Compiles one step; prints what it needs."""
     config, target = configured(), find(_TARGET.value)
     device, limit = target.devices[0], 1e9 * _MEMORY.value or target.memory
-    program = build_program(config, sizes.reading(config), _NUM_CLIPS, target.devices)
+    program = build_program(config, sizes.reading(config), sizes.NUM_CLIPS, target.devices)
     state = program.restore_target
     print(
         f"{_TARGET.value}: {len(target.devices)} x {device.device_kind} ({device.platform}), "

@@ -23,8 +23,6 @@ _CONFIG = flags.DEFINE_string("config", "configs/utd_mhad.py", sizes.HELP)
 _GRID = flags.DEFINE_string("grid", "poster", "Rows, as in experiments/ablate.py.")
 _STEPS = flags.DEFINE_integer("steps", 0, "Time this many steps; 0 executes none.", lower_bound=0)
 
-_NUM_CLIPS = 10_000  # of the data: the schedule needs a number, the step does not
-
 
 class Cost(NamedTuple):
     """Size and cost of an objective.
@@ -46,7 +44,7 @@ def cost(config: ExperimentConfig, steps: int = 0) -> Cost:
     """Counts, and times `steps` steps on one device."""
     # Zeros stand for the numbers of a store: the layouts of `sizes.reading` are in space.
     config = config.fitted(config.model.encoder.joints, 3 * len(config.data.streams), 1)
-    program = build_program(config, sizes.reading(config), _NUM_CLIPS, jax.devices()[:1])
+    program = build_program(config, sizes.reading(config), sizes.NUM_CLIPS, jax.devices()[:1])
     params = program.restore_target.params
     encoder, networks = (
         sum(x.size for x in jax.tree.leaves(tree)) for tree in (params["encoder"], params)

@@ -23,8 +23,6 @@ _DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Precision; default: the size's own, float32."
 )
 
-_NUM_CLIPS = 10_000  # of the data: the schedule needs a number, the collectives do not
-
 
 def main() -> None:
     """Compiles one step; prints a table in Markdown."""
@@ -34,7 +32,7 @@ def main() -> None:
     config = dataclasses.replace(
         config, parallel=dataclasses.replace(config.parallel, fsdp=_FSDP.value)
     )
-    program = build_program(config, sizes.reading(config), _NUM_CLIPS)
+    program = build_program(config, sizes.reading(config), sizes.NUM_CLIPS)
     state = program.restore_target
     print(
         f"{_SIZE.value}, {config.model.encoder.dtype}, {config.train.batch_size} clips a step; "

@@ -18,15 +18,13 @@ from igm_jax.training.mapping import from_mapping
 from igm_jax.training.packing import Packing
 from igm_jax.training.program import build_program
 
-NUM_CLIPS = 10_000  # in the imagined data: the length of an epoch
-
 
 def prepare(job: dict[str, Any]) -> Prepared:
     """Compiles the step that `job["config"]` describes; see `worker.serve`."""
     if job["platform"] == "cpu":
         jax.config.update("jax_platforms", "cpu")
     config = from_mapping(ExperimentConfig, job["config"])
-    program = build_program(config, sizes.reading(config), NUM_CLIPS, jax.devices()[:1])
+    program = build_program(config, sizes.reading(config), sizes.NUM_CLIPS, jax.devices()[:1])
     key = jax.device_put(jax.random.key(config.seed), parallel.replicated(program.mesh))
     state = program.init(key)
     batch = random_batch(config, bodies=job["bodies"])

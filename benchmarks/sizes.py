@@ -25,6 +25,8 @@ SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "smoke": ("configs/ntu60.py:smoke", _FLOAT32),
 }
 HELP = f"Size: {', '.join(SIZES)}, or configs/NAME.py[:VARIANT]."  # of a flag
+# Clips of the imagined data, which give the length of an epoch. The step does not depend on it.
+NUM_CLIPS = 10_000
 # On CPU a batch of 128 would take minutes a step.
 CPU_BATCH = {"ntu_masked": 8, "ntu_unmasked": 2}
 

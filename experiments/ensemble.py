@@ -3,8 +3,7 @@
 Each run needs the scores that experiments/linear_probe.py saves, or is a folder of
 experiments/finetune.py, or of one subset of the labels in it. `--labels`, `--augmented`,
 `--classes` and `--transfer` choose the probe, `--subset` the subset of either. The softmax scores
-are added with equal weights, or with `--weights`.
-Choose weights on validation clips only.
+are added with equal weights, or with `--weights`. Choose weights on validation clips only.
 
 `python experiments/ensemble.py runs/ablations/NAME-streams` takes the folder of an ablation. It
 adds the rows for each seed, and prints mean and standard deviation over the seeds.
@@ -123,7 +122,7 @@ def _name(run: str, path: pathlib.Path) -> str:
 
 
 def _kind(paths: list[pathlib.Path]) -> tuple[str, str]:
-    """What is added, in words, and the column of its accuracy."""
+    """Names the classifiers whose scores are added, and the column of their accuracy."""
     tuned = [_is_finetuned(path) for path in paths]
     if any(tuned) and not all(tuned):
         return "linear probes and fine-tuned classifiers", "test_accuracy"

@@ -30,7 +30,7 @@ def heading(name: str) -> str:
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Formats rows with the same keys as a Markdown table; `details` are left out.
+    """Formats rows with the same keys as a Markdown table; `details` are left out, None is "-".
 
     >>> print(markdown_table([{"features": "joint coordinates", "test_knn_1": 69.6}]))
     | features          | test K=1 % |
@@ -38,23 +38,24 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     | joint coordinates | 69.6       |
     """
     names = [name for name in rows[0] if name != "details"]
-    cells = [[heading(name) for name in names], *([str(row[n]) for n in names] for row in rows)]
+    cells = [[heading(name) for name in names], *([_cell(row[n]) for n in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 
 
+def _cell(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
 def stated(run: Run) -> dict[str, Any]:
     """The data that results of a run belong to, as their files state it.
 
     Returns:
-      `protocol`, and of a transferred run `transfer`: `transfer.described` and the `bodies` read.
+      `protocol`, and what `transfer.described` says of a transferred run.
     """
-    content = {"protocol": run.config.data.protocol, **described(run)}
-    if run.origin is not None:
-        content["transfer"] = {**content["transfer"], "bodies": run.reading.bodies}
-    return content
+    return {"protocol": run.config.data.protocol, **described(run)}
 
 
 def is_of(saved: dict[str, Any], run: Run) -> bool:
@@ -93,6 +94,6 @@ def save_rows(
 
 def _data(saved: dict[str, Any]) -> str:
     """The data of saved results in words."""
-    bodies = saved.get("transfer", {}).get("bodies")
+    bodies = saved.get("transfer", {}).get("settings", {}).get("bodies")
     most = "" if bodies is None else f", {bodies} bodies"
     return f"other data of this name (protocol {saved.get('protocol')}{most})"

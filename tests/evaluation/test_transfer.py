@@ -165,12 +165,13 @@ def test_the_leak_test_sees_a_leak(run, moved, same, monkeypatch):
 
 def others_of_one_name(moved):
     """Other data that files of results cannot tell from this by their names."""
-    view = dataclasses.replace(moved.config.data, protocol="xview")
-    return (
-        dataclasses.replace(moved, data={"frames.npy": "other"}),
-        dataclasses.replace(moved, config=dataclasses.replace(moved.config, data=view)),
-        dataclasses.replace(moved, reading=dataclasses.replace(moved.reading, bodies=1)),
-    )
+
+    def read(**changes):
+        data = dataclasses.replace(moved.config.data, **changes)
+        return dataclasses.replace(moved, config=dataclasses.replace(moved.config, data=data))
+
+    other = dataclasses.replace(moved, data={"frames.npy": "other"})
+    return other, read(protocol="xview"), read(bodies=1)
 
 
 def test_what_is_not_possible_on_one_data_set_may_be_on_the_next(moved, same, monkeypatch):
@@ -203,7 +204,8 @@ def test_protocols_take_it_and_keep_its_results_apart(run, moved, same, capsys):
     rows = judge.evaluate(moved, judge.evaluate_knn, baselines=True)
     save_rows(path, moved, rows)
     saved = json.loads(path.read_text())["transfer"]
-    assert saved == {**described(moved)["transfer"], "bodies": moved.reading.bodies}
+    assert saved == described(moved)["transfer"]
+    assert saved["settings"]["bodies"] == moved.reading.bodies
     assert suite.done_rows(moved, suite.PROTOCOLS["knn"]) == json.loads(path.read_text())["rows"]
     for other in others_of_one_name(moved):
         assert suite.done_rows(other, suite.PROTOCOLS["knn"]) is None
