@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from slow_igm import SlowObjective, draws
 
 from igm_jax import diffusion, losses
-from igm_jax.models import IGM, AuxTokens, Condition
+from igm_jax.models import IGM
 from igm_jax.training.objectives import ClipBatch, feature_diagnostics
 from igm_jax.training.objectives.igm import igm_objective
 
@@ -144,139 +145,14 @@ def nonzero(tree):
     return bool(leaves) and all(np.any(x) and np.isfinite(x).all() for x in leaves)
 
 
-def draws(w, key=None, steps=1000):
-    """t and which clips keep their condition, from the same keys in the same order."""
-    key = jax.random.split(KEY, 5)[2] if key is None else key
-    k_t, _, k_drop = jax.random.split(key, 3)
-    t = np.asarray(jax.random.randint(k_t, (len(w.present),), 0, steps))
-    dropped = jax.random.bernoulli(k_drop, w.config.objective.condition_drop, (len(w.present),))
-    return t, ~np.asarray(dropped)
-
-
 # The value
-
-
-def unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def naive_mdff(tokens, eta):
-    out = np.zeros_like(tokens)
-    for row, z in enumerate(tokens):
-        weight = np.exp(unit(z) @ unit(z).T)
-        low = weight / weight.sum(axis=1, keepdims=True) @ z
-        out[row] = (1 + eta) * z - eta * low
-    return out
-
-
-def naive_coding_length(z, distortion):
-    m, d = z.shape
-    _, logdet = np.linalg.slogdet(np.eye(d) + d / (m * distortion**2) * z.T @ z)
-    return (m + d) / 2 * logdet
-
-
-def naive_objective(w, ramp):
-    """METHOD in float64, clip by clip; only the networks themselves are the library's."""
-    o, (b, bodies), rows = w.config.objective, w.present.shape, w.present.size
-    k_order, k_input, k_generate, k_reencode, k_own = jax.random.split(KEY, 5)
-    k_keep, k_t, k_feature = jax.random.split(k_reencode, 3)
-    share = np.asarray(w.alpha_bar, np.float64)
-    present = np.asarray(w.present)
-
-    def network(method, params, *inputs):
-        inputs = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.float32 if x.dtype == np.float64 else None), inputs
-        )
-        return np.asarray(w.apply({"params": params}, *inputs, method=method), np.float64)
-
-    def pool(tokens):
-        z = np.zeros((b, tokens.shape[-1]))
-        for i in range(b):
-            z[i] = np.mean(
-                [tokens[i * bodies + m].mean(0) for m in range(bodies) if present[i, m]], 0
-            )
-        return z
-
-    def project(params, z):
-        return network("project", params, z) if w.config.model.projector_width else z
-
-    def order_of(key):
-        return np.argsort(np.asarray(jax.random.uniform(key, (rows, 12))), axis=1)
-
-    clip = np.asarray(w.clip, np.float64).reshape(rows, 8, 6, 3)
-    order = order_of(k_order)
-    visible = order[:, : round(12 * (1 - o.mask_ratio))]
-    read = clip if w.other is None else np.asarray(w.other, np.float64).reshape(clip.shape)
-    noisy = read + o.input_noise * np.asarray(jax.random.normal(k_input, clip.shape))
-    tokens = network("encode", w.params, noisy, visible)
-    z = pool(tokens)
-
-    adapted = naive_mdff(tokens, 0.1)
-
-    def generate(key, steps):
-        t, conditioned = draws(w, key, steps)
-        noise = np.asarray(jax.random.normal(jax.random.split(key, 3)[1], clip.shape), np.float64)
-        row_t = np.repeat(t, bodies)
-        a = share[row_t][:, None, None, None]
-        x_t = np.sqrt(a) * clip + np.sqrt(1 - a) * noise
-        predicted = network(
-            "generate",
-            w.params,
-            x_t,
-            Condition(adapted.mean(1), adapted, order),
-            row_t,
-            np.repeat(~conditioned, bodies),
-        )
-        clean = (x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a)
-        return t, conditioned, predicted - noise, np.clip(clean, -o.clean_clip, o.clean_clip)
-
-    t, conditioned, wrong, clean = generate(k_generate, 1000)
-    error = [(wrong[r] ** 2).mean() for r in range(rows) if present.reshape(-1)[r]]
-    values = {"loss_gen": np.mean(error)}
-    if o.own_t:
-        t, conditioned, _, clean = generate(k_own, round(1000 * o.max_t_share))
-
-    feature_t = np.asarray(jax.random.randint(k_t, (b,), 0, round(1000 * o.max_feature_t_share)))
-    s = share[feature_t][:, None]
-    noisy_feature = np.sqrt(s) * unit(z) + np.sqrt(1 - s) * np.asarray(
-        jax.random.normal(k_feature, z.shape)
-    )
-    repeat = lambda x: np.repeat(x, bodies, axis=0)  # noqa: E731
-    aux = AuxTokens(repeat(noisy_feature), repeat(feature_t), repeat(t))
-    keep = order_of(k_keep)[:, : round(12 * (1 - o.reencode_mask_ratio))]
-    z_hat = pool(network("encode", w.params, clean, keep, aux))
-
-    target = project(w.params, z)
-    if w.teacher:
-        target = project(w.teacher, pool(network("encode", w.teacher, noisy, visible)))
-    p, own = project(w.params, z_hat), project(w.params, z)
-
-    valid = [i for i in range(b) if conditioned[i] and t[i] <= o.max_t_share * 1000]
-    values["loss_feat"] = -np.mean([unit(target)[i] @ unit(p)[i] for i in valid])
-    values["cos_generated"] = np.mean([unit(z)[i] @ unit(z_hat)[i] for i in valid])
-    values["cos_aux"] = np.mean((unit(z) * unit(noisy_feature)).sum(-1))
-    queue, kl = np.asarray(w.queue, np.float64), []
-    for i in valid:
-        first, second = np.exp(unit(target)[i] @ queue.T / 0.05), np.exp(unit(p)[i] @ queue.T / 0.1)
-        first, second = first / first.sum(), second / second.sum()
-        kl.append((first * np.log(first / second)).sum())
-    values["loss_dist"] = np.mean(kl)
-    if o.entropy == "coding_length":
-        values["loss_entropy"] = -naive_coding_length(unit(own), o.distortion) / b
-    else:
-        gram = unit(own) @ unit(own).T
-        values["loss_entropy"] = (gram[~np.eye(b, dtype=bool)] ** 2).mean()
-    values["loss"] = values["loss_gen"] + ramp * (
-        0.7 * values["loss_feat"] + 1.3 * values["loss_dist"] + 0.2 * values["loss_entropy"]
-    )
-    return values, z, unit(target)
 
 
 @pytest.mark.parametrize("name", ["all", "another", "two views"])
 def test_against_a_slow_reference(name):
     w = world(name)
     loss, output, _ = w.run(ramp=0.6)
-    values, features, references = naive_objective(w, ramp=0.6)
+    values, features, references = SlowObjective(w, KEY)(ramp=0.6)
     assert output.metrics.keys() == values.keys()
     for key, value in values.items():
         np.testing.assert_allclose(output.metrics[key], value, rtol=2e-4, atol=2e-5, err_msg=key)
@@ -395,7 +271,7 @@ def test_absent_bodies_influence_nothing():
 def test_only_clips_that_left_a_trace_are_held_to_idempotency(name):
     """x̂0 from nearly pure noise, or generated without its condition, says nothing of the clip."""
     w = world(name)
-    t, conditioned = draws(w)
+    t, conditioned = draws(w, jax.random.split(KEY, 5)[2])
     counts = conditioned & (t <= 700)
     assert counts.any() and (~conditioned).any() and (conditioned & (t > 700)).any()
     for metric in ("loss_feat", "cos_generated"):
