@@ -59,7 +59,7 @@ class ObjectiveConfig:
     mask_ratio: float = 0.9
     input_noise: float = 0.005
     condition_drop: float = 0.0
-    feature_weight: float = 4.0
+    feature_weight: float = 1.0
     distribution_weight: float = 0.1
     entropy_weight: float = 8.0
     entropy: str = "second_order"
@@ -79,7 +79,7 @@ class ObjectiveConfig:
     clean_gradient: bool = False
     target_gradient: bool = True
     motion_temperature: float = 0.75
-    spectral_mu: float = 4.0
+    spectral_mu: float = 16.0
     magnitude_step: float = 0.05
     mining_start: float = 0.5
     mined_positives: int = 10

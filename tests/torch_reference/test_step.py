@@ -32,7 +32,7 @@ TWO_VIEWS = {
     "data.streams": ("joint", "motion"),
     "model.encoder.channels": 6,
     "objective.condition_drop": 0.0,
-    "objective.feature_weight": 4.0,
+    "objective.feature_weight": 1.0,
     "objective.distribution_weight": 0.0,
     "objective.entropy_weight": 8.0,
     "objective.entropy": "second_order",
