@@ -33,7 +33,9 @@ _ROOT = pathlib.Path(__file__).resolve().parent
 GPUS = tuple(path.stem for path in sorted((_ROOT / "targets").glob("*.txtpb")))
 # GB of memory a device that a program may use.
 TPUS = {"v2": 8.6, "v3": 17.2, "v4": 34.4, "v5e": 16.9, "v5p": 102.8, "v6e": 33.5}
-KNOWN = f"{', '.join(f'{x} or {x}x8' for x in GPUS)}, and TPUs such as v5e:2x4 ({', '.join(TPUS)})"
+KNOWN = f"GPUs such as h100 or h100x8 ({', '.join(GPUS)}), TPUs such as v5e:2x4 ({', '.join(TPUS)})"
+_GPU = re.compile(rf"({'|'.join(GPUS)})(?:x([1-9]\d*))?")
+_TPU = re.compile(rf"({'|'.join(TPUS)}):(\d+x\d+(?:x\d+)?)")
 
 _TARGET = flags.DEFINE_string("target", "h100", f"Device, and how many: {KNOWN}.")
 _CONFIG = flags.DEFINE_string("config", "configs/ntu60.py", sizes.HELP)
@@ -61,19 +63,17 @@ class Target:
 def parse(name: str) -> tuple[str, str]:
     """Splits the name of a target into device and shape: `h100x8`, `v5e:2x4`.
 
-    >>> parse("h100"), parse("h100x8"), parse("v5e:2x4")
-    (('h100', '1'), ('h100', '8'), ('v5e', '2x4'))
+    >>> parse("h100"), parse("rtx4090x8"), parse("v5e:2x4")
+    (('h100', '1'), ('rtx4090', '8'), ('v5e', '2x4'))
 
     Raises:
       InputError: an unknown device or a shape that is none.
     """
-    match = re.fullmatch(r"(\w+?)(?:x(\d+))?|(\w+):(\d+x\d+(?:x\d+)?)", name)
-    device = (match[1] or match[3]) if match else name
-    known = GPUS if match and match[1] else TPUS
-    if not match or device not in known:
-        near = nearest(device, [*GPUS, *TPUS])
+    match = _GPU.fullmatch(name) or _TPU.fullmatch(name)
+    if not match:
+        near = nearest(name.partition(":")[0], [*GPUS, *TPUS])
         raise InputError(f"--target={name} is unknown{near}: choose from {KNOWN}")
-    return device, match[2] or match[4] or "1"
+    return match[1], match[2] or "1"
 
 
 def find(name: str) -> Target:

@@ -65,8 +65,14 @@ def told(*options):
 
 def test_an_unknown_target_lists_those_that_exist():
     (line,) = told("--target=h200").splitlines()
-    assert "--target=h200 is unknown, did you mean h100?" in line or "h100 or h100x8" in line
+    assert "--target=h200 is unknown (did you mean 'h100'?)" in line
+    assert "rtx4090" in line
     assert "v5e:2x4" in line
+
+
+def test_an_impossible_shape_is_refused():
+    assert "--target=rtx4090x0 is unknown" in told("--target=rtx4090x0")
+    assert "--target=v5e is unknown" in told("--target=v5e")
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("libtpu")), reason="the extra is installed")
