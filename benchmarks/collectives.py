@@ -86,11 +86,17 @@ def collectives_by_dtype(hlo: str) -> dict[tuple[str, str], int]:
     """`compiled_collectives`, by kind and dtype."""
     computations, entry = _computations(hlo)
     found: Counter[tuple[str, str]] = Counter()
+    first: dict[str, str] = {}  # channel → the first line that names it
+
+    def is_new(line: str) -> bool:
+        # TPUs spread one collective over a chain of fusions, which all repeat it.
+        channel = re.search(r"channel_id=(\d+)", line)
+        return not channel or first.setdefault(channel[1], line) == line
 
     def count(name: str, times: int) -> None:
         for line in computations.get(name, ()):
             match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
-            if match and not re.search(_ALONE, line):
+            if match and not re.search(_ALONE, line) and is_new(line):
                 arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", match[1])
                 if match[3] and match[2] in ("all-gather", "reduce-scatter"):
                     arrays = arrays[len(arrays) // 2 :]  # the start also returns its operands

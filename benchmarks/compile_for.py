@@ -16,6 +16,7 @@ import time
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax: the plugin must not look for a device
 os.environ.setdefault("JAX_EXEC_TIME_OPTIMIZATION_EFFORT", "-1.0")  # half the time to compile
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks a cloud for its machine otherwise
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # two targets can be compiled at once
 
 import _clone  # noqa: F401
 import jax

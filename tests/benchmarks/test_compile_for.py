@@ -52,6 +52,20 @@ def test_loops_are_multiplied_out():
     }
 
 
+def test_a_collective_that_several_fusions_repeat_counts_once():
+    """TPUs compute beside a collective: a chain of fusions begins, continues and ends it."""
+    hlo = "ENTRY %main (p: f32[4]) -> f32[8] {\n"
+    for fusion in range(3):
+        hlo += f"  %f.{fusion} = f32[8]{{0}} fusion(%p), calls=%chain.{fusion}\n"
+    hlo += "  %other = f32[8]{0} all-gather(%p), channel_id=6, dimensions={0}\n}\n"
+    for fusion in range(3):
+        hlo += f"""%chain.{fusion} (p: f32[4]) -> f32[8] {{
+          ROOT %g.{fusion} = f32[8]{{0}} all-gather(%p), channel_id=5, dimensions={{0}}
+        }}
+        """
+    assert collectives.collectives_by_dtype(hlo) == {("all-gather", "f32"): 2 * 32}
+
+
 def test_a_loop_of_unknown_length_is_refused():
     with pytest.raises(ValueError, match="without a known number of rounds"):
         collectives.collectives_by_dtype(LOOPS.replace("constant(3)", "parameter(1)"))
