@@ -72,6 +72,7 @@ def compiled_collectives(hlo: str) -> dict[str, int]:
     """Bytes of the results of all collectives in a compiled program, by kind.
 
     What a loop does counts as often as the loop runs. Of an asynchronous pair, the start counts.
+    A TPU spreads one collective over a chain of fusions, which all repeat it; it counts once.
 
     >>> compiled_collectives("%a = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce(%b, %c), channel_id=1")
     {'all-reduce': 32}
@@ -86,12 +87,11 @@ def collectives_by_dtype(hlo: str) -> dict[tuple[str, str], int]:
     """`compiled_collectives`, by kind and dtype."""
     computations, entry = _computations(hlo)
     found: Counter[tuple[str, str]] = Counter()
-    first: dict[str, str] = {}  # channel → the first line that names it
+    first: dict[str, str] = {}  # chain → the first line of it
 
     def is_new(line: str) -> bool:
-        # TPUs spread one collective over a chain of fusions, which all repeat it.
-        channel = re.search(r"channel_id=(\d+)", line)
-        return not channel or first.setdefault(channel[1], line) == line
+        chain = re.search(r'chain_id="(\d+)"', line)
+        return not chain or first.setdefault(chain[1], line) == line
 
     def count(name: str, times: int) -> None:
         for line in computations.get(name, ()):

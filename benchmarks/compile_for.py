@@ -72,7 +72,12 @@ def parse(name: str) -> tuple[str, str]:
     """
     match = _GPU.fullmatch(name) or _TPU.fullmatch(name)
     if not match:
-        near = nearest(name.partition(":")[0], [*GPUS, *TPUS])
+        device = re.split(r":|x\d*$", name)[0]
+        if device in TPUS:
+            raise InputError(f"--target={name} has no shape: write {device}:2x2")
+        if device in GPUS:
+            raise InputError(f"--target={name}: the number of devices must be 1 or more")
+        near = nearest(device, [*GPUS, *TPUS])
         raise InputError(f"--target={name} is unknown{near}: choose from {KNOWN}")
     return match[1], match[2] or "1"
 

@@ -18,7 +18,7 @@ _TEACHER = {"data.crops": 2, "objective.ema_decay": 0.99}
 
 # Settings of rows of the poster. docs/results.md has the search on validation clips.
 _SLOWER = {"optimizer.learning_rate": 5e-4}
-# A queue of half of the clips.
+# A projector of 128 numbers, and a queue of half of the clips (0).
 _PROJECTED = {"model.projector_width": 128, "objective.queue_size": 0}
 
 # The first row of a grid is the one that the others are compared to.

@@ -54,15 +54,14 @@ def test_loops_are_multiplied_out():
 
 def test_a_collective_that_several_fusions_repeat_counts_once():
     """TPUs compute beside a collective: a chain of fusions begins, continues and ends it."""
+    chain = 'frontend_attributes={chain_id="1"}'
     hlo = "ENTRY %main (p: f32[4]) -> f32[8] {\n"
     for fusion in range(3):
         hlo += f"  %f.{fusion} = f32[8]{{0}} fusion(%p), calls=%chain.{fusion}\n"
-    hlo += "  %other = f32[8]{0} all-gather(%p), channel_id=6, dimensions={0}\n}\n"
+    hlo += "  %other = f32[8]{0} all-gather(%p), channel_id=5, dimensions={0}\n}\n"
     for fusion in range(3):
-        hlo += f"""%chain.{fusion} (p: f32[4]) -> f32[8] {{
-          ROOT %g.{fusion} = f32[8]{{0}} all-gather(%p), channel_id=5, dimensions={{0}}
-        }}
-        """
+        hlo += f"%chain.{fusion} (p: f32[4]) -> f32[8] {{\n"
+        hlo += f"  ROOT %g.{fusion} = f32[8]{{0}} all-gather(%p), channel_id=5, {chain}\n}}\n"
     assert collectives.collectives_by_dtype(hlo) == {("all-gather", "f32"): 2 * 32}
 
 
@@ -85,8 +84,10 @@ def test_an_unknown_target_lists_those_that_exist():
 
 
 def test_an_impossible_shape_is_refused():
-    assert "--target=rtx4090x0 is unknown" in told("--target=rtx4090x0")
-    assert "--target=v5e is unknown" in told("--target=v5e")
+    assert "--target=rtx4090x0: the number of devices must be 1 or more" in told(
+        "--target=rtx4090x0"
+    )
+    assert "--target=v5e has no shape: write v5e:2x2" in told("--target=v5e")
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("libtpu")), reason="the extra is installed")

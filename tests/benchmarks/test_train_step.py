@@ -35,11 +35,12 @@ def test_training_on_a_gpu_ends_in_its_knn_and_resumes(tmp_path):
     done = run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100 clips of 24 classes" in done.stdout
-    judged = json.loads((tmp_path / "run" / "knn.json").read_text())
+    judged = json.loads((tmp_path / "run-100-2" / "knn.json").read_text())
     assert judged["step"] == judged["total_steps"]
     assert "joint coordinates" in done.stdout
     again = run(*command)
-    assert again.returncode == 0 and "finished" in again.stdout
+    assert again.returncode == 0 and "clips of 24 classes" not in again.stdout
+    assert f"resumed after step {judged['step']:,}" in again.stderr
 
 
 @pytest.mark.parametrize(
