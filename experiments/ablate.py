@@ -66,6 +66,7 @@ def main() -> None:
     todo = [job for job in jobs if ablation.measured(job, split) is None]
     for dataset, path in {(job.config.data.dataset, job.config.data.path) for job in todo}:
         open_dataset(dataset, path)  # report missing data once, before any run starts
+    ablation.check_data(jobs)
 
     failed = []
 

@@ -11,6 +11,7 @@ the next command has flags that fit the clips, and the lines above it say why.
 """
 
 import os
+import shlex
 import time
 
 import _clone  # noqa: F401
@@ -154,7 +155,10 @@ def main() -> None:
         )
     store = SkeletonStore.open(out)
     config = f"configs/{raw.dataset}.py{variant(store)}"
-    config += f" --config.data.path={out}" if _OUT.value else ""
+    if _OUT.value:
+        config += f" {shlex.quote(f'--config.data.path={out}')}"
+    if raw.dataset == custom.DATASET:  # a run folder for each store
+        config += f" {shlex.quote(f'--config.name={store.path.absolute().name}')}"
     print(report(store, skipped, time.perf_counter() - started, config))
 
 

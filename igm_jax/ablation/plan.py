@@ -16,6 +16,7 @@ from typing import Any
 
 from igm_jax import run_folder
 from igm_jax.ablation.grids import GRIDS
+from igm_jax.data import SkeletonStore, open_dataset
 from igm_jax.errors import InputError
 from igm_jax.training import objectives
 from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
@@ -209,13 +210,40 @@ def _check_folder(job: Job) -> None:
     # The probes' settings do not make another run, but they make another row of the table.
     ignored = BOOKKEEPING - {"probe"}
     changed = differences(saved, to_mapping(job.config), ignored=ignored)
-    # Like experiments/pretrain.py, this overwrites a run that has no checkpoint yet.
-    results = any((job.folder / file).exists() for file in PROBES.values())
-    if changed and (results or run_folder.newest_step(job.folder)):
+    if changed and _is_run(job):
         raise InputError(
             f"{job.folder} holds a run of another config ({'; '.join(changed[:4])}"
             f"{' …' if len(changed) > 4 else ''}): choose another --out"
         )
+
+
+def _is_run(job: Job) -> bool:
+    # Like experiments/pretrain.py, this overwrites a run that has no checkpoint yet.
+    results = any((job.folder / file).exists() for file in PROBES.values())
+    return results or bool(run_folder.newest_step(job.folder))
+
+
+def check_data(jobs: Sequence[Job]) -> None:
+    """Refuses folders whose runs were trained on other data than the jobs now name.
+
+    A store that is not where the config says is no problem here: finished runs need none.
+
+    Raises:
+      InputError: a run of other data (names it), or a damaged store.
+    """
+    stores: dict[tuple[str, str], SkeletonStore] = {}
+    for job in jobs:
+        place = job.config.data.dataset, job.config.data.path
+        saved = run_folder.read_json(job.folder / run_folder.ENVIRONMENT) or {}
+        if not _is_run(job) or "data" not in saved or not pathlib.Path(place[1]).exists():
+            continue
+        if place not in stores:
+            stores[place] = open_dataset(*place)
+        if stores[place].meta["sha256"] != saved["data"]:
+            raise InputError(
+                f"{job.folder} was trained on other data than that of {place[1]}: choose another "
+                "--out"
+            )
 
 
 def last_step(job: Job) -> int | None:

@@ -52,6 +52,7 @@ def environment(run: Run) -> Pairs:
     """Versions, commit and devices that the run was trained with."""
     saved = run_folder.read_json(run.folder / run_folder.ENVIRONMENT) or {}
     versions = saved.pop("versions", {})
+    saved.pop("data", None)  # checksums of the store, which the page describes elsewhere
     return [(name, _text(value)) for name, value in {**saved, **versions}.items()]
 
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -86,7 +86,9 @@ def check_same_config(
         )
 
 
-def begin(folder: pathlib.Path, config: dict[str, Any]) -> None:
+def begin(
+    folder: pathlib.Path, config: dict[str, Any], data: Mapping[str, str] | None = None
+) -> None:
     """Writes config.json and environment.json; only the first process writes.
 
     A run without a checkpoint is overwritten.
@@ -94,6 +96,7 @@ def begin(folder: pathlib.Path, config: dict[str, Any]) -> None:
     Args:
       folder: made if it does not exist.
       config: the experiment in plain JSON types.
+      data: checksums of the store, by file.
 
     Raises:
       InputError: the folder is a data store.
@@ -103,7 +106,8 @@ def begin(folder: pathlib.Path, config: dict[str, Any]) -> None:
     if not distributed.leader():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(folder / run_folder.ENVIRONMENT, _environment())
+    environment = _environment() | ({"data": dict(data)} if data else {})
+    run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
     run_folder.write_json(folder / run_folder.CONFIG, config)
 
 

@@ -103,7 +103,7 @@ def _pretrain(
     }
     distributed.check_same(statistics=meta["reading"])
     if saved is None:
-        claim.begin(folder, stated)
+        claim.begin(folder, stated, meta["data"])
     iterator = iter(run_data.batches(config, store, indices, reading, program.mesh))
     init_key, step_key = parallel.two_keys(program.mesh, config.seed)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import pytest
 import tiny
@@ -164,6 +165,25 @@ def test_flags_make_the_config_of_the_job(tmp_path, monkeypatch):
 def test_row_that_the_config_refuses_is_named(row, told, tmp_path):
     with pytest.raises(InputError, match=f"row 'bad': .*{told}"):
         plan(tmp_path, {"good": {}, "bad": row})
+
+
+def test_folder_with_a_run_of_other_data_is_named(tmp_path, monkeypatch):
+    """Finished runs too, whose numbers would otherwise stand in a table of the new data."""
+    store = types.SimpleNamespace(meta={"sha256": {"frames.npy": "new"}})
+    monkeypatch.setattr(ablation, "open_dataset", lambda *_: store)
+    config = {"data.path": str(tmp_path)}
+    jobs = plan(tmp_path, given=config)
+    finish(jobs[0])
+    ablation.check_data(jobs)  # written by a version that did not say
+    environment = jobs[0].folder / "environment.json"
+    environment.write_text(json.dumps({"data": {"frames.npy": "new"}}))
+    ablation.check_data(jobs)
+    environment.write_text(json.dumps({"data": {"frames.npy": "old"}}))
+    with pytest.raises(InputError, match=r"seed0 was trained on other data .*choose another --out"):
+        ablation.check_data(jobs)
+    for name in ("linear_probe.json", "knn.json"):
+        (jobs[0].folder / name).unlink()
+    ablation.check_data(jobs)  # without a checkpoint it begins again
 
 
 def test_folder_with_a_run_of_another_config_is_named(tmp_path):

@@ -64,6 +64,7 @@ def test_stopped_command_goes_on_and_ends_in_a_table(folder):
     assert table["split"] == "validation" and table["hardware"]["devices"] == ["cpu"]
 
     # What is done is not done again; the test split needs no new run.
+    assert "frames.npy" in json.loads((folder_ / "environment.json").read_text())["data"]
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/**/*")}
     again = run(folder, "ablate.py", CONFIG, *GRID, "--test")
     assert (again.returncode, again.stderr) == (0, "") and "test accuracy in %" in again.stdout

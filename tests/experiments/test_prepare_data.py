@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -43,8 +44,13 @@ def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(["clip,label,subject", *rows]))
     for i in range(6):
         np.save(tmp_path / f"{i}.npy", np.ones((4, 3, 2)))
-    made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=s").stdout
-    assert "--config=configs/custom.py:split --config.data.path=s --config.data" in made
+    made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=my s").stdout
+    *_, line = made.splitlines()
+    assert shlex.split(line)[3:6] == [
+        "--config=configs/custom.py:split",
+        "--config.data.path=my s",
+        "--config.name=my s",
+    ]
 
 
 def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
