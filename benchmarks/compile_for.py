@@ -76,7 +76,7 @@ def parse(name: str) -> tuple[str, str]:
         if device in TPUS:
             raise InputError(f"--target={name} has no shape: write {device}:2x2")
         if device in GPUS:
-            raise InputError(f"--target={name}: the number of devices must be 1 or more")
+            raise InputError(f"--target={name} is no number of devices: write {device}x8")
         near = nearest(device, [*GPUS, *TPUS])
         raise InputError(f"--target={name} is unknown{near}: choose from {KNOWN}")
     return match[1], match[2] or "1"

@@ -226,7 +226,8 @@ def _is_run(job: Job) -> bool:
 def check_data(jobs: Sequence[Job]) -> None:
     """Refuses folders whose runs were trained on other data than the jobs now name.
 
-    A store that is not where the config says is no problem here: finished runs need none.
+    A store that is not where the config says is no problem here: finished runs need none. Runs of
+    versions that did not write the checksums of their data are taken as they are.
 
     Raises:
       InputError: a run of other data (names it), or a damaged store.
@@ -234,6 +235,7 @@ def check_data(jobs: Sequence[Job]) -> None:
     stores: dict[tuple[str, str], SkeletonStore] = {}
     for job in jobs:
         place = job.config.data.dataset, job.config.data.path
+        # Not from the checkpoint: reading one starts JAX, which holds the devices of the runs.
         saved = run_folder.read_json(job.folder / run_folder.ENVIRONMENT) or {}
         if not _is_run(job) or "data" not in saved or not pathlib.Path(place[1]).exists():
             continue

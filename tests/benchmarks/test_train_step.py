@@ -30,19 +30,6 @@ def test_everything_that_is_run_on_a_gpu_runs(tmp_path):
     assert "numbers compared" in (tmp_path / "parity.log").read_text()
 
 
-def test_training_on_a_gpu_ends_in_its_knn_and_resumes(tmp_path):
-    command = ("bash", "benchmarks/gpu_training.sh", "--smoke", str(tmp_path))
-    done = run(*command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "100 clips of 24 classes" in done.stdout
-    judged = json.loads((tmp_path / "run-100-2" / "knn.json").read_text())
-    assert judged["step"] == judged["total_steps"]
-    assert "joint coordinates" in done.stdout
-    again = run(*command)
-    assert again.returncode == 0 and "clips of 24 classes" not in again.stdout
-    assert f"resumed after step {judged['step']:,}" in again.stderr
-
-
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
