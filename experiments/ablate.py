@@ -21,7 +21,6 @@ from igm_jax import cli, run_folder
 from igm_jax.ablation import plan as ablation
 from igm_jax.ablation import table
 from igm_jax.ablation.workers import Processes, find_gpus
-from igm_jax.data import open_dataset
 from igm_jax.errors import InputError
 
 CONFIG = cli.define_config("configs/synthetic.py")
@@ -64,8 +63,7 @@ def main() -> None:
     )
     split = "test" if TEST.value else "validation"
     todo = [job for job in jobs if ablation.measured(job, split) is None]
-    for dataset, path in {(job.config.data.dataset, job.config.data.path) for job in todo}:
-        open_dataset(dataset, path)  # report missing data once, before any run starts
+    ablation.check_clips(todo)
     ablation.check_data(jobs)
 
     failed = []

@@ -16,6 +16,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.data import Clip, SkeletonStore, summary
+from igm_jax.data.remarks import remarks
 from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
 from igm_jax.training.mapping import nearest
@@ -85,8 +86,9 @@ def main() -> None:
         {"suggested flag": found.flag, "because": found.reason}
         for found in (suggest(store) if store.dataset in OWN_DATA else ())
     ]
+    noticed = [{"remark": remark} for remark in remarks(store)]
     described = (summary.left_out(store), summary.classes(store), summary.parts(store))
-    for rows in (*described, suggestions):
+    for rows in (*described, noticed, suggestions):
         if rows:
             table = rich.table.Table(*rows[0])
             for row in rows:

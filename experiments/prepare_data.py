@@ -23,6 +23,7 @@ from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.raw import RawData
+from igm_jax.data.remarks import remarks
 from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
 
@@ -111,6 +112,7 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
         f"{facts['subjects']} subjects, {facts['cameras']} cameras",
         f"{bodies} at most, {shortest} to {longest} frames (median {median}), "
         f"{facts['bytes'] / 1e6:.1f} MB, {len(skipped)} skipped, {seconds:.1f} s",
+        *(f"remark: {remark}" for remark in remarks(store)),
         *(f"suggested {found.flag}: {found.reason}" for found in suggestions),
         " ".join(
             [

@@ -18,7 +18,7 @@ from igm_jax import run_folder
 from igm_jax.ablation.grids import GRIDS
 from igm_jax.data import SkeletonStore, open_dataset
 from igm_jax.errors import InputError
-from igm_jax.training import objectives
+from igm_jax.training import objectives, run_data
 from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
 from igm_jax.training.mapping import from_mapping, nearest, to_mapping
 from igm_jax.training.older_runs import config_of_run
@@ -246,6 +246,26 @@ def check_data(jobs: Sequence[Job]) -> None:
                 f"{job.folder} was trained on other data than that of {place[1]}: choose another "
                 "--out"
             )
+
+
+def check_clips(jobs: Sequence[Job]) -> None:
+    """Refuses rows that do not fit their data, before any of them runs.
+
+    Raises:
+      InputError: no store, a damaged one, or a row that does not fit it (names the row).
+    """
+    stores: dict[tuple[str, str], SkeletonStore] = {}
+    for job in jobs:
+        place = job.config.data.dataset, job.config.data.path
+        if place not in stores:
+            stores[place] = open_dataset(*place)
+        if _is_run(job):
+            continue
+        config = run_data.fitted(job.config, stores[place])
+        try:
+            config.check_length(len(run_data.training_clips(config, stores[place])))
+        except InputError as error:
+            raise InputError(f"row {job.row!r}: {error}") from error
 
 
 def last_step(job: Job) -> int | None:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from igm_jax.data import summary
 from igm_jax.data.store import SkeletonStore
@@ -115,7 +115,8 @@ def facing_spread(store: SkeletonStore) -> float | None:
     """
     if store.layout.axes is None or store.frames.shape[2] != 3:
         return None
-    hip, shoulder, left, right = (_first_frames(store)[:, j] for j in store.layout.axes)
+    _, points = first_frames(store)
+    hip, shoulder, left, right = (points[:, j] for j in store.layout.axes)
     up, side = (shoulder - hip).mean(axis=0), right - left
     side -= (side @ up)[:, None] * up / max(up @ up, 1e-12)
     length = np.linalg.norm(side, axis=1, keepdims=True)
@@ -139,7 +140,7 @@ def width_spread(store: SkeletonStore) -> float | None:
     """
     if not store.layout.pairs or store.frames.shape[2] != 2:
         return None
-    points = _first_frames(store)
+    _, points = first_frames(store)
     left, right = np.array(store.layout.pairs).T
     width = np.median(points[:, left, 0] - points[:, right, 0], axis=1)
     size = np.sqrt(((points - points.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1))
@@ -147,12 +148,14 @@ def width_spread(store: SkeletonStore) -> float | None:
     return float(width.std() / np.abs(width).mean()) if width.any() else None
 
 
-def _first_frames(store: SkeletonStore) -> Float64[np.ndarray, "B V C"]:
-    """First frames of the first body of at most 4,096 clips."""
+def first_frames(
+    store: SkeletonStore,
+) -> tuple[Int[np.ndarray, " B"], Float64[np.ndarray, "B V C"]]:
+    """Positions of at most 4,096 clips, and the first frame of the first body of each."""
     clips = np.arange(len(store))
     if len(clips) > _MOST_CLIPS:  # a random choice, because a store may have a period of cameras
         clips = np.sort(np.random.default_rng(0).choice(clips, _MOST_CLIPS, replace=False))
-    return store.frames[store.clips["offset"][clips]].astype(np.float64)
+    return clips, store.frames[store.clips["offset"][clips]].astype(np.float64)
 
 
 def _views(store: SkeletonStore) -> tuple[bool, str]:

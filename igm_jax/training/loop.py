@@ -72,10 +72,7 @@ def _pretrain(
     """`pretrain`, after this process has locked the run folder."""
     config = config.spelled_out()  # so that a run stays what it was if a preset changes
     stated = to_mapping(config)  # with its zeros, so that the same command finds its run again
-    most_bodies = int(store.clips["bodies"].max())
-    config = config.fitted(
-        store.layout.num_joints, store.frames.shape[2] * len(config.data.streams), most_bodies
-    )
+    config = run_data.fitted(config, store)
     start = run_folder.newest_step(folder)
     distributed.check_same(
         config=_without_path(stated), data=store.meta["sha256"], checkpoints=start

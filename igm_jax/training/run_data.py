@@ -5,6 +5,7 @@ from typing import Any
 import grain
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline, protocols, unseen
@@ -15,12 +16,22 @@ from igm_jax.training.older_runs import reading_of_run
 from igm_jax.training.packing import Packing
 
 
-def prepare(
-    config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
-) -> tuple[np.ndarray, Reading]:
-    """Indices of the pre-training split, and how f reads a clip.
+def fitted(config: ExperimentConfig, store: SkeletonStore) -> ExperimentConfig:
+    """Replaces zeros in the config by the joints, channels and bodies of a store."""
+    _, joints, channels = store.frames.shape
+    bodies = int(store.clips["bodies"].max())
+    return config.fitted(joints, channels * len(config.data.streams), bodies)
 
-    A resumed run takes the statistics from its last checkpoint and reads no clip.
+
+def training_clips(config: ExperimentConfig, store: SkeletonStore) -> Int[np.ndarray, " n"]:
+    """Indices of the pre-training split.
+
+    Args:
+      config: of a run, `fitted`.
+      store: its data.
+
+    Raises:
+      InputError: joints, channels or batch size do not fit the store, or a part has no clip.
     """
     data, encoder = config.data, config.model.encoder
     _, joints, channels = store.frames.shape
@@ -43,9 +54,24 @@ def prepare(
         chosen = protocols.split(store, data.protocol, part)
         if not len(unseen.seen_clips(store, chosen, data.leave_out)):
             raise InputError(f"{store.path}: data.leave_out leaves no clip in part {part!r}")
+    return indices
+
+
+def prepare(
+    config: ExperimentConfig, store: SkeletonStore, saved: dict[str, Any] | None = None
+) -> tuple[Int[np.ndarray, " n"], Reading]:
+    """Indices of the pre-training split, and how f reads a clip.
+
+    A resumed run takes the statistics from its last checkpoint and reads no clip.
+
+    Raises:
+      InputError: the config does not fit the store.
+    """
+    indices = training_clips(config, store)
     if saved is not None:
         return indices, reading_of_run(saved)
     config.check_length(len(indices))
+    data, encoder = config.data, config.model.encoder
     reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
     return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
 

@@ -186,6 +186,24 @@ def test_folder_with_a_run_of_other_data_is_named(tmp_path, monkeypatch):
     ablation.check_data(jobs)  # without a checkpoint it begins again
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"train.batch_size": 500}, r"row 'odd': .* clips to pre-train on, fewer than"),
+        ({"objective.queue_size": 500}, r"row 'odd': objective.queue_size=500 is more than the"),
+        ({"data.leave_out": ("dance",)}, r"row 'odd': .*dance"),
+        ({"data.path": "nowhere"}, r"data set 'synthetic' is not at nowhere"),
+    ],
+)
+def test_row_that_does_not_fit_the_data_is_named_before_any_runs(row, told, tmp_path):
+    store = tiny.write_store(tmp_path / "store")
+    given = {"data.path": str(store.path)}
+    jobs = plan(tmp_path / "out", {"plain": {}, "odd": row}, seeds=(0,), given=given)
+    ablation.check_clips(jobs[:1])
+    with pytest.raises(InputError, match=told):
+        ablation.check_clips(jobs)
+
+
 def test_folder_with_a_run_of_another_config_is_named(tmp_path):
     finish(plan(tmp_path)[1])
     plan(tmp_path)
