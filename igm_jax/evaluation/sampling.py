@@ -189,7 +189,12 @@ def _denoiser(
             keep = order[:, : masking.num_visible(num, setting.mask_ratio)]
         tokens = apply(model, params, rows, keep, method="encode")
         condition = apply(model, params, tokens, order, method="condition")
-    return lambda x_t, t: apply(model, params, x_t, condition, t, dropped, method="generate")
+    alpha_bar = setting.alpha_bar
+
+    def denoise(x_t: jax.Array, t: jax.Array) -> jax.Array:
+        return apply(model, params, x_t, condition, t, alpha_bar[t], dropped, method="generate")
+
+    return denoise
 
 
 def _positions(rows: Float[Array, "R T V CS"], reading: Reading) -> Float[Array, "R T V C"]:

@@ -45,6 +45,7 @@ def one_step_denoised(
 
     condition = apply("condition", apply("encode", rows, keep), order)
     x_t = diffusion.add_noise(alpha_bar, rows, t, jax.random.normal(k_noise, rows.shape))
-    clean = diffusion.predict_clean(alpha_bar, x_t, t, apply("generate", x_t, condition, t))
+    noise = apply("generate", x_t, condition, t, alpha_bar[t])
+    clean = diffusion.predict_clean(alpha_bar, x_t, t, noise)
     clean = jnp.clip(clean, -config.clean_clip, config.clean_clip).reshape(batch.clip.shape)
     return jax.lax.stop_gradient(clean)

@@ -9,8 +9,12 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
+from igm_jax.errors import InputError
 from igm_jax.models import blocks, layers
 from igm_jax.models.hardware import Hardware
+
+# Limits of the logarithm of what a predicted clip leaves out: from nothing to 20 times the clip.
+_LOG_VARIANCES = -12.0, 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +29,10 @@ class GeneratorConfig:
       dtype: compute precision; parameters are float32 always.
       remat: recompute whole blocks in the backward pass, to save memory. Without it, GPUs and TPUs
         still recompute what is cheap (`blocks.scan_blocks`).
-      skip: add x_t to the output, each number of a token scaled by a learned function of t [ours].
-        A token passes at most D numbers through the blocks. Noise has P independent numbers, so
-        without the skip L_gen stays above about 1 − D/P where D < P. See docs/using.md.
+      predicts: "noise" makes the noise of the last block, as the paper does. "clip" makes a clip x̂
+        of it, and the noise follows [ours]; see `noise_of_clip`. A token passes at most D numbers
+        through the blocks. Noise has P independent numbers, so where D < P, "noise" leaves L_gen
+        above about 1 − D/P. See docs/using.md.
     """
 
     width: int = 256
@@ -36,10 +41,14 @@ class GeneratorConfig:
     mlp_width: int = 1024
     dtype: str = "float32"
     remat: bool = False
-    skip: bool = False
+    predicts: str = "noise"
 
     def __post_init__(self):
         layers.check_transformer("generator", self.width, self.heads, self.dtype)
+        if self.predicts not in ("noise", "clip"):
+            raise InputError(
+                f'model.generator.predicts={self.predicts!r} is unknown: choose "noise" or "clip"'
+            )
 
 
 @struct.dataclass
@@ -70,6 +79,28 @@ class Condition:
 
         visible = None if self.visible is None else replace(self.visible)
         return dataclasses.replace(self, pooled=replace(self.pooled), visible=visible)
+
+
+def noise_of_clip(
+    x_t: Float[Array, "B N P"],
+    clip: Float[Array, "B N P"],
+    left_out: Float[Array, "B 1 P"],
+    signal: Float[Array, "B 1 1"],
+) -> Float[Array, "B N P"]:
+    """Estimates the noise in x_t from a clip that is right up to a residual of known variance.
+
+    With x = x̂ + r, r of variance ρ, the best linear estimate (Wiener) of the noise is
+    ε̂ = σ (x_t − √ᾱ x̂) / (ρ ᾱ + σ²), σ² = 1 − ᾱ.
+
+    Args:
+      x_t: [B, N, P] noised tokens.
+      clip: [B, N, P] x̂.
+      left_out: [B, 1, P] ρ ≥ 0 of each number of a token.
+      signal: [B, 1, 1] share of signal ᾱ_t.
+    """
+    variance = 1 - signal
+    rest = x_t - jnp.sqrt(signal) * clip
+    return jnp.sqrt(variance) * rest / (left_out * signal + variance)
 
 
 class AdaLN(nn.Module):
@@ -137,6 +168,7 @@ class Generator(nn.Module):
         noisy_clip: Float[Array, "B T V C"],
         condition: Condition,
         t: Int[Array, " B"],
+        signal: Float[Array, " B"],
         dropped: Bool[Array, " B"] | None = None,
     ) -> Float[Array, "B T V C"]:
         """Predicts the noise.
@@ -145,6 +177,7 @@ class Generator(nn.Module):
           noisy_clip: x_t [B, T, V, C].
           condition: features of the clean clip.
           t: [B] diffusion steps.
+          signal: [B] share of signal ᾱ_t at these steps.
           dropped: [B], True where the condition is replaced by the learned null condition, which
             trains the unconditional generator along; None drops nothing.
 
@@ -177,10 +210,15 @@ class Generator(nn.Module):
         if condition.order is not None:
             back = jnp.argsort(condition.order, axis=1)
             out = jnp.take_along_axis(out, back[..., None], axis=1)
-        if c.skip:
-            # Zero at first. With x of low rank the best scale is 1/√(1−ᾱ_t): what is left for the
-            # blocks is then x, and no longer the noise.
-            zero = nn.initializers.zeros
-            scale = layers.dense(patches.shape[-1], "float32", "skip", kernel_init=zero)(time)
-            out = out + scale[:, None] * patches
+        if c.predicts == "clip":
+            # At first 5 % of the variance of a standardised clip, whatever t is.
+            log_variance = layers.dense(
+                patches.shape[-1],
+                "float32",
+                "left_out",
+                kernel_init=nn.initializers.zeros,
+                bias_init=nn.initializers.constant(-3.0),
+            )(time)
+            left_out = jnp.exp(jnp.clip(log_variance, *_LOG_VARIANCES))[:, None]
+            out = noise_of_clip(patches, out, left_out, signal[:, None, None])
         return layers.unpatchify(out, self.patch, joints)

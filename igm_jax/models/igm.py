@@ -131,11 +131,12 @@ class IGM(Backbone):
         noisy_clip: Float[Array, "B T V C"],
         condition: Condition,
         t: Int[Array, " B"],
+        signal: Float[Array, " B"],
         dropped: Bool[Array, " B"] | None = None,
         packed: Int[Array, " P"] | None = None,
     ) -> Float[Array, "B T V C"]:
         """Applies g to all rows or the `packed` ones; see `Generator` and `blocks.by_rows`."""
-        rows = noisy_clip, condition, t, dropped
+        rows = noisy_clip, condition, t, signal, dropped
         return blocks.by_rows(self.generator, self.mesh, self.micro_batches, *rows, packed=packed)
 
     def __call__(self, clip: Float[Array, "B T V C"]) -> Float[Array, "B T V C"]:
@@ -145,4 +146,4 @@ class IGM(Backbone):
         feature = jnp.zeros((b, self.config.encoder.width), jnp.float32)
         tokens = self.encode(clip, aux=AuxTokens(feature, t, t))
         self.project(tokens.mean(axis=1))
-        return self.generate(clip, self.condition(tokens, None), t)
+        return self.generate(clip, self.condition(tokens, None), t, jnp.ones((b,), jnp.float32))

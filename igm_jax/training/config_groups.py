@@ -24,6 +24,8 @@ class ObjectiveConfig:
       mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
       input_noise: σ of the noise on the input of f, in standardised units [MacDiff].
       condition_drop: share of the clips generated without a condition [ours; MacDiff 0.1].
+      generation_loss: L_gen is the error of the predicted noise, or with velocity that error over
+        ᾱ_t, in which very noisy clips count more [ours].
       feature_weight: λ of L_ide_feat [ours].
       distribution_weight: λ of L_ide_dist [ours].
       entropy_weight: λ of an explicit entropy term, beside the implicit one of L_gen [ours].
@@ -59,6 +61,7 @@ class ObjectiveConfig:
     mask_ratio: float = 0.9
     input_noise: float = 0.005
     condition_drop: float = 0.0
+    generation_loss: str = "noise"
     feature_weight: float = 1.0
     distribution_weight: float = 0.1
     entropy_weight: float = 8.0
@@ -96,6 +99,7 @@ class ObjectiveConfig:
                 f"condition_drop={self.condition_drop} in [0, 1]"
             )
         check_choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
+        check_choice("objective.generation_loss", self.generation_loss, ("noise", "velocity"))
         check_choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
         for name in (
             "target_temperature",

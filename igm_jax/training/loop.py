@@ -125,7 +125,8 @@ def _pretrain(
             Stopping(program.mesh) as stopping,
         ):
             note = protocols.note(store, config.data.protocol)
-            log.say(headline(config, program, len(indices), start, most_bodies, note))
+            bodies = int(store.clips["bodies"].max())
+            log.say(headline(config, program, len(indices), start, bodies, note))
             packing = run_data.packing(config, store, indices, program.mesh)
             return _Loop(
                 config, program, store, reading, meta, checkpoints, log, stopping, folder, packing

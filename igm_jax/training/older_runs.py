@@ -1,5 +1,6 @@
 """Reads the config and the reading of runs that this version or an earlier one wrote."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,11 @@ from igm_jax.training.mapping import from_mapping
 _RENAMED = {"data.view": "coordinates", "objective.max_t": "max_t_share"}
 # Keys that were removed, with the value under which they did nothing. Keys that were added have
 # defaults under which an earlier run is what it was.
-_REMOVED = {"objective.centre_features": False, "objective.target_sees_all": False}
+_REMOVED = {
+    "objective.centre_features": False,
+    "objective.target_sees_all": False,
+    "model.generator.skip": False,
+}
 
 
 def config_of_run(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -24,19 +29,24 @@ def config_of_run(values: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
       InputError: the run used a key that this version no longer has, or does not have yet.
     """
-    values = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    values = _copied(values)
     for old, new in _RENAMED.items():
         group, _, key = old.partition(".")
         if key in values.get(group, {}):
             values[group][new] = values[group].pop(key)
     for name, neutral in _REMOVED.items():
-        group, _, key = name.partition(".")
-        if values.get(group, {}).pop(key, neutral) != neutral:
+        *groups, key = name.split(".")
+        group = functools.reduce(lambda inner, part: inner.get(part, {}), groups, values)
+        if group.pop(key, neutral) != neutral:
             raise InputError(
                 f"the run was trained with {name}, which this version no longer has: read it with "
                 "the commit in its environment.json"
             )
     return from_mapping(ExperimentConfig, values).spelled_out()
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
 def reading_of_run(meta: Mapping[str, Any]) -> Reading:

@@ -41,8 +41,8 @@ def test_one_step_is_the_prediction_of_the_generator(generator, given):
         x_t = jnp.sqrt(alpha) * rows + jnp.sqrt(1 - alpha) * noise
         tokens = apply(model, generator.params, rows, method="encode")
         condition = apply(model, generator.params, tokens, None, method="condition")
-        step = jnp.full(len(rows), t)
-        predicted = apply(model, generator.params, x_t, condition, step, method="generate")
+        step, signal = jnp.full(len(rows), t), jnp.full(len(rows), alpha)
+        predicted = apply(model, generator.params, x_t, condition, step, signal, method="generate")
         clean = (x_t - jnp.sqrt(1 - alpha) * predicted) / jnp.sqrt(alpha)
         clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
         for found, rows in ((ours[i], clean), (noised[i], np.asarray(x_t))):
@@ -89,8 +89,10 @@ def test_ddim_starts_where_noise_still_holds_some_signal(generator, given):
     x = np.asarray(jax.random.normal(key, rows.shape))
     steps = [988, 659, 329, 0]
     for t, after in zip(steps, [alpha[659], alpha[329], alpha[0], 1]):
-        step = jnp.full(len(rows), t)
-        noise = apply(model, generator.params, jnp.asarray(x), condition, step, method="generate")
+        step, signal = jnp.full(len(rows), t), jnp.full(len(rows), alpha[t])
+        noise = apply(
+            model, generator.params, jnp.asarray(x), condition, step, signal, method="generate"
+        )
         clean = (x - np.sqrt(1 - alpha[t]) * np.asarray(noise)) / np.sqrt(alpha[t])
         clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
         direction = (x - np.sqrt(alpha[t]) * clean) / np.sqrt(1 - alpha[t])

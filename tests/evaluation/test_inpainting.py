@@ -93,8 +93,8 @@ def test_inpainting_is_ddim_beside_the_noised_clip(generator, given, start):
     x = noise if start is None else noised(start)
     for t, after in zip(times, [*times[1:], None]):
         x = jnp.where(known, noised(t), x)
-        step = jnp.full(len(rows), t)
-        predicted = apply(model, generator.params, x, condition, step, method="generate")
+        step, signal = jnp.full(len(rows), t), jnp.full(len(rows), alpha[t])
+        predicted = apply(model, generator.params, x, condition, step, signal, method="generate")
         clean = (x - np.sqrt(1 - alpha[t]) * np.asarray(predicted)) / np.sqrt(alpha[t])
         clean = np.clip(clean, -objective.clean_clip, objective.clean_clip)
         direction = (x - np.sqrt(alpha[t]) * clean) / np.sqrt(1 - alpha[t])

@@ -126,7 +126,9 @@ def test_one_step_denoised_against_its_formula(run):
     x_t = np.sqrt(a) * rows + np.sqrt(1 - a) * noise
     tokens = model.apply({"params": params}, rows, method="encode")
     condition = model.apply({"params": params}, tokens, None, method="condition")
-    predicted = model.apply({"params": params}, x_t, condition, t, method="generate")
+    predicted = model.apply(
+        {"params": params}, x_t, condition, t, jnp.full(4, a), method="generate"
+    )
     expected = np.clip((x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a), -1.5, 1.5)
     np.testing.assert_allclose(made.reshape(expected.shape), expected, atol=2e-3)
     assert np.abs(made - clip).max() > 0.1

@@ -187,7 +187,9 @@ def test_generator_with_mask_and_drops(order, each_token):
     g, e = CONFIG.model.generator, CONFIG.model.encoder
     reference = torch_model.Generator(g, e)
     reference.each_token = each_token
-    ours, reference = both(Generator(g, layers.Patch(4)), reference, clip, ours_c, t, dropped)
+    ours, reference = both(
+        Generator(g, layers.Patch(4)), reference, clip, ours_c, t, np.ones(3, np.float32), dropped
+    )
     assert_close(
         ours, reference(torch.tensor(clip), theirs_c, tensor(t), torch.tensor(dropped)), 2e-5
     )

@@ -101,10 +101,14 @@ class SlowObjective:
         x_t = np.sqrt(a) * self.clip + np.sqrt(1 - a) * noise
         condition = Condition(adapted.mean(1), adapted, order)
         dropped = np.repeat(~conditioned, self.bodies)
-        predicted = self.network("generate", self.w.params, x_t, condition, row_t, dropped)
+        signal = self.share[row_t]
+        predicted = self.network("generate", self.w.params, x_t, condition, row_t, signal, dropped)
         clean = (x_t - np.sqrt(1 - a) * predicted) / np.sqrt(a)
         limit = self.o.clean_clip
-        return t, conditioned, predicted - noise, np.clip(clean, -limit, limit)
+        wrong = predicted - noise
+        if self.o.generation_loss == "velocity":  # v = √ᾱ ε − √(1−ᾱ) x, whose x̂ is not clipped
+            wrong = np.sqrt(a) * wrong - np.sqrt(1 - a) * (clean - self.clip)
+        return t, conditioned, wrong, np.clip(clean, -limit, limit)
 
     def reencode(self, clean, z, t):
         """The feature of the generated clips, and the noisy feature in the auxiliary tokens."""

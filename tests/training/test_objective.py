@@ -42,6 +42,8 @@ TWO_VIEWS = {
     "objective.own_t": True,
     "objective.max_t_share": 0.4,
     "objective.max_feature_t_share": 0.3,
+    "objective.generation_loss": "velocity",
+    "model.generator.predicts": "clip",
 }
 PRESENT = [[True, True], [True, False], [False, True], [True, True], [True, False], [True, True]]
 

@@ -34,6 +34,19 @@ def test_removed_keys_are_read_where_they_did_nothing():
         config_of_run(older(centre_features=True))
 
 
+def test_removed_key_within_two_groups():
+    for skip in (False, True):
+        values = older()
+        values["model"]["generator"] = {**values["model"]["generator"], "skip": skip}
+        before = repr(values)
+        if skip:
+            with pytest.raises(InputError, match=r"model.generator.skip, which .* no longer has"):
+                config_of_run(values)
+        else:
+            assert config_of_run(values) == CONFIG
+        assert repr(values) == before
+
+
 def test_run_from_before_the_camera_keeps_its_augmentation_and_is_the_same_run():
     """Its values were spelled out, and stay what they were under any preset."""
     values = older()

@@ -159,9 +159,13 @@ def _generate(
     noise = jax.random.normal(k_noise, batch.rows.shape, batch.rows.dtype)
     row_t = jnp.repeat(t, bodies)  # all bodies of a clip are at the same step
     x_t = diffusion.add_noise(alpha_bar, batch.rows, row_t, noise)
-    rows = x_t, condition, row_t, jnp.repeat(dropped, bodies)
+    signal = alpha_bar[row_t]
+    rows = x_t, condition, row_t, signal, jnp.repeat(dropped, bodies)
     predicted = apply(model, params, *rows, batch.packed, method="generate")
-    loss = masked_mean(losses.noise_prediction_loss(predicted, noise), batch.present.reshape(-1))
+    loss = losses.noise_prediction_loss(predicted, noise)
+    if config.generation_loss == "velocity":
+        loss = loss / signal
+    loss = masked_mean(loss, batch.present.reshape(-1))
     clean = diffusion.predict_clean(alpha_bar, x_t, row_t, predicted)
     clean = jnp.clip(clean, -config.clean_clip, config.clean_clip)
     if not config.clean_gradient:
