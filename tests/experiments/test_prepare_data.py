@@ -43,9 +43,10 @@ def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
     (tmp_path / "layout.json").write_text(json.dumps(layout))
     (tmp_path / "labels.csv").write_text("\n".join(["clip,label,subject", *rows]))
     for i in range(6):
-        np.save(tmp_path / f"{i}.npy", np.ones((4, 3, 2)))
+        np.save(tmp_path / f"{i}.npy", np.ones((4 if i else 1, 3, 2)))
     made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=my s").stdout
     *_, line = made.splitlines()
+    assert "\nremark: 1 of 6 clips have one frame, so no motion, such as '0'\n" in made
     assert shlex.split(line)[3:6] == [
         "--config=configs/custom.py:split",
         "--config.data.path=my s",
