@@ -15,6 +15,7 @@ command prints how far they are from the real ones. `--t=100` then starts DDIM a
 import dataclasses
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +57,9 @@ _MASK_RATIO = flags.DEFINE_float(
     "Hide this share of the tokens from f, and condition g on the visible ones, as in training. "
     "Default, and with 0: condition on one pooled feature.",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Draw noise, masks and test clips by this seed.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Draw noise, masks and test clips by this seed.", lower_bound=0
+)
 _OUT = flags.DEFINE_string("out", None, "Write the store to this folder. Default: RUN/generated.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing store.")
 _TABLE = flags.DEFINE_bool("table", False, "Measure the quality over t and steps.")
@@ -72,6 +75,8 @@ def chosen(store: SkeletonStore, protocol: str) -> np.ndarray:
     """
     if _CLIPS.value is None:
         test = protocols.split(store, protocol, "test")
+        if (_COUNT.value or 0) > len(test):
+            raise InputError(f"--count={_COUNT.value}: {store.path} has {len(test)} test clips")
         count = min(_COUNT.value or 64, len(test))
         return np.sort(np.random.default_rng(_SEED.value).choice(test, count, replace=False))
     known = {str(name): i for i, name in enumerate(store.clips["name"])}
@@ -89,6 +94,8 @@ def hidden_by_flags(reading: Reading) -> np.ndarray | None:
     """
     if _HIDE.value is None and _HIDE_FRAMES.value is None:
         return None
+    if _HIDE.value == []:
+        raise InputError("--hide= names no joint: name one of the run's layout, or leave it out")
     span = None
     if _HIDE_FRAMES.value is not None:
         found = re.fullmatch(r"(\d*):(\d*)", _HIDE_FRAMES.value)
@@ -190,6 +197,13 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
         f"{how}, in the coordinates of {frame}\n"
         f"next: python experiments/inspect_data.py {out}"
     )
+    print_advice(generator)
+
+
+def print_advice(generator: LoadedGenerator) -> None:
+    """Says on standard error if the run is one whose clips keep their noise."""
+    if generator.keeps_noise:
+        print(f"note: {generator.keeps_noise}", file=sys.stderr)
 
 
 def check_flags() -> None:
@@ -218,16 +232,21 @@ def main() -> None:
     if not _TABLE.value:
         write(generator, store, pathlib.Path(_OUT.value or run.folder / "generated"))
         return
+    count = generation_quality.clips_in_a_set(store, run.config.data.protocol, _COUNT.value)
     rows = generation_quality.quality_table(
         generator,
         store,
-        count=_COUNT.value or 256,
+        count=count,
         mask_ratio=_MASK_RATIO.value,
         seed=_SEED.value,
     )
-    print(f"Generated clips of {run.folder} ({run.config.data.protocol}), {run.progress}\n")
+    print(
+        f"Generated clips of {run.folder} ({run.config.data.protocol}), {run.progress}; "
+        f"{count} test clips in each set\n"
+    )
     print(table.markdown_table(rows))
     table.save_rows(run.folder / run_folder.GENERATION, run, rows)
+    print_advice(generator)
 
 
 flags.adopt_module_key_flags(cli)  # for --help

@@ -28,7 +28,9 @@ _CLIPS = flags.DEFINE_list(
 _OUT = flags.DEFINE_string(
     "out", None, "Write pictures to this folder. Default: runs/inspect/NAME."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Choose one clip of each class by this seed.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Choose one clip of each class by this seed.", lower_bound=0
+)
 
 
 def chosen(store: SkeletonStore) -> list[Clip]:

@@ -22,7 +22,10 @@ _AUGMENTED = flags.DEFINE_bool(
     "augmented", False, "Train the probe on new crops and rotations in each epoch."
 )
 _SUBSET = flags.DEFINE_integer(
-    "subset", None, "Draw the clips of --labels with this seed. Default: the seed of the run."
+    "subset",
+    None,
+    "Draw the clips of --labels with this seed. Default: the seed of the run.",
+    lower_bound=0,
 )
 
 selected = run_flags.define_run_flags()

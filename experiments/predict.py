@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import pathlib
 import sys
+import types
 
 import _clone  # noqa: F401
 import _files
@@ -67,12 +68,18 @@ def report(predictor: Predictor, found: Timeline) -> None:
         last = row.argmax()
 
 
-def save_timeline(folder: pathlib.Path, found: Timeline, taken: set[str]) -> None:
-    """Writes table and picture of a recording under a name of its own."""
+def drawing_module() -> types.ModuleType:
+    """Imports the module that draws, which needs the extra viz."""
     try:
-        from igm_jax import drawing  # which needs the extra viz
+        from igm_jax import drawing
     except ModuleNotFoundError as error:
         raise InputError(f"no picture without {error.name}: pip install 'igm_jax[viz]'") from error
+    return drawing
+
+
+def save_timeline(folder: pathlib.Path, found: Timeline, taken: set[str]) -> None:
+    """Writes table and picture of a recording under a name of its own."""
+    drawing = drawing_module()
     stem = pathlib.PurePath(found.name).stem
     names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
     name = next(name for name in names if name not in taken)
@@ -90,6 +97,8 @@ def predict_files(predictor: Predictor) -> None:
     out = pathlib.Path(_OUT.value or predictor.run.folder / "timelines")
     if _WINDOW.value is None and _OUT.value and out.suffix != ".csv":
         raise InputError(f"--out={out}: choose a name that ends in .csv, or give --window")
+    if _WINDOW.value is not None:
+        drawing_module()  # its absence is told before all is computed
     if _OUT.value:
         out.parent.mkdir(parents=True, exist_ok=True)  # before all is computed
     kept: list[Timeline] = []

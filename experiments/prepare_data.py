@@ -60,7 +60,9 @@ _WORKERS = flags.DEFINE_integer(
     lower_bound=1,
 )
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 5000, "synthetic: generate this many clips.")
-_SEED = flags.DEFINE_integer("seed", 0, "synthetic: generate the data set of this seed.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "synthetic: generate the data set of this seed.", lower_bound=0
+)
 
 _PARTS_A_WORKER = 2000  # with fewer parts, another process is slower than none
 _NAMED = 20  # of the clips that were left out; meta.json names all

@@ -32,7 +32,9 @@ _CLIPS = flags.DEFINE_integer(
 _GENERATE = flags.DEFINE_integer(
     "generate", 12, "Generate from the features of so many clips.", lower_bound=1
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Draw the noise of generated clips by this seed.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Draw the noise of generated clips by this seed.", lower_bound=0
+)
 
 
 def main() -> None:
@@ -41,6 +43,11 @@ def main() -> None:
         from igm_jax import report
     except ModuleNotFoundError as error:
         raise InputError(f"no report without {error.name}: pip install 'igm_jax[viz]'") from error
+    for flag in (_OUT, _FIGURES):  # told before all is computed
+        place = pathlib.Path(flag.value or "")
+        if flag.value and place.exists() and place.is_dir() != (flag is _FIGURES):
+            kind = "a folder" if place.is_dir() else "a file"
+            raise InputError(f"--{flag.name}={place} is {kind}: choose another name")
     folders = [pathlib.Path(name) for name in _RUNS.value] or [run_folder.newest_run()]
     which = cli.checkpoint_of(_CHECKPOINT.value)
     runs = [load_run(folder, which, _DATA.value) for folder in folders]

@@ -5,6 +5,7 @@ import difflib
 import io
 import itertools
 import logging as python_logging
+import os
 import pathlib
 import re
 import signal
@@ -26,7 +27,8 @@ def run(main: Callable[[], None], argument: str | None = None, files: str | None
 
     The value of the flag `argument` may also be given without the name of the flag, before all
     others; several values if the flag may be repeated. All arguments behind it that are no flags
-    become values of the list flag `files`, if there is one.
+    become values of the list flag `files`, if there is one. Without `files`, one value may also
+    stand behind flags.
 
     All other errors are faults of the program and keep their traceback.
     """
@@ -37,6 +39,10 @@ def run(main: Callable[[], None], argument: str | None = None, files: str | None
         _quiet_libraries()
         _show_progress()
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as head, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (InputError, DivergedError, OSError, MemoryError, flags.Error) as error:
         _end(_line(error))
     except Exception as error:
@@ -225,9 +231,12 @@ def define_settings(config: Any) -> Callable[[], Any]:
 def _parse(argv: list[str], argument: str | None = None, files: str | None = None) -> None:
     if argument:
         most = len(argv) if flags.FLAGS[argument].flag_type().startswith("multi") else 2
-        for i in itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv))):
-            if i < most:
-                argv[i] = f"--{argument}={argv[i]}"
+        leading = itertools.takewhile(lambda i: not argv[i].startswith("-"), range(1, len(argv)))
+        places = [i for i in leading if i < most]
+        if not places and files is None:
+            places = [i for i in range(1, len(argv)) if _stands_alone(argv, i)][:1]
+        for i in places:
+            argv[i] = f"--{argument}={argv[i]}"
     _check_keys(argv)
     for name, default in _config_files.items():
         _check_config_file(argv, name, default)
@@ -255,6 +264,13 @@ def _parse(argv: list[str], argument: str | None = None, files: str | None = Non
         flags.FLAGS[files].value = [*(flags.FLAGS[files].value or []), *rest[1:]]
     elif len(rest) > 1:
         raise InputError(f"argument {rest[1]!r} is no flag: write --name=value; --help lists them")
+
+
+def _stands_alone(argv: list[str], i: int) -> bool:
+    """Whether an argument is neither a flag nor the value of the flag before it."""
+    before = re.fullmatch(r"--?(\w+)", argv[i - 1]) if i > 1 else None
+    takes_it = before and (before[1] not in flags.FLAGS or not flags.FLAGS[before[1]].boolean)
+    return not argv[i].startswith("-") and not takes_it
 
 
 def _check_keys(argv: list[str]) -> None:

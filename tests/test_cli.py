@@ -1,8 +1,22 @@
 """Shared parts of the commands; tests/experiments/ has their answers to bad input."""
 
+import subprocess
+import sys
+
 import jax
 
 from igm_jax import cli
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_a_word():
+    program = "from igm_jax import cli; cli.run(lambda: [print(i) for i in range(100000)])"
+    command = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "0\n"
+    command.stdout.close()
+    assert command.stderr.read() == "" and command.wait() == 128 + 13
+    command.stderr.close()
 
 
 def test_compiled_programs_lie_beside_the_runs_or_where_jax_was_told(tmp_path):

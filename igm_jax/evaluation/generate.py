@@ -44,6 +44,19 @@ class LoadedGenerator:
         return self.run.config.objective.condition_drop > 0
 
     @property
+    def keeps_noise(self) -> str:
+        """Why generated clips keep much of their noise, with what to set; "" if they need not."""
+        config, encoder = self.run.config.model.generator, self.run.config.model.encoder
+        numbers = encoder.patch_numbers
+        if config.predicts == "clip" or numbers <= config.width:
+            return ""
+        return (
+            f"a token has {numbers} numbers and the generator a width of {config.width}, so it "
+            "cannot predict all noise, and clips keep the rest: to generate, train with "
+            "--config.model.generator.predicts=clip --config.objective.generation_loss=velocity"
+        )
+
+    @property
     def steps(self) -> int:
         """K, steps of the noise schedule."""
         return self.run.config.objective.diffusion_steps
@@ -268,7 +281,7 @@ def generator_of(run: Run) -> LoadedGenerator:
     objective, streams = run.config.objective.name, run.reading.streams
     if objective != "igm":
         raise InputError(
-            f"{run.folder} was trained by {objective}, which has no generator: choose a run with "
+            f"{run.folder} has the objective {objective}, which has no generator: choose one with "
             "objective.name=igm"
         )
     if "joint" not in streams:

@@ -17,23 +17,32 @@ RAW_FRAMES = 8  # moments of the raw descriptor
 NEIGHBOURS = 3  # k of precision and recall
 
 
+def clips_in_a_set(store: SkeletonStore, protocol: str, count: int | None) -> int:
+    """Number of test clips in each of two sets; None stands for 256, or half of the test clips.
+
+    Raises:
+      InputError: the test split has too few clips for it, or it is too small.
+    """
+    half = len(protocols.split(store, protocol, "test")) // 2
+    size = min(256, half) if count is None else count
+    if not NEIGHBOURS < size <= half:
+        asked = "" if count is None else f", and {count} are asked for"
+        raise InputError(
+            f"{store.path} has test clips for two sets of {half}{asked}: quality needs more than "
+            f"{NEIGHBOURS} in each"
+        )
+    return size
+
+
 def held_out(
     store: SkeletonStore, protocol: str, count: int, seed: int = 0
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Two disjoint random sets of at most `count` test clips each, of equal size.
 
     Generated clips get their features from the first set, and both are compared with the second.
-
-    Raises:
-      InputError: the test split has too few clips.
     """
     indices = protocols.split(store, protocol, "test")
     size = min(count, len(indices) // 2)
-    if size <= NEIGHBOURS:
-        raise InputError(
-            f"{store.path} has {len(indices)} test clips: quality needs two sets of more than "
-            f"{NEIGHBOURS} clips"
-        )
     drawn = np.random.default_rng(seed).permutation(indices)[: 2 * size]
     return np.sort(drawn[:size]), np.sort(drawn[size:])
 
@@ -42,7 +51,7 @@ def quality_table(
     generator: LoadedGenerator,
     store: SkeletonStore,
     *,
-    count: int = 256,
+    count: int | None = None,
     t_shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8),
     steps: Sequence[int] = (1, 5, 20, 50),
     mask_ratio: float | None = None,
@@ -53,7 +62,7 @@ def quality_table(
     Args:
       generator: of the run.
       store: with the data of the run.
-      count: clips in each set, fewer if the test split is small.
+      count: clips in each set; None is 256, fewer if the test split is small.
       t_shares: steps of one-step predictions, as shares of K in [0, 1).
       steps: numbers of DDIM steps, conditioned and, if the run trained it, unconditional. The run's
         `most_ddim_steps` stands for larger ones.
@@ -68,7 +77,8 @@ def quality_table(
       InputError: too few test clips, or a share or a number of steps out of range.
     """
     protocol, reading = generator.run.config.data.protocol, generator.run.reading
-    chosen, others = held_out(store, protocol, count, seed)
+    size = clips_in_a_set(store, protocol, count)
+    chosen, others = held_out(store, protocol, size, seed)
     given, real = (given_of_store(store, part, reading) for part in (chosen, others))
     settings: dict[str, Callable[[], tuple[np.ndarray, Given | None]]] = {
         "real clips": lambda: (given.clip, given)

@@ -64,6 +64,8 @@ def probe_head(run: Run, name: str | None = None) -> Head:
     command = f"python experiments/linear_probe.py {run.folder}"
     if not path.is_file():
         raise InputError(_no_head(run, name, command))
+    if path.suffix != ".npz":
+        raise InputError(f"{path} is no head: choose a linear_probe….npz, or make one: {command}")
     scores = load_scores(path)
     if problem := _misfit(scores, run, command):
         raise InputError(f"{path} {problem}")

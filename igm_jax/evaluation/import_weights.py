@@ -58,13 +58,15 @@ def read_weights(path: pathlib.Path) -> Weights:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise InputError(f"{path}: give a .pth, .pt or .safetensors file")
+    if not path.stat().st_size:
+        raise InputError(f"{path} is empty")
     if path.suffix == ".safetensors":
         tensors, facts, heads = *_safetensors(path), None
-    elif path.suffix in (".pth", ".pt"):
+    else:
         tensors, heads = _torch(path)
         facts = {}
-    else:
-        raise InputError(f"{path}: give a .pth, .pt or .safetensors file")
     tensors = {name.removeprefix("module."): x for name, x in tensors.items()}
     unknown = [name for name in tensors if not _ENCODER.match(name) and not _OTHERS.match(name)]
     if unknown:
@@ -100,8 +102,10 @@ def _torch(path: pathlib.Path) -> tuple[dict[str, np.ndarray], int | None]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many types, for files that are damaged or hold other objects
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path} is no checkpoint of tensors alone: {reason}") from error
+        raise InputError(
+            f"{path} is damaged, or holds other objects than tensors, which are not read: save "
+            "model.state_dict()"
+        ) from error
     settings = getattr(_get(content, "args"), "model_args", None)
     for key in ("model", "state_dict"):
         content = _get(content, key) or content

@@ -99,8 +99,10 @@ def shape_of(tensors: dict[str, np.ndarray], name: str, ndim: int) -> tuple[int,
     Raises:
       InputError: it is missing, or has another number of dimensions.
     """
-    if name not in tensors or tensors[name].ndim != ndim:
-        found = list(tensors[name].shape) if name in tensors else "nothing"
+    if name not in tensors:
+        raise InputError(f"the weights are not of MAMP's encoder: they have no {name!r}")
+    if tensors[name].ndim != ndim:
+        found = list(tensors[name].shape)
         raise InputError(
             f"the weights are not of MAMP's encoder: {name!r} should have {ndim} dimensions, but "
             f"there is {found}"

@@ -148,12 +148,12 @@ def open_store(run: Run) -> SkeletonStore:
         try:
             store = open_dataset(run.config.data.dataset, place)
         except InputError as error:
-            problems.append(f"{error}")
+            problems.append(f"{error}".removesuffix(": set --config.data.path"))
             continue
         if store.meta["sha256"] == run.data:
             return _judged_classes(store, run)
         problems.append(f"{place} is not the data that {run.folder} was trained on")
-    raise InputError(f"{problems[0]}; or say where it lies by --data=FOLDER")
+    raise InputError(f"{problems[0]}: give the folder of that data with --data=FOLDER")
 
 
 def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:

@@ -216,7 +216,10 @@ def restore_parts(folder: pathlib.Path, step: int, target: Any) -> Any:
     for place, leaf in jax.tree.leaves_with_path(restored):
         if not isinstance(leaf, jax.Array):
             name = jax.tree_util.keystr(place, simple=True, separator="/")
-            raise InputError(f"{path.parent} has no {name}: imported weights are an encoder alone")
+            raise InputError(
+                f"{folder} has no {name.removeprefix('params/')}: imported weights are an encoder "
+                "alone, so choose a run that was pre-trained"
+            )
     return restored
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import igm_jax
 from igm_jax import diffusion
+from igm_jax.data import protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation import generate, generation_quality
 from igm_jax.evaluation.generate import generator_of
@@ -151,6 +152,33 @@ def test_the_table_starts_with_real_clips(finished, generator):
     assert rows[-1]["bone_error_%"] is None
     first, second = generation_quality.held_out(finished.store, "xsub", 12)
     assert len(first) == len(second) == 12 and not set(first) & set(second)
+
+
+def test_sets_that_the_test_split_cannot_fill(finished):
+    half = len(protocols.split(finished.store, "xsub", "test")) // 2
+    assert generation_quality.clips_in_a_set(finished.store, "xsub", None) == half
+    for count in (3, half + 1):
+        with pytest.raises(InputError, match=rf"two sets of {half}, and {count} are asked for"):
+            generation_quality.clips_in_a_set(finished.store, "xsub", count)
+
+
+def test_a_generator_too_narrow_for_noise_says_so(generator):
+    model = generator.run.config.model
+
+    def told(**changes):
+        config = dataclasses.replace(
+            generator.run.config,
+            model=dataclasses.replace(
+                model, generator=dataclasses.replace(model.generator, **changes)
+            ),
+        )
+        run = dataclasses.replace(generator.run, config=config)
+        return dataclasses.replace(generator, run=run).keeps_noise
+
+    numbers = model.encoder.patch_numbers
+    assert told(width=numbers, heads=1) == ""
+    assert told(width=numbers - 1, heads=1).startswith(f"a token has {numbers} numbers")
+    assert told(width=numbers - 1, heads=1, predicts="clip") == ""
 
 
 def test_the_table_of_a_run_of_few_steps_stays_within_them(finished, generator, monkeypatch):

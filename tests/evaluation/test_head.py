@@ -74,6 +74,9 @@ def test_a_run_without_a_head_names_the_command(probed, finished):
         probe_head(other)
     with pytest.raises(InputError, match=r"has no head 'linear_probe-10pct\.npz'"):
         probe_head(probed, "linear_probe-10pct.npz")
+    (probed.folder / "ridge.json").write_text("{}")
+    with pytest.raises(InputError, match=r"ridge\.json is no head: choose a linear_probe….npz"):
+        probe_head(probed, "ridge.json")
     path = probed.folder / run_folder.probe_scores()
     moved = path.rename(path.with_stem("linear_probe-10pct"))
     try:

@@ -431,3 +431,5 @@ def test_few_shot_and_runs_by_name_refuse_in_one_line(folder):
         run(folder, "few_shot.py", run_name, "--shots=0"), "--shots=0: give numbers above 0"
     )
     assert_refused(run(folder, "knn.py", run_name, "runs/other"), "'runs/other' is no flag")
+    refused = run(folder, "few_shot.py", "--episodes", "7", "--shots=0", run_name)
+    assert_refused(refused, "--shots=0: give numbers above 0")
