@@ -6,6 +6,7 @@ is complete, so a killed run or a full disk leaves the previous checkpoint as it
 
 import contextlib
 import errno
+import logging
 import os
 import pathlib
 import re
@@ -173,16 +174,31 @@ def select_step(folder: pathlib.Path, which: str | int) -> int:
     checkpoints = folder / run_folder.CHECKPOINTS
     if not checkpoints.is_dir():
         raise InputError(f"{folder} has no checkpoints: is it the folder of a run?")
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False, best_fn=lambda m: m["knn"])
-    with ocp.CheckpointManager(checkpoints.absolute(), options=options) as manager:
-        steps = manager.all_steps()
-        named = {"last": manager.latest_step, "best": manager.best_step}
-        step = named[which]() if isinstance(which, str) and which in named else which
+    with _log_level(logging.ERROR):  # Orbax warns that what is only read is only read
+        options = ocp.CheckpointManagerOptions(
+            read_only=True, create=False, best_fn=lambda m: m["knn"]
+        )
+        with ocp.CheckpointManager(checkpoints.absolute(), options=options) as manager:
+            steps = manager.all_steps()
+            named = {"last": manager.latest_step, "best": manager.best_step}
+            step = named[which]() if isinstance(which, str) and which in named else which
     if not isinstance(step, int) or step not in steps:
         raise InputError(
             f"{folder} has no checkpoint {which!r}: it has {sorted(steps) or 'none yet'}"
         )
     return step
+
+
+@contextlib.contextmanager
+def _log_level(level: int) -> Iterator[None]:
+    """Lets the log of Orbax, which is absl's, through from this level on."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(max(level, before))
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def restore_params(folder: pathlib.Path, step: int, target: Any) -> Any:

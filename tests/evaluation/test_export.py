@@ -23,6 +23,7 @@ from igm_jax.evaluation.linear_probe import LinearHead
 from igm_jax.evaluation.mamp import export_safetensors, mamp_tensors
 from igm_jax.evaluation.run import load_run
 from igm_jax.models import Encoder
+from igm_jax.models.encoder import stretch_means
 from igm_jax.skeleton import COORDINATES
 
 
@@ -169,21 +170,28 @@ def test_the_module_of_the_docs_reads_safetensors(run, tmp_path, gelu, epsilon):
     """Its code is taken from docs/using.md as it stands there."""
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     page = pathlib.Path(__file__).parents[2] / "docs" / "using.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, module := {})
+    (code,) = re.findall(r"```\n(def pooled.*?)```", text, re.DOTALL)
+    exec(code, module)
     path = tmp_path / "encoder.safetensors"
-    sizes = {"gelu": gelu, "layer_norm_epsilon": epsilon}
+    sizes = {"gelu": gelu, "layer_norm_epsilon": epsilon, "stretches": 2}
     c = dataclasses.replace(run.config.model.encoder, **sizes)
     model = dataclasses.replace(run.config.model, encoder=c)
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
     export_safetensors(run, path)
-    encoder = module["Encoder"](export.facts(run)["encoder"])
+    module["sizes"] = export.facts(run)["encoder"]
+    encoder = module["Encoder"](module["sizes"])
     encoder.load_state_dict(safetensors.load_file(path))
     clip = np.random.default_rng(2).normal(size=(3, 8, 6, 3)).astype(np.float32)
     with torch.no_grad():
-        ours = encoder(torch.from_numpy(clip)).numpy()
+        tokens = encoder(torch.from_numpy(clip))
+        features = module["pooled"](tokens)
     expected = Encoder(c).apply({"params": run.params}, run.reading(jnp.asarray(clip)))
-    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(tokens, expected, atol=1e-4)
+    expected = stretch_means(expected, c.grid[0], 2)
+    np.testing.assert_allclose(features, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("module", ["safetensors", "safetensors.numpy"])
