@@ -124,7 +124,7 @@ class LinearIGM(IGM):
         tokens = jnp.tanh(self.f(patches))
         return tokens if aux is None else tokens + 0.1 * aux.noisy_feature[:, None]
 
-    def generate(self, noisy_clip, condition, t, dropped=None, packed=None):
+    def generate(self, noisy_clip, condition, t, signal, dropped=None, packed=None):
         patches = layers.patchify(noisy_clip, layers.Patch(4))
         pooled = jnp.broadcast_to(condition.pooled[:, None], (*patches.shape[:2], 16))
         noise = self.g(jnp.concatenate([patches, pooled], axis=-1))
