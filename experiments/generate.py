@@ -202,8 +202,8 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
 
 def print_advice(generator: LoadedGenerator) -> None:
     """Says on standard error if the run is one whose clips keep their noise."""
-    if generator.keeps_noise:
-        print(f"note: {generator.keeps_noise}", file=sys.stderr)
+    if generator.advice:
+        print(f"note: {generator.advice}", file=sys.stderr)
 
 
 def check_flags() -> None:

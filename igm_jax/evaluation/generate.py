@@ -44,7 +44,7 @@ class LoadedGenerator:
         return self.run.config.objective.condition_drop > 0
 
     @property
-    def keeps_noise(self) -> str:
+    def advice(self) -> str:
         """Why generated clips keep much of their noise, with what to set; "" if they need not."""
         config, encoder = self.run.config.model.generator, self.run.config.model.encoder
         numbers = encoder.patch_numbers

@@ -146,14 +146,17 @@ def open_store(run: Run) -> SkeletonStore:
     problems = []
     for place in dict.fromkeys(run.places or (run.config.data.path,)):
         try:
-            store = open_dataset(run.config.data.dataset, place)
+            # A missing store is an error that says how to get it. The checksums tell which it is.
+            missing = not pathlib.Path(place).exists()
+            dataset = run.config.data.dataset
+            store = open_dataset(dataset, place) if missing else SkeletonStore.open(place)
         except InputError as error:
-            problems.append(f"{error}".removesuffix(": set --config.data.path"))
+            problems.append(f"{error}")
             continue
         if store.meta["sha256"] == run.data:
             return _judged_classes(store, run)
         problems.append(f"{place} is not the data that {run.folder} was trained on")
-    raise InputError(f"{problems[0]}: give the folder of that data with --data=FOLDER")
+    raise InputError(f"{problems[0]}; if the data lies elsewhere, give --data=FOLDER")
 
 
 def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:

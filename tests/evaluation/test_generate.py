@@ -173,7 +173,7 @@ def test_a_generator_too_narrow_for_noise_says_so(generator):
             ),
         )
         run = dataclasses.replace(generator.run, config=config)
-        return dataclasses.replace(generator, run=run).keeps_noise
+        return dataclasses.replace(generator, run=run).advice
 
     numbers = model.encoder.patch_numbers
     assert told(width=numbers, heads=1) == ""
