@@ -10,7 +10,8 @@ from igm_jax import progress
 from igm_jax.data import BadClip, Clip
 from igm_jax.data.formats import raw_files
 from igm_jax.errors import InputError
-from igm_jax.evaluation.run import Run, checked_clips, present_bodies
+from igm_jax.evaluation.embed import check_units
+from igm_jax.evaluation.run import Run
 
 FILES = flags.DEFINE_list("files", [], "Read these files, stores or folders.")
 SKIP = flags.DEFINE_bool("skip", False, "Leave out clips that cannot be read, and list them.")
@@ -48,14 +49,14 @@ def clips(run: Run, check: Callable[[Clip], None] = lambda _: None) -> Iterator[
 
 
 def check_readable(run: Run, clip: Clip) -> None:
-    """Raises `InputError` for a clip of other coordinates, with a gap, or of nobody."""
+    """Raises `InputError` for a clip of other coordinates or units, with a gap, or of nobody."""
     channels, given = run.config.model.encoder.channels // len(run.reading.streams), clip.frames
     if given.shape[-1] != channels:
         raise InputError(
             f"has {given.shape[-1]} coordinates for each joint, and the run reads {channels}: give "
             "clips with as many"
         )
-    present_bodies(checked_clips(given[None], run.reading.source_layout, channels), None)
+    check_units(run, clip)
 
 
 def _name(path: str, clip: BadClip) -> None:

@@ -16,7 +16,7 @@ def main() -> None:
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
-    if run.origin is None:
+    if run.origin is None and not run.results(run_folder.linear_probe()).exists():
         print(f"\nnext: python experiments/linear_probe.py {run.folder}")
 
 

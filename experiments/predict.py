@@ -171,6 +171,8 @@ def main() -> None:
         raise InputError("--watch reads standard input and writes no file: leave files and --out")
     folder, which, _ = place()
     predictor = load_predictor(folder, which, _HEAD.value)
+    if _WINDOW.value is not None:
+        predictor.check_window(_WINDOW.value)
     if _WATCH.value:
         try:
             predict_stream(predictor)

@@ -15,7 +15,7 @@ from absl import flags
 
 from igm_jax import cli, run_folder
 from igm_jax.errors import InputError
-from igm_jax.evaluation.run import load_run
+from igm_jax.evaluation.run import load_run, open_store
 
 _RUNS = flags.DEFINE_multi_string(
     "run", [], "Report on this run folder. Repeat it to compare. Default: the newest in runs/."
@@ -51,6 +51,8 @@ def main() -> None:
     folders = [pathlib.Path(name) for name in _RUNS.value] or [run_folder.newest_run()]
     which = cli.checkpoint_of(_CHECKPOINT.value)
     runs = [load_run(folder, which, _DATA.value) for folder in folders]
+    for run in runs:
+        open_store(run)  # a missing or other store is told before all is computed
     cli.keep_compiled_programs(folders[0])
     reports = [
         report.describe(

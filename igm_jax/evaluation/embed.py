@@ -11,12 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from igm_jax import features, run_folder
+from igm_jax import features, run_folder, skeleton
 from igm_jax.data import Clip, resize
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run, checked_clips, present_bodies
 
 SUFFIXES = (".npz", ".csv", ".parquet")
+
+# A body that is so many times as large as those of the training clips has another unit: inches
+# beside metres are 39 times as large, centimetres 100.
+MOST_SIZES = 20.0
 
 
 class Embedded(NamedTuple):
@@ -73,6 +77,35 @@ def read_clip(run: Run, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         return resize.resize_clips(frames, present_bodies(frames, None), run.reading)
     except InputError as error:
         raise InputError(f"{clip.name}: {error}") from error
+
+
+def check_units(run: Run, clip: Clip) -> None:
+    """Checks that a clip has the unit of the training clips, by the size of its bodies.
+
+    Sizes are those of the joint stream, or of the bone stream without it. A run that reads motion
+    alone, or that does not standardise its clips, cannot tell.
+
+    Raises:
+      InputError: as `read_clip`, or a body `MOST_SIZES` times larger or smaller; names the clip.
+    """
+    frames, present = read_clip(run, clip)
+    reading = run.reading
+    still = next((name for name in reading.streams if name != "motion"), None)
+    mean, std = np.array(reading.mean), np.array(reading.std)
+    if still is None or (not mean.any() and (std == 1).all()):
+        return
+    width = frames.shape[-1]
+    first = reading.streams.index(still) * width
+    columns = slice(first, first + width)
+    trained = np.sqrt(np.sum(mean[columns] ** 2 + std[columns] ** 2))
+    stream = skeleton.concat_streams(frames[present], reading.layout, (still,))
+    ratio = float(np.median(np.linalg.norm(stream, axis=-1)) / trained)
+    if ratio > MOST_SIZES or 0 < ratio < 1 / MOST_SIZES:
+        much = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f}"
+        raise InputError(
+            f"{clip.name}: its body is {much} as large as those of the training clips: convert it "
+            "to their unit"
+        )
 
 
 def clip_batches(

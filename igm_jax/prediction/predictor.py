@@ -86,6 +86,15 @@ class Predictor:
                 f"{longest}: slide a window over it with --window={median}"
             )
 
+    def check_window(self, window: int) -> None:
+        """Raises `InputError` for a window of so many frames that it holds more than one action."""
+        shortest, median, longest = self.head.lengths
+        if window > MOST_LENGTHS * longest:
+            raise InputError(
+                f"--window={window} is too long, because the training clips had {shortest} to "
+                f"{longest} frames: choose --window={median}"
+            )
+
     def latency(self, clip: Clip, repeats: int = 5) -> Latency:
         """Measures how long one clip takes; the first call of this predictor is the cold one."""
         seconds = []

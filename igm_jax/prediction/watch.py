@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32
 from igm_jax.data import BadClip, Clip
 from igm_jax.data.formats import gaps
 from igm_jax.errors import InputError
+from igm_jax.evaluation.embed import check_units
 from igm_jax.prediction.predictor import Predictor
 from igm_jax.skeleton import Layout
 
@@ -117,6 +118,11 @@ def _answer(predictor: Predictor, recent: Iterable[np.ndarray], count: int) -> A
     window = gaps.filled(Clip(f"frame {count}", _side_by_side(recent)), layout)
     if isinstance(window, BadClip):
         return Answer(count, None, window.reason, time.perf_counter() - started)
+    try:
+        check_units(predictor.run, window)
+    except InputError as error:
+        problem = str(error).removeprefix(f"{window.name}: ")
+        return Answer(count, None, problem, time.perf_counter() - started)
     probabilities = predictor.probabilities([window])[0]
     return Answer(count, probabilities, "", time.perf_counter() - started)
 

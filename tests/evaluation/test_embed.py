@@ -10,7 +10,7 @@ import pytest
 import igm_jax
 from igm_jax import features
 from igm_jax.errors import InputError
-from igm_jax.evaluation.embed import check_suffix, embed, save
+from igm_jax.evaluation.embed import check_suffix, check_units, embed, save
 from igm_jax.evaluation.run import load_run
 
 
@@ -69,3 +69,39 @@ def test_what_is_refused(finished, run, tmp_path):
         embed(run, [flat])
     with pytest.raises(InputError, match=r"ends in \.npz or \.csv or \.parquet"):
         save(tmp_path / "features.pkl", embed(run, [clip]))
+
+
+def with_streams(run, *streams):
+    """The run, reading these streams; statistics of each are those of the joints."""
+    first, width = run.reading.streams.index("joint") * 3, 3 * len(streams)
+    config = dataclasses.replace(
+        run.config,
+        model=dataclasses.replace(
+            run.config.model,
+            encoder=dataclasses.replace(run.config.model.encoder, channels=width),
+        ),
+    )
+    mean, std = (x[first : first + 3] * len(streams) for x in (run.reading.mean, run.reading.std))
+    reading = dataclasses.replace(run.reading, streams=streams, mean=mean, std=std)
+    return dataclasses.replace(run, config=config, reading=reading)
+
+
+@pytest.mark.parametrize("streams", [("joint",), ("bone",), ("motion", "joint")])
+@pytest.mark.parametrize(("scale", "much"), [(1000, r"[\d,]{3,} times"), (0.001, r"1/[\d,]{3,}")])
+def test_a_clip_in_other_units_is_refused(finished, run, streams, scale, much):
+    run, clip = with_streams(run, *streams), finished.store[0]
+    check_units(run, clip)
+    scaled = dataclasses.replace(clip, frames=clip.frames * np.float32(scale))
+    with pytest.raises(InputError, match=rf"clip000: its body is {much} as large .* their unit"):
+        check_units(run, scaled)
+
+
+def test_units_that_cannot_be_known(finished, run):
+    """Of motion alone a still body has none, and weights from elsewhere may have no statistics."""
+    clip = finished.store[0]
+    large = dataclasses.replace(clip, frames=clip.frames * np.float32(1000))
+    check_units(with_streams(run, "motion"), large)
+    plain = run.reading.standardised(np.zeros(len(run.reading.std)), np.ones(len(run.reading.std)))
+    check_units(dataclasses.replace(run, reading=plain), large)
+    point = dataclasses.replace(clip, frames=np.ones_like(clip.frames))
+    check_units(run, point)

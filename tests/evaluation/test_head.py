@@ -57,6 +57,9 @@ def test_what_the_head_knows(probed, finished):
     predictor.check_length(store[0])
     with pytest.raises(InputError, match=rf"had {head.lengths[0]} to .*--window={head.lengths[1]}"):
         predictor.check_length(too_long)
+    predictor.check_window(2 * head.lengths[2])
+    with pytest.raises(InputError, match=rf"--window=5000 .*choose --window={head.lengths[1]}"):
+        predictor.check_window(5000)
 
 
 def test_tensors_are_one_dense_layer(probed):

@@ -76,6 +76,14 @@ def test_missing_joints_and_bodies_that_come_and_go(predictor, clips):
         list(watch(predictor, [], length=6, stride=1))
 
 
+def test_frames_in_other_units_get_no_answer(predictor, clips):
+    frames = clips[0].frames.swapaxes(0, 1)[:6] * np.float32(1000)
+    reading = predictor.run.reading.standardised(np.full(3, 0.1), np.full(3, 0.5))
+    run = dataclasses.replace(predictor.run, reading=reading)
+    (answer,) = watch(dataclasses.replace(predictor, run=run), frames, length=6, stride=1)
+    assert answer.probabilities is None and "times as large as" in answer.problem
+
+
 def test_warm_up_calls_the_networks_for_every_number_of_bodies(predictor):
     seen, other = [], dataclasses.replace(predictor)
 
