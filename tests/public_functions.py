@@ -191,7 +191,7 @@ ROWS = [
     ),
     Row(attention.at_once, ((2, 5, 2, 4),) * 3, keeps=True),
     Row(attention.by_head, ((2, 5, 2, 4),) * 3, keeps=True),
-    Row(joint_features, ((6, 4, 5),), (2, jnp.array([[True, False]] * 3)), keeps=True),
+    Row(joint_features, ((6, 4, 5),), (2, 2, jnp.array([[True, False]] * 3)), keeps=True),
     Row(smoothed_cross_entropy, (FEATURES,), (LABELS, 0.1)),
     Row(encoder.pool, ((6, 4, 5),), (jnp.array([[True, False]] * 3),), keeps=True),
     Row(encoder.stretch_means, ((3, 12, 5),), (4, 2), keeps=True),

@@ -28,12 +28,14 @@ class HeadFacts:
 
     Attributes:
       hidden: width of the hidden layer.
+      stretches: of the clip, whose means the head reads; 1 where an older version did not save it.
       class_names: of the classes.
       temperature: chosen on validation clips; softmax of logits / temperature is calibrated.
       lengths: frames of the shortest, the median and the longest training clip.
     """
 
     hidden: int
+    stretches: int
     class_names: tuple[str, ...]
     temperature: float
     lengths: tuple[int, int, int]
@@ -44,6 +46,7 @@ def save_facts(
     store: SkeletonStore,
     indices: Int[np.ndarray, " n"],
     hidden: int,
+    stretches: int,
     temperature: float,
 ) -> None:
     """Writes `HeadFacts` into the folder of a subset of the labels.
@@ -53,11 +56,12 @@ def save_facts(
       store: the data.
       indices: the clips that trained the head.
       hidden: width of its hidden layer.
+      stretches: of the encoder's features.
       temperature: chosen on validation clips.
     """
     shortest, median, longest = clip_lengths(store, indices).tolist()
     names = tuple(map(str, store.class_names))
-    facts = HeadFacts(hidden, names, temperature, (shortest, median, longest))
+    facts = HeadFacts(hidden, stretches, names, temperature, (shortest, median, longest))
     run_folder.write_json(folder / run_folder.HEAD, dataclasses.asdict(facts))
 
 
@@ -78,14 +82,19 @@ def load_finetuned(folder: pathlib.Path, name: str | None = None) -> tuple[Run, 
     subset = run_folder.finetuned_subset(folder, name)
     found = run_folder.read_json(subset / run_folder.HEAD) or {}
     facts = HeadFacts(
-        found["hidden"], tuple(found["class_names"]), found["temperature"], tuple(found["lengths"])
+        found["hidden"],
+        found.get("stretches", 1),
+        tuple(found["class_names"]),
+        found["temperature"],
+        tuple(found["lengths"]),
     )
-    target = jax.eval_shape(functools.partial(_head, run.config, facts), jax.random.key(0))
+    encoder = dataclasses.replace(run.config.model.encoder, stretches=facts.stretches)
+    target = jax.eval_shape(functools.partial(_head, encoder, facts), jax.random.key(0))
     restored = checkpoint.restore_parts(subset / run_folder.TRAINED, run.step, target)
     params = {"params": restored["params"]["head"], "batch_stats": restored["statistics"]["head"]}
     head = Head(
         params=params,
-        logits=functools.partial(_logits, run.config.model.encoder, facts),
+        logits=functools.partial(_logits, encoder, facts),
         class_names=facts.class_names,
         temperature=facts.temperature,
         lengths=facts.lengths,
@@ -95,9 +104,8 @@ def load_finetuned(folder: pathlib.Path, name: str | None = None) -> tuple[Run, 
     return run, head
 
 
-def _head(config: Any, facts: HeadFacts, key: jax.Array) -> dict[str, Any]:
+def _head(c: EncoderConfig, facts: HeadFacts, key: jax.Array) -> dict[str, Any]:
     """Parameters and statistics of an untrained head, for their shapes."""
-    c = config.model.encoder
     network = model.Classifier(c, facts.hidden, len(facts.class_names), 0.0, 0.0)
     clip = jnp.zeros((1, 1, c.frames, c.joints, c.channels), jnp.float32)
     variables = network.init(key, clip, jnp.ones((1, 1), bool), train=False)
@@ -113,7 +121,7 @@ def _logits(
     present: Bool[Array, "B M"],
 ) -> Float[Array, "B classes"]:
     network: nn.Module = model.Head(facts.hidden, len(facts.class_names), dropout=0.0)
-    x = model.joint_features(tokens, config.grid[0], present)
+    x = model.joint_features(tokens, config.grid[0], config.stretches, present)
     return network.apply(params, x, train=False)  # pyright: ignore[reportReturnType]
 
 

@@ -105,6 +105,10 @@ def train(
         config.optimizer(trial.learning_rate), total, total / config.epochs
     )
     rates = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
+    # A random encoder has nothing to keep, so it learns from the start.
+    head_epochs = 0.0 if program.encoder is None else config.head_epochs
+    learns = np.arange(total) >= round(head_epochs * total / config.epochs)
+    encoder_rates = np.where(learns, rates, np.float32(0))
     init_key, step_key = parallel.two_keys(program.mesh, trial.seed)
     iterator = iter(_batches(trial, batch_size, program, run, store))
     start, losses, pending, stop = run_folder.newest_step(trial.folder), [], None, None
@@ -126,7 +130,8 @@ def train(
             state = program.init(init_key, program.encoder)
         for step in range(start + 1, milestones[-1] + 1):
             raw = parallel.to_devices(program.mesh, next(iterator))
-            state, values = program.step(state, raw, rates[step - 1], step_key, program.parent)
+            now = {"encoder": encoder_rates[step - 1], "head": rates[step - 1]}
+            state, values = program.step(state, raw, now, step_key, program.parent)
             if pending:  # one step late, so that the device never waits for the host
                 losses.append(_fetched(*pending, trial.folder))
             pending = (step, values)

@@ -6,23 +6,24 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from igm_jax.models import Encoder, EncoderConfig, Hardware, pool
+from igm_jax.models import Encoder, EncoderConfig, Hardware, pool, stretch_means
 from igm_jax.models.layers import kernel_init
 
 
 def joint_features(
-    tokens: Float[Array, "BM N D"], steps: int, present: Bool[Array, "B M"]
-) -> Float[Array, "B GD"]:
-    """Mean over time and over present bodies; the tokens of one time stand side by side.
+    tokens: Float[Array, "BM N D"], steps: int, stretches: int, present: Bool[Array, "B M"]
+) -> Float[Array, "B SGD"]:
+    """Mean over each stretch of time and over present bodies; the rest stands side by side.
 
     Args:
       tokens: [B·M, N, D], joints varying fastest, bodies of a clip adjacent.
       steps: tokens in time; N = steps · G, with G = 1 where a token holds the whole pose.
+      stretches: S of the clip, as in `igm_jax.models.EncoderConfig`.
       present: [B, M], False for an absent body, whose row counts for nothing.
     """
     rows, n, d = tokens.shape
-    of_joints = tokens.reshape(rows, steps, n // steps * d).mean(axis=1)
-    return pool(of_joints[:, None], present)
+    of_joints = tokens.reshape(rows, steps, n // steps * d)
+    return pool(stretch_means(of_joints, steps, stretches)[:, None], present)
 
 
 class Head(nn.Module):
@@ -33,7 +34,7 @@ class Head(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B GD"], *, train: bool) -> Float[Array, "B classes"]:
+    def __call__(self, x: Float[Array, "B SGD"], *, train: bool) -> Float[Array, "B classes"]:
         """Maps pooled features to logits; `train` uses and updates the statistics of the batch."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.hidden, kernel_init=kernel_init, name="hidden")(x)
@@ -69,5 +70,5 @@ class Classifier(nn.Module):
         encoder = Encoder(c, self.hardware, name="encoder")
         rows = clip.reshape(-1, *clip.shape[2:])
         tokens = encoder(rows, drop_path=self.drop_path if train else 0.0)
-        x = joint_features(tokens.astype(jnp.float32), c.grid[0], present)
+        x = joint_features(tokens.astype(jnp.float32), c.grid[0], c.stretches, present)
         return Head(self.hidden, self.classes, self.dropout, name="head")(x, train=train)

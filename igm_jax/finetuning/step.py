@@ -78,7 +78,7 @@ def smoothed_cross_entropy(
 def finetune_step(
     state: FinetuneState,
     raw: dict[str, Array],
-    learning_rate: Float[Array, ""],
+    rates: dict[str, Float[Array, ""]],
     key: Key[Array, ""],
     parent: Any,
     *,
@@ -95,7 +95,7 @@ def finetune_step(
     Args:
       state: donated by the caller.
       raw: the *global* batch: `clip` [B, M, T, V, C], `present` [B, M] and `label` [B].
-      learning_rate: of this step.
+      rates: learning rates of this step, of `encoder` and `head`.
       key: key of the trial; the step uses `fold_in(key, state.step)`.
       parent: parameters of f and g as pre-training left them, read only by `generator`.
       model: the classifier.
@@ -145,11 +145,14 @@ def finetune_step(
 
     (loss, (logits, statistics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = jax.tree.map(lambda p, u: p + learning_rate * u, state.params, updates)
+    params = {
+        part: jax.tree.map(lambda p, u, rate=rates[part]: p + rate * u, values, updates[part])
+        for part, values in state.params.items()
+    }
     metrics = {
         "loss": loss,
         "accuracy": (logits.argmax(axis=-1) == label).mean(),
-        "learning_rate": learning_rate,
+        "learning_rate": rates["head"],
         "grad_norm": optax.tree.norm(grads),
     }
     return FinetuneState(state.step + 1, params, statistics, opt_state), metrics

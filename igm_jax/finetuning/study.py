@@ -181,7 +181,9 @@ class _Subset:
             # Of the trial that has not seen the validation clips, at the milestone that was chosen.
             temperature = temperatures[choice.learning_rate][choice.milestone]
             clips = self.parts["train"].indices
-            save_facts(self.folder, self.store, clips, self.config.hidden, temperature)
+            stretches = self.run.config.model.encoder.stretches
+            hidden = self.config.hidden
+            save_facts(self.folder, self.store, clips, hidden, stretches, temperature)
         self._judge(choice, trained)
         return None
 

@@ -39,17 +39,26 @@ def test_joint_features_against_loops():
             ]
             expected[clip, 5 * joint : 5 * joint + 5] = np.mean(of_bodies, axis=0)
     np.testing.assert_allclose(
-        joint_features(jnp.asarray(tokens), 3, jnp.asarray(present)), expected, atol=1e-6
+        joint_features(jnp.asarray(tokens), 3, 1, jnp.asarray(present)), expected, atol=1e-6
     )
 
 
 def test_pooling_of_whole_poses_and_of_whole_paths():
     """A token with all joints, and tokens with all frames: one place is left of either axis."""
     tokens, present = jnp.arange(24.0).reshape(2, 6, 2), jnp.ones((2, 1), bool)
-    poses = joint_features(tokens, 6, present)
+    poses = joint_features(tokens, 6, 1, present)
     np.testing.assert_allclose(poses, tokens.mean(axis=1))
-    paths = joint_features(tokens, 1, present)
+    paths = joint_features(tokens, 1, 1, present)
     np.testing.assert_array_equal(paths, tokens.reshape(2, 12))
+
+
+def test_stretches_stand_side_by_side():
+    """Of five times and two joints: the means of the first three times, then of the last two."""
+    tokens = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float32)
+    times = tokens.reshape(2, 5, 6)
+    expected = np.concatenate([times[:, :3].mean(axis=1), times[:, 3:].mean(axis=1)], axis=1)
+    found = joint_features(jnp.asarray(tokens), 5, 2, jnp.ones((2, 1), bool))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_smoothed_cross_entropy_against_a_loop():
@@ -148,7 +157,9 @@ def batch(store, run):
 def stepped(program, batch, rate=1e-2):
     state = program.init(KEY, program.encoder)
     raw = parallel.to_devices(program.mesh, batch)
-    return program.step(state, raw, np.float32(rate), KEY, program.parent)
+    return program.step(
+        state, raw, {"encoder": np.float32(rate), "head": np.float32(rate)}, KEY, program.parent
+    )
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +190,16 @@ def test_start_and_layers_that_learn(one, run, config, batch):
     assert np.abs(kernel(stepped(one, batch)[0]) - parent).max() > 1e-4
     # The step donates its state and not the parent.
     np.testing.assert_array_equal(one.encoder["embed"]["kernel"], parent)
+
+
+def test_a_rate_of_zero_keeps_the_encoder_and_not_the_head(one, batch):
+    state, raw = one.init(KEY, one.encoder), parallel.to_devices(one.mesh, batch)
+    before = jax.tree.map(np.asarray, state.params)  # the step donates its state
+    rates = {"encoder": np.float32(0), "head": np.float32(1e-2)}
+    after = one.step(state, raw, rates, KEY, one.parent)[0].params
+    for x, y in zip(jax.tree.leaves(before["encoder"]), jax.tree.leaves(after["encoder"])):
+        np.testing.assert_array_equal(x, y)
+    assert np.abs(before["head"]["hidden"]["kernel"] - after["head"]["hidden"]["kernel"]).max() > 0
 
 
 def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch):
@@ -216,6 +237,8 @@ def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch
         ({"warmup_epochs": 100.0}, "--config.warmup_epochs=5"),
         ({"drop_path": 1.0}, r"drop_path=1.0: must be in \[0, 1\)"),
         ({"layer_decay": 0.0}, "layer_decay=0.0"),
+        ({"head_epochs": 100.0}, "head_epochs=100: must be at least 0 and less than epochs=100"),
+        ({"head_epochs": -1.0}, "head_epochs=-1"),
         ({"hidden": 0}, "hidden=0: must be at least 1"),
         ({"learning_rates": (0.0,)}, "learning_rate=0.0"),
         ({"parallel": parallel.ParallelConfig(accumulate=2)}, "no micro-batches"),

@@ -18,7 +18,7 @@ from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation.encoder import encoder_run
 from igm_jax.evaluation.run import load_run
-from igm_jax.finetuning import loop, study
+from igm_jax.finetuning import head, loop, study
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.labels import labelled
 from igm_jax.finetuning.study import Choice, choose, finetune, parent_of
@@ -302,6 +302,60 @@ def test_interrupted_run_goes_on_bit_for_bit(finished, run, store, config, tmp_p
     for name in ("fit-1e-05", "fit-0.03", "train"):
         lines = [(x / "subset-0" / name / "metrics.jsonl").read_text() for x in (finished, folder)]
         assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+def test_the_head_alone_learns_at_first(run, store, config, tmp_path, scratch):
+    """Half of the schedule; a random encoder learns from the start."""
+    half = dataclasses.replace(config, learning_rates=(3e-2,), epochs=2, head_epochs=1.0)
+    half = dataclasses.replace(half, min_steps=2, judgements=2)
+    kernels = []
+
+    class Spy(loop.RunLog):
+        def report(self, step, values):
+            super().report(step, values)
+            kernels.append(seen[-1])
+
+    seen, predict = [], loop.predicted
+
+    def spying(program, state, *rest):
+        seen.append(np.asarray(state.params["encoder"]["embed"]["kernel"]))
+        return predict(program, state, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "predicted", spying)
+        patch.setattr(loop, "RunLog", Spy)
+        go(run, store, tmp_path / "run", half, scratch=scratch)
+    first, last = kernels[:2]
+    parent = np.asarray(run.params["embed"]["kernel"])
+    assert (not scratch) == bool((first == parent).all())
+    assert np.abs(last - first).max() > 0
+
+
+def test_a_head_of_an_older_version_reads_one_mean(run, store, config, tmp_path, monkeypatch):
+    """Its head.json has no `stretches`, whatever the features of the run have."""
+    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+    wide = dataclasses.replace(run.config.model.encoder, stretches=2)
+    changed = dataclasses.replace(run.config.model, encoder=wide)
+    of_stretches = dataclasses.replace(run, config=dataclasses.replace(run.config, model=changed))
+    go(of_stretches, store, tmp_path / "new", quick)
+    saved = run_folder.read_json(tmp_path / "new" / "subset-0" / "head.json")
+    width = 2 * 6 * run.config.model.encoder.width  # of two stretches of six joints
+    assert saved["stretches"] == 2
+    assert load_predictor(tmp_path / "new").head.tensors["head.fc1.weight"].shape == (16, width)
+    go(run, store, tmp_path / "old", quick)
+    expected = load_predictor(tmp_path / "old").logits([store[0]])
+    path = tmp_path / "old" / "subset-0" / "head.json"
+    facts = run_folder.read_json(path)
+    run_folder.write_json(path, {k: v for k, v in facts.items() if k != "stretches"})
+    read = head.finetuned_run
+
+    def wider(*names):
+        found = read(*names)
+        return dataclasses.replace(found, config=of_stretches.config)
+
+    monkeypatch.setattr(head, "finetuned_run", wider)
+    np.testing.assert_array_equal(load_predictor(tmp_path / "old").logits([store[0]]), expected)
 
 
 def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
