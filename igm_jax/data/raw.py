@@ -22,6 +22,10 @@ from igm_jax.skeleton import Layout
 _TOGETHER = 16  # parts that a process reads between two messages
 
 
+class KilledReaderError(InputError):
+    """A reading process was killed; the clips that were read before stay, to be resumed from."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RawData:
     """Result of a format's `read`; iterate over it to get the clips in the order of its parts.
@@ -91,7 +95,7 @@ class RawData:
           workers: processes that read; with 1 it is this one.
 
         Raises:
-          InputError: a reading process died, for instance because the memory was used up.
+          KilledReaderError: a reading process died, for instance because the memory was used up.
         """
         if workers == 1 or not self.parallel:
             yield from map(_clips_of(self.read_part), self.parts[start:])
@@ -109,7 +113,7 @@ class RawData:
                 while ahead:
                     yield from ahead.popleft().result()
             except concurrent.futures.process.BrokenProcessPool as error:
-                raise InputError(
+                raise KilledReaderError(
                     "a reading process was killed, perhaps for want of memory: run the same "
                     "command again with fewer --workers, it resumes where it was"
                 ) from error

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from igm_jax import locking
-from igm_jax.data.raw import RawData
+from igm_jax.data.raw import KilledReaderError, RawData
 from igm_jax.data.store import BadClip
 from igm_jax.data.store.files import VERSION
 from igm_jax.data.store.writer import StoreFiles, checked_target, named_errors, publish
@@ -49,7 +49,7 @@ def prepare_store(
       The clips left out; meta.json lists them too.
 
     Raises:
-      InputError: a bad clip is refused, no good clip at all, something at `path` that may not be
+      InputError: a reading process was killed, a bad clip is refused, no good clip at all, something at `path` that may not be
         replaced, or another process prepares the same store.
       OSError: the disk is full or the folder not writable.
     """
@@ -101,7 +101,9 @@ def _journal(target: pathlib.Path, folder: pathlib.Path) -> Iterator[IO[str]]:
         try:
             with open(folder / JOURNAL, "a+", encoding="utf-8") as journal:
                 yield journal
-        except Exception:  # but not KeyboardInterrupt: a stopped run can resume
+        except KilledReaderError:  # resumes, and so does what KeyboardInterrupt stopped
+            raise
+        except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 

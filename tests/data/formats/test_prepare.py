@@ -35,8 +35,10 @@ def stopping(part, *, at):
     return read_three(part)
 
 
-def dying(part):
-    os._exit(1)
+def dying(part, *, at):
+    if part >= at:
+        os._exit(1)
+    return read_three(part)
 
 
 def raw(read_part=read_three, parts=range(30)):
@@ -194,9 +196,16 @@ def test_what_the_publisher_leaves_out_is_never_refused(tmp_path):
     assert len(SkeletonStore.open(tmp_path / "store")) == 3
 
 
-def test_a_dead_reader_is_one_clear_error(tmp_path):
+def test_a_dead_reader_is_one_clear_error_and_loses_nothing(tmp_path, monkeypatch, expected):
+    monkeypatch.setattr("igm_jax.data.raw._TOGETHER", 2)
     with pytest.raises(InputError, match=r"reading process was killed.*fewer --workers"):
-        prepare_store(tmp_path / "store", raw(dying), source="tests", workers=2)
+        prepare_store(
+            tmp_path / "store", raw(functools.partial(dying, at=24)), source="tests", workers=2
+        )
+    seen = []
+    prepare_store(tmp_path / "store", raw(), source="tests", progress=seen.append)
+    assert seen[0] > 0
+    assert content(tmp_path / "store") == expected
 
 
 def test_no_usable_clip_says_why(tmp_path):
