@@ -8,7 +8,7 @@ rounds none. The precision of a product follows from the dtype that a network wa
 | of a network in bfloat16 | bfloat16, summed in float32 | default: nothing is rounded further |
 | gradient of its attention's logits | float32 | default: rounded, as in FlashAttention |
 | of a network in float32 | float32 | highest: float32 means float32 |
-| adapter, projector, g's output layer | float32 | highest, whatever the networks use |
+| adapter, projector, g's output layer, classifiers | float32 | highest, whatever the networks use |
 | losses, metrics, rotations | float32 | highest |
 """
 

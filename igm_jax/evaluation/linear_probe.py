@@ -17,6 +17,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from igm_jax.precision import dot
+
 # PyTorch's BatchNorm1d, which the recipe was published with, keeps 0.9 of the old statistics.
 BATCH_NORM_DECAY = 0.9
 BATCH_NORM_EPSILON = 1e-6
@@ -257,4 +259,4 @@ def _decay(old: Array, new: Array) -> Array:
 
 def _logits(params: dict[str, Array], x: Array, mean: Array, variance: Array) -> Array:
     x = (x - mean[None]) * jax.lax.rsqrt(variance + BATCH_NORM_EPSILON)[None]
-    return x @ params["kernel"] + params["bias"][None]
+    return dot(x, params["kernel"]) + params["bias"][None]

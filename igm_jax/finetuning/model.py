@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from igm_jax.models import Encoder, EncoderConfig, Hardware, pool, stretch_means
-from igm_jax.models.layers import kernel_init
+from igm_jax.models.layers import dense
 
 
 def joint_features(
@@ -37,11 +37,11 @@ class Head(nn.Module):
     def __call__(self, x: Float[Array, "B SGD"], *, train: bool) -> Float[Array, "B classes"]:
         """Maps pooled features to logits; `train` uses and updates the statistics of the batch."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.hidden, kernel_init=kernel_init, name="hidden")(x)
+        x = dense(self.hidden, "float32", "hidden")(x)
         # Momentum and ε are the defaults of PyTorch, which the recipe was published with.
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="norm")
         small = nn.initializers.truncated_normal(0.02)
-        return nn.Dense(self.classes, kernel_init=small, name="classes")(nn.relu(norm(x)))
+        return dense(self.classes, "float32", "classes", kernel_init=small)(nn.relu(norm(x)))
 
 
 class Classifier(nn.Module):

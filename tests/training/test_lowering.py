@@ -9,6 +9,8 @@ import tiny
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from igm_jax import parallel
+from igm_jax.evaluation import linear_probe
+from igm_jax.finetuning.model import Head
 from igm_jax.models import Hardware, attention
 from igm_jax.training.program import build_program
 
@@ -85,3 +87,43 @@ def test_float32_products_are_exact(platform, nobody_asks_the_host):
     float32 = {"model.encoder.dtype": "float32", "model.generator.dtype": "float32"}
     for _, precision in products(lowered(platform, nobody_asks_the_host, float32)):
         assert precision == "HIGHEST"
+
+
+@pytest.mark.parametrize("platform", LOWERING.values())
+def test_products_of_the_linear_probe_are_exact(platform, nobody_asks_the_host):
+    def epoch(key, features, labels):
+        states, _ = linear_probe._begin(6, 2, 3, 1, 0)
+        return linear_probe._epoch(
+            (states, jnp.zeros((), jnp.int32)),
+            key,
+            features=features,
+            labels=labels,
+            test_features=features,
+            test_labels=labels,
+            learning_rates=jnp.ones(2),
+            epochs=1,
+            batch_size=4,
+        )
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    features = jax.ShapeDtypeStruct((8, 6), jnp.float32)
+    traced = jax.jit(epoch).trace(key, features, jax.ShapeDtypeStruct((8,), jnp.int32))
+    found = list(products(traced.lower(lowering_platforms=(platform,)).as_text()))
+    assert len(found) == 3  # forward, gradient, accuracy
+    assert {precision for _, precision in found} == {"HIGHEST"}
+
+
+@pytest.mark.parametrize("platform", LOWERING.values())
+def test_products_of_a_finetuned_head_are_exact(platform, nobody_asks_the_host):
+    head = Head(8, 3, dropout=0.0)
+
+    def loss(params, x):
+        logits, _ = head.apply(params, x, train=True, mutable=["batch_stats"])
+        return logits.sum()
+
+    x = jax.ShapeDtypeStruct((4, 6), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(lambda key, x: head.init(key, x, train=False), key, x)
+    traced = jax.jit(jax.grad(loss)).trace(params, x)
+    found = list(products(traced.lower(lowering_platforms=(platform,)).as_text()))
+    assert len(found) >= 4 and {precision for _, precision in found} == {"HIGHEST"}

@@ -49,8 +49,8 @@ def prepare_store(
       The clips left out; meta.json lists them too.
 
     Raises:
-      InputError: a reading process was killed, a bad clip is refused, no good clip at all, something at `path` that may not be
-        replaced, or another process prepares the same store.
+      InputError: a bad clip is refused, no good clip at all, a reading process was killed,
+        something at `path` that may not be replaced, or another process prepares the same store.
       OSError: the disk is full or the folder not writable.
     """
     target = checked_target(path, overwrite)
