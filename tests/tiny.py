@@ -44,7 +44,7 @@ _SETTINGS = {
         "rotation": (0.3, 0.3, 0.3),
     },
     "model": {
-        "encoder": {**_NETWORK, "frames": 8, "joints": 6},
+        "encoder": {**_NETWORK, "frames": 8, "joints": 6, "channels": 3},
         "generator": dict(_NETWORK),
     },
     "objective": {

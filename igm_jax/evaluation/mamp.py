@@ -226,7 +226,8 @@ def mamp_logits(
 
     Args:
       tensors: with `head.fc`, which reads the pooled features, or with `head.fc1`, `head.bn` and
-        `head.fc2`, which read the tokens of one time side by side.
+        `head.fc2`, which read the tokens of one time side by side. The means of the stretches of
+        a clip stand side by side, as many as fit the width of the first.
       tokens: of the bodies of each clip.
       present: [B, M].
       config: of the encoder.
@@ -234,11 +235,11 @@ def mamp_logits(
     w = {name: x.astype(np.float64) for name, x in tensors.items() if name.startswith("head.")}
     linear = "head.fc.weight" in w
     x = tokens.reshape(len(tokens), config.grid[0], -1, tokens.shape[-1])
-    if linear:
-        parts = np.array_split(x, config.stretches, axis=1)
-        x = np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=-1)
-    else:
-        x = x.mean(axis=1).reshape(len(x), -1)
+    x = x.mean(axis=2) if linear else x.reshape(*x.shape[:2], -1)
+    stretches = w["head.fc.weight" if linear else "head.fc1.weight"].shape[1] // x.shape[-1]
+    x = np.concatenate(
+        [part.mean(axis=1) for part in np.array_split(x, stretches, axis=1)], axis=-1
+    )
     x = x.reshape(*present.shape, -1) * present[..., None]
     x = x.sum(axis=1) / present.sum(axis=1, keepdims=True)
     if linear:

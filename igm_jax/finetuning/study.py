@@ -29,7 +29,7 @@ from igm_jax.finetuning.labels import labelled, with_label
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
 from igm_jax.training import claim, distributed, memory
-from igm_jax.training.mapping import to_mapping
+from igm_jax.training.mapping import from_mapping, to_mapping
 
 # Of the settings in config.json, those with other values of which it is the same run.
 BOOKKEEPING = frozenset({"parent.folder", "config.parallel", "subsets"})
@@ -94,6 +94,7 @@ def finetune(
                 # An older version drew the few of fit by themselves, which is another study.
                 **({} if labels == "100%" else {"drawn_from": "train"}),
                 "subsets": list(subsets),
+                "stretches": run.config.model.encoder.stretches,
                 "config": to_mapping(config),
             }
             _claim(folder, stated, resume)
@@ -231,6 +232,9 @@ def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     saved = claim.saved_config(folder, resume)
     if "parent" not in saved:
         raise InputError(f"{folder} holds a pre-training run: choose another --run")
+    # Keys that an older version did not have had the value that is now their default.
+    known = to_mapping(from_mapping(FinetuneConfig, saved["config"]))
+    saved = {"stretches": 1} | saved | {"config": known}
     claim.check_same_config(folder, saved, stated, BOOKKEEPING)
     if distributed.leader():
         run_folder.write_json(path, stated)

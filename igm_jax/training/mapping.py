@@ -18,13 +18,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+def from_mapping(cls: type, values: Mapping[str, Any]) -> Any:
     """Builds a (nested) frozen dataclass from a mapping and refuses unknown keys and types.
 
     Args:
       cls: the dataclass.
-      values: key → value; nested dataclasses are nested mappings. Keys left out keep their default.
-      prefix: name of this part, for messages.
+      values: key → value; nested dataclasses are nested mappings. Keys left out keep the default
+        that they have in `cls`.
 
     Returns:
       An instance of `cls`.
@@ -32,35 +32,49 @@ def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     Raises:
       InputError: an unknown key (naming the nearest known one) or a value of another type.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-    may_be_empty = {f.name for f in dataclasses.fields(cls) if f.default == ()}
-    kwargs = {}
+    return cls(**_converted(cls, values, ""))
+
+
+def _converted(base: Any, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Values for the fields of a dataclass.
+
+    Args:
+      base: the class, or an instance, whose groups keep what `values` leaves out.
+      values: as in `from_mapping`.
+      prefix: name of this part, for messages.
+    """
+    hints = typing.get_type_hints(base if isinstance(base, type) else type(base))
+    fields = {f.name for f in dataclasses.fields(base)}
+    converted = {}
     for key, value in values.items():
+        name = prefix + key
         if key not in fields:
-            raise InputError(f"config has no key {prefix + key!r}{nearest(key, fields)}")
-        if key in may_be_empty and isinstance(value, list | tuple) and not value:
-            kwargs[key] = ()
+            raise InputError(f"config has no key {name!r}{nearest(key, fields)}")
+        default = getattr(base, key, None)
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise InputError(f"config key {name!r} is a group of keys, not {value!r}")
+            group = _converted(default, value, f"{name}.")
+            converted[key] = dataclasses.replace(default, **group)
+        elif default == () and isinstance(value, list | tuple) and not value:
+            converted[key] = ()
         else:
-            kwargs[key] = _convert(fields[key], value, prefix + key)
-    return cls(**kwargs)
+            converted[key] = _convert(hints[key], value, name)
+    return converted
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
     if isinstance(kind, types.UnionType):  # float | None
         return None if value is None else _convert(typing.get_args(kind)[0], value, name)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise InputError(f"config key {name!r} is a group of keys, not {value!r}")
-        return from_mapping(kind, value, name + ".")
     if isinstance(kind, types.GenericAlias):  # tuple[float, float] or tuple[float, ...]
         items = typing.get_args(kind)
+        what = "names" if items[0] is str else "numbers"
         if not isinstance(value, list | tuple) or not value:
-            raise InputError(f"config key {name!r} needs a tuple of numbers, not {value!r}")
+            raise InputError(f"config key {name!r} needs a tuple of {what}, not {value!r}")
         if items[-1] is Ellipsis:
             items = items[:1] * len(value)
         if len(items) != len(value):
-            raise InputError(f"config key {name!r} needs {len(items)} numbers, not {value!r}")
+            raise InputError(f"config key {name!r} needs {len(items)} {what}, not {value!r}")
         return tuple(_convert(item, v, name) for item, v in zip(items, value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

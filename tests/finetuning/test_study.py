@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -17,6 +18,7 @@ from igm_jax.data import protocols
 from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation.encoder import encoder_run
+from igm_jax.evaluation.mamp import mamp_logits
 from igm_jax.evaluation.run import load_run
 from igm_jax.finetuning import head, loop, study
 from igm_jax.finetuning.config import FinetuneConfig
@@ -209,9 +211,8 @@ def test_more_points_than_steps(run, store, config, tmp_path, monkeypatch):
     assert run_folder.newest_step(tmp_path / "run" / "subset-0" / "train") == 4
 
 
-def test_the_head_is_there_before_the_judgement(run, store, config, tmp_path, monkeypatch):
+def test_the_head_is_there_before_the_judgement(run, store, quick, tmp_path, monkeypatch):
     """A failure of the judgement costs no trained head."""
-    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
 
     def failing(*_):
         raise KeyboardInterrupt
@@ -332,34 +333,53 @@ def test_the_head_alone_learns_at_first(run, store, config, tmp_path, scratch):
     assert np.abs(last - first).max() > 0
 
 
-def test_a_head_of_an_older_version_reads_one_mean(run, store, config, tmp_path, monkeypatch):
-    """Its head.json has no `stretches`, whatever the features of the run have."""
-    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
-    wide = dataclasses.replace(run.config.model.encoder, stretches=2)
-    changed = dataclasses.replace(run.config.model, encoder=wide)
-    of_stretches = dataclasses.replace(run, config=dataclasses.replace(run.config, model=changed))
-    go(of_stretches, store, tmp_path / "new", quick)
-    saved = run_folder.read_json(tmp_path / "new" / "subset-0" / "head.json")
-    width = 2 * 6 * run.config.model.encoder.width  # of two stretches of six joints
+@pytest.fixture(scope="module")
+def of_stretches(run):
+    """The run with features of two stretches of a clip."""
+    encoder = dataclasses.replace(run.config.model.encoder, stretches=2)
+    model = dataclasses.replace(run.config.model, encoder=encoder)
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+
+
+@pytest.fixture(scope="module")
+def quick(config):
+    """One rate and one milestone."""
+    return dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+
+
+def test_the_head_reads_the_stretches_of_the_features(of_stretches, store, quick, tmp_path):
+    """In its weights, in what is saved with them, and in an export."""
+    go(of_stretches, store, tmp_path / "run", quick)
+    saved = run_folder.read_json(tmp_path / "run" / "subset-0" / "head.json")
+    encoder, tuned = of_stretches.config.model.encoder, load_predictor(tmp_path / "run").head
     assert saved["stretches"] == 2
-    assert load_predictor(tmp_path / "new").head.tensors["head.fc1.weight"].shape == (16, width)
-    go(run, store, tmp_path / "old", quick)
-    expected = load_predictor(tmp_path / "old").logits([store[0]])
-    path = tmp_path / "old" / "subset-0" / "head.json"
+    assert tuned.tensors["head.fc1.weight"].shape == (16, 2 * 6 * encoder.width)  # of six joints
+    tokens = np.random.default_rng(0).normal(size=(2, encoder.num_tokens, encoder.width))
+    present = np.ones((1, 2), bool)
+    ours = tuned.logits(tuned.params, jnp.asarray(tokens, jnp.float32), jnp.asarray(present))
+    theirs = mamp_logits(tuned.tensors, tokens, present, encoder)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_head_of_an_older_version_reads_one_mean(
+    run, of_stretches, store, quick, tmp_path, monkeypatch
+):
+    """Its head.json has no `stretches`, whatever the features of the run have."""
+    go(run, store, tmp_path / "run", quick)
+    expected = load_predictor(tmp_path / "run").logits([store[0]])
+    path = tmp_path / "run" / "subset-0" / "head.json"
     facts = run_folder.read_json(path)
     run_folder.write_json(path, {k: v for k, v in facts.items() if k != "stretches"})
     read = head.finetuned_run
 
-    def wider(*names):
-        found = read(*names)
-        return dataclasses.replace(found, config=of_stretches.config)
+    def of_another_version(*names):
+        return dataclasses.replace(read(*names), config=of_stretches.config)
 
-    monkeypatch.setattr(head, "finetuned_run", wider)
-    np.testing.assert_array_equal(load_predictor(tmp_path / "old").logits([store[0]]), expected)
+    monkeypatch.setattr(head, "finetuned_run", of_another_version)
+    np.testing.assert_array_equal(load_predictor(tmp_path / "run").logits([store[0]]), expected)
 
 
-def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
-    quick = dataclasses.replace(config, learning_rates=(1e-3,), epochs=2, min_steps=2, judgements=1)
+def test_subsets_differ_and_more_can_follow(run, store, quick, tmp_path):
     go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0,))
     first = result(tmp_path / "run")
     go(run, store, tmp_path / "run", quick, labels="10%", subsets=(0, 1, 2))
@@ -380,9 +400,21 @@ def test_subsets_differ_and_more_can_follow(run, store, config, tmp_path):
     assert clips[0] != clips[1] != clips[2]
 
 
-def test_refusals_are_one_line(finished, run, store, config, tmp_path):
+def test_a_folder_of_an_older_version_can_be_added_to(finished, run, store, config, tmp_path):
+    """Its config.json lacks the keys that are new since."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    saved = run_folder.read_json(folder / "config.json")
+    del saved["config"]["head_epochs"], saved["stretches"]
+    run_folder.write_json(folder / "config.json", saved)
+    assert go(run, store, folder, config) == "finished"
+    assert result(folder) == result(finished)
+
+
+def test_refusals_are_one_line(finished, run, of_stretches, store, config, tmp_path):
     with pytest.raises(InputError, match=r"another config \(config.epochs: 6 → 7\): choose"):
         go(run, store, finished, dataclasses.replace(config, epochs=7))
+    with pytest.raises(InputError, match=r"stretches: 1 → 2"):
+        go(of_stretches, store, finished, config)
     with pytest.raises(InputError, match=r"parent.step: 10 → 11"):
         go(dataclasses.replace(run, step=11), store, finished, config)
     with pytest.raises(InputError, match="holds a run already"):

@@ -63,6 +63,7 @@ def test_unknown_key_names_the_nearest():
         ({"objective": {"max_t_share": None}}, "'objective.max_t_share' needs float, not None"),
         ({"objective": 1.0}, "'objective' is a group of keys, not 1.0"),
         ({"data": {"crop": "(0.5, 1.0)"}}, r"'data.crop' needs a tuple of numbers, not '\(0.5"),
+        ({"data": {"streams": "joint"}}, "'data.streams' needs a tuple of names, not 'joint'"),
         ({"data": {"crop": "ab"}}, "'data.crop' needs a tuple of numbers, not 'ab'"),
         ({"data": {"crop": 0.5}}, "'data.crop' needs a tuple of numbers, not 0.5"),
         ({"data": {"crop": (0.5, 0.7, 1.0)}}, "'data.crop' needs 2 numbers"),
@@ -88,6 +89,13 @@ def test_round_trip_through_json():
     text = json.dumps(to_mapping(config))
     assert from_mapping(ExperimentConfig, json.loads(text)) == config
     assert from_mapping(ExperimentConfig, {}) == ExperimentConfig()
+
+
+def test_keys_left_out_keep_the_default_of_the_whole():
+    """The default encoder of an experiment reads two streams, and one alone by its own default."""
+    config = from_mapping(ExperimentConfig, {"model": {"condition": "pooled", "encoder": {}}})
+    assert config.model.condition == "pooled"
+    assert config.model.encoder == ExperimentConfig().model.encoder
 
 
 def test_whole_numbers_are_floats_where_floats_are_meant():
