@@ -38,7 +38,8 @@ def main() -> None:
         "episodes": _EPISODES.value,
     }
     judged = functools.partial(frozen.evaluate_few_shot, **settings)
-    rows = judge.evaluate(run, judged, baselines=baselines)
+    check = functools.partial(frozen.few_shot_episodes, **settings)
+    rows = judge.evaluate(run, judged, baselines=baselines, check=check)
     print(
         f"{_WAYS.value}-way accuracy in % of {run.folder} ({run.judged_on}, "
         f"{_EPISODES.value} episodes), {run.progress}\n"

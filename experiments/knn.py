@@ -4,7 +4,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli, run_folder
-from igm_jax.evaluation import judge, run_flags, table
+from igm_jax.evaluation import judge, parts, run_flags, table
 
 selected = run_flags.define_run_flags()
 
@@ -12,7 +12,7 @@ selected = run_flags.define_run_flags()
 def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
-    rows = judge.evaluate(run, judge.evaluate_knn, baselines=baselines)
+    rows = judge.evaluate(run, judge.evaluate_knn, baselines=baselines, check=parts.check_labels)
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)

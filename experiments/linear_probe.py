@@ -13,7 +13,7 @@ from absl import flags
 from igm_jax import cli, run_folder
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge, run_flags, table
+from igm_jax.evaluation import judge, parts, run_flags, table
 
 _LABELS = flags.DEFINE_enum(
     "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
@@ -40,7 +40,8 @@ def main() -> None:
     judged = functools.partial(
         judge.evaluate_linear, labels=labels, augmented=augmented, subset=subset, save=True
     )
-    rows = judge.evaluate(run, judged, baselines=baselines)
+    check = functools.partial(parts.check_labels, labels=labels, subset=subset)
+    rows = judge.evaluate(run, judged, baselines=baselines, check=check)
     few = "" if labels == "all" else f", {labels} of the labels"
     few += "" if subset is None else f", subset {subset}"
     crops = ", new crops and rotations in each epoch" if augmented else ""

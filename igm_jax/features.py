@@ -71,6 +71,7 @@ def _jitted(config: EncoderConfig, reading: Reading, mesh: Mesh | None) -> Calla
     return jax.jit(
         functools.partial(pooled_features, config=config, reading=reading, hardware=hardware),
         out_shardings=None if mesh is None else parallel.replicated(mesh),
+        compiler_options=hardware.compiler_options,
     )
 
 
@@ -87,9 +88,9 @@ def extract_features(
       config: the encoder's.
       params: its parameters.
       reading: how it reads a clip.
-      batches: (clip [b, M, T, V, C], present [b, M]) pairs. Bodies that are there are encoded, as
-        many at a time as a batch has clips. Fewer are padded to the next power of two, or to the
-        size of the batch before, so that few sizes are compiled.
+      batches: (clip [b, M, T, V, C], present [b, M]) pairs. Only present bodies are encoded, as
+        many at once as the largest batch has clips. A smaller rest is padded to a power of two or
+        to the size before, so that few sizes are compiled.
       mesh: splits every batch over these devices, those of `params`; all their processes call
         this alike. By default the one device of `params` reads the clips.
 
@@ -142,7 +143,7 @@ def _mean_of_bodies(rows: np.ndarray, present: list[np.ndarray]) -> np.ndarray:
 
 
 def rows_of(
-    function: Callable[[Array, Array], Array],
+    function: Callable[[Any, Any], Any],
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     width: int,
     mesh: Mesh | None = None,
@@ -159,14 +160,19 @@ def rows_of(
       [number of clips, width] float32.
     """
     size, parts = 0, 1 if mesh is None else mesh.size
-    rows = [np.zeros((0, width), np.float32)]
+    rows, pending = [np.zeros((0, width), np.float32)], None
     for clip, present in batches:
         count = len(clip)
         size = max(size, -(-_power_of_two(count) // parts) * parts)
         clip, present = (_pad(x, size) for x in (clip, present))
         if mesh is not None:
             clip, present = (parallel.from_whole(mesh, x) for x in (clip, present))
-        rows.append(np.asarray(function(clip, present))[:count])
+        computed = function(clip, present)
+        if pending is not None:  # one batch late, so that the host reads while the device computes
+            rows.append(np.asarray(pending[0])[: pending[1]])
+        pending = computed, count
+    if pending is not None:
+        rows.append(np.asarray(pending[0])[: pending[1]])
     return np.concatenate(rows)
 
 

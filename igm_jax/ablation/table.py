@@ -121,6 +121,8 @@ def best_text(entries: Sequence[dict[str, Any]]) -> str:
         sure = "One seed gives no interval, so run more before you rely on it"
     elif lead["low"] > 0:
         sure = "The interval is above zero"
+        if len(entries) > 2:
+            sure += f", but too narrow for the best of {len(entries)} rows: check with new seeds"
     else:
         sure = "The interval contains zero, so the two are not told apart"
     nearest = max(entries, key=lambda e: e["columns"]["KNN K=1"]["mean"])["name"]

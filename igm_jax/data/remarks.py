@@ -7,7 +7,7 @@ from igm_jax.data.suggest import first_frames
 
 # The largest body over the smallest, in one unit. Inches beside metres are 39, centimetres 100.
 # People at different distances in an image stay below it.
-_MOST_SIZES = 20.0
+MOST_SIZES = 20.0
 
 
 def remarks(store: SkeletonStore) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def _sizes(store: SkeletonStore) -> str:
     centred = points - np.median(points, axis=1, keepdims=True)
     sizes = np.median(np.linalg.norm(centred, axis=2), axis=1)
     clips, sizes = clips[sizes > 0], sizes[sizes > 0]
-    if not len(sizes) or sizes.max() <= _MOST_SIZES * sizes.min():
+    if not len(sizes) or sizes.max() <= MOST_SIZES * sizes.min():
         return ""
     names = store.clips["name"][clips]
     small, large = int(sizes.argmin()), int(sizes.argmax())

@@ -13,14 +13,11 @@ from jaxtyping import Float32, Int32
 
 from igm_jax import features, run_folder, skeleton
 from igm_jax.data import Clip, resize
+from igm_jax.data.remarks import MOST_SIZES
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run, checked_clips, present_bodies
 
 SUFFIXES = (".npz", ".csv", ".parquet")
-
-# A body that is so many times as large as those of the training clips has another unit: inches
-# beside metres are 39 times as large, centimetres 100.
-MOST_SIZES = 20.0
 
 
 class Embedded(NamedTuple):
@@ -86,7 +83,8 @@ def check_units(run: Run, clip: Clip) -> None:
     alone, or that does not standardise its clips, cannot tell.
 
     Raises:
-      InputError: as `read_clip`, or a body `MOST_SIZES` times larger or smaller; names the clip.
+      InputError: as `read_clip`, or a body `remarks.MOST_SIZES` times as large or as small; names
+        the clip.
     """
     frames, present = read_clip(run, clip)
     reading = run.reading

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from igm_jax import losses, metrics
 from igm_jax.data import SkeletonStore
@@ -18,6 +19,7 @@ from igm_jax.evaluation.parts import (
     FeatureSet,
     class_details,
     labelled,
+    labelled_clips,
     mean_columns,
     percent,
 )
@@ -127,19 +129,10 @@ def evaluate_few_shot(
       InputError: the test split has too few classes, or too few clips in a class.
     """
     test = labelled(features, run, store, "test")
-    smallest = int(np.unique(np.asarray(test.labels), return_counts=True)[1].min())
-    if queries is None:
-        queries = max(1, min(FEW_SHOT_QUERIES, smallest - max(shots)))
+    drawn_for = few_shot_episodes(run, store, ways, shots, queries, episodes)
+    queries = drawn_for[shots[0]].shape[-1] - shots[0]
     row: dict[str, Any] = {"features": features.name, "queries": queries}
-    for k in shots:
-        drawn = metrics.draw_episodes(
-            test.labels,
-            ways=ways,
-            shots=k,
-            queries=queries,
-            episodes=episodes,
-            seed=run.config.seed,
-        )
+    for k, drawn in drawn_for.items():
         for method in ("prototype", "knn"):
             accuracy = metrics.few_shot_accuracy(test.features, drawn, shots=k, method=method)
             mean, half = metrics.mean_and_interval(accuracy)
@@ -147,6 +140,34 @@ def evaluate_few_shot(
             row[name] = percent(mean)
             row[f"{name}_interval"] = [percent(mean - half), percent(mean + half)]
     return row
+
+
+def few_shot_episodes(
+    run: Run,
+    store: SkeletonStore,
+    ways: int = 5,
+    shots: Sequence[int] = (1, 5),
+    queries: int | None = None,
+    episodes: int = 600,
+) -> dict[int, Int[np.ndarray, "E ways _"]]:
+    """Draws the episodes of `evaluate_few_shot`, which has the arguments.
+
+    Returns:
+      For each K, positions among the labelled test clips; see `metrics.draw_episodes`.
+
+    Raises:
+      InputError: the test split has too few classes, or too few clips in a class.
+    """
+    labels = store.clips["label"][labelled_clips(run, store, "test")]
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    if queries is None:
+        queries = max(1, min(FEW_SHOT_QUERIES, smallest - max(shots)))
+    return {
+        k: metrics.draw_episodes(
+            labels, ways=ways, shots=k, queries=queries, episodes=episodes, seed=run.config.seed
+        )
+        for k in shots
+    }
 
 
 @functools.partial(jax.jit, static_argnames="clusters")

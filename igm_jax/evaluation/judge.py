@@ -118,6 +118,7 @@ def evaluate(
     judge: Callable[[FeatureSet, Run, SkeletonStore], dict[str, Any]],
     *,
     baselines: bool,
+    check: Callable[[Run, SkeletonStore], Any] = lambda run, store: None,
 ) -> list[dict[str, Any]]:
     """Applies `judge` to each feature set of the run; returns one table row for each.
 
@@ -125,14 +126,16 @@ def evaluate(
       run: the run.
       judge: `evaluate_linear`, `evaluate_knn`, or one of `igm_jax.evaluation.frozen`.
       baselines: see `feature_sets`.
+      check: raises `InputError` for data that `judge` would refuse, before any feature is computed.
 
     Returns:
       The rows; if validation accuracies need one, with the key `note` (see `protocols.note`).
 
     Raises:
-      InputError: the data that the run was trained on is not found.
+      InputError: the data that the run was trained on is not found, or see `check`.
     """
     store = open_store(run)
+    check(run, store)
     return judged_rows(judge, feature_sets(run, store, baselines=baselines), run, store)
 
 

@@ -87,7 +87,7 @@ def labelled(
     labels: str = "all",
     subset: int | None = None,
 ) -> Part:
-    """The clips of a part that have a label.
+    """Features and labels of the clips of `labelled_clips`.
 
     Args:
       features: of every clip.
@@ -98,6 +98,39 @@ def labelled(
       subset: seed of that share; None for the run's seed.
 
     Raises:
+      InputError: see `labelled_clips`.
+    """
+    chosen = labelled_clips(run, store, name, labels, subset)
+    label = store.clips["label"][chosen].astype(np.int32)
+    return Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
+
+
+def check_labels(
+    run: Run,
+    store: SkeletonStore,
+    names: Sequence[str] = protocols.PARTS,
+    labels: str = "all",
+    subset: int | None = None,
+) -> None:
+    """Raises `InputError` if one of these parts has no clip to train or to judge with.
+
+    Args:
+      run: whose config says the protocol.
+      store: its data.
+      names: of the parts.
+      labels: the share of `fit` and `train` that is used; see `labelled`.
+      subset: seed of that share.
+    """
+    for name in names:
+        labelled_clips(run, store, name, labels if name in ("fit", "train") else "all", subset)
+
+
+def labelled_clips(
+    run: Run, store: SkeletonStore, name: str, labels: str = "all", subset: int | None = None
+) -> Int[np.ndarray, " n"]:
+    """Positions of the clips of a part that have a label; arguments as in `labelled`.
+
+    Raises:
       InputError: no clip of this part has a label, or the share has no clip of a class.
     """
     protocol = run.config.data.protocol
@@ -106,14 +139,13 @@ def labelled(
     else:
         seed = run.config.seed if subset is None else subset
         chosen = few_labels_of_every_class(store, protocol, name, labels, seed)
-    label = store.clips["label"][chosen].astype(np.int32)
-    chosen, label = chosen[label >= 0], label[label >= 0]
+    chosen = chosen[store.clips["label"][chosen] >= 0]
     if not len(chosen):
         raise InputError(
             f"{store.path}: no clip of part {name!r} of protocol {protocol!r} has a label: "
             "features are judged by labels, add some"
         )
-    return Part(chosen, jnp.asarray(features.values[chosen]), jnp.asarray(label))
+    return chosen
 
 
 def clip_lengths(store: SkeletonStore, indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 3"]:

@@ -15,7 +15,7 @@ from igm_jax.evaluation.run import Run
 from igm_jax.finetuning.config import FinetuneConfig
 from igm_jax.finetuning.program import Program
 from igm_jax.finetuning.step import FinetuneState
-from igm_jax.training import checkpoint, distributed
+from igm_jax.training import checkpoint
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.log import RunLog
 from igm_jax.training.mapping import to_mapping
@@ -120,7 +120,7 @@ def train(
     trial.folder.mkdir(parents=True, exist_ok=True)
     with (
         Checkpoints(trial.folder, keep=1) as checkpoints,
-        RunLog(trial.folder, milestones[-1], start, silent=not distributed.leader()) as log,
+        RunLog(trial.folder, milestones[-1], start) as log,
         Stopping(program.mesh) as stopping,
     ):
         if start:

@@ -101,15 +101,16 @@ def build_program(
         reading=run.reading,
         whole=everywhere if mesh.shape["fsdp"] > 1 else None,
     )
+    compiled = functools.partial(jax.jit, compiler_options=hardware.compiler_options)
     return Program(
-        init=jax.jit(fresh, out_shardings=shardings),
-        step=jax.jit(
+        init=compiled(fresh, out_shardings=shardings),
+        step=compiled(
             step,
             in_shardings=(shardings, split, everywhere, everywhere, everywhere),
             out_shardings=(shardings, everywhere),
             donate_argnums=0,
         ),
-        predict=jax.jit(
+        predict=compiled(
             functools.partial(predict, model=model, reading=run.reading), out_shardings=everywhere
         ),
         mesh=mesh,

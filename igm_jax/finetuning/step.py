@@ -145,10 +145,7 @@ def finetune_step(
 
     (loss, (logits, statistics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = {
-        part: jax.tree.map(lambda p, u, rate=rates[part]: p + rate * u, values, updates[part])
-        for part, values in state.params.items()
-    }
+    params = _moved(state.params, updates, rates)
     metrics = {
         "loss": loss,
         "accuracy": (logits.argmax(axis=-1) == label).mean(),
@@ -172,6 +169,14 @@ def predict(
     # Flax's types allow for changed variables beside the result; evaluation changes none.
     logits = model.apply(variables, reading(clip), present, train=False)
     return logits  # pyright: ignore[reportReturnType]
+
+
+def _moved(params: Any, updates: Any, rates: dict[str, Array]) -> dict[str, Any]:
+    """Parameters after an update of which each part has a rate of its own."""
+    return {
+        part: optax.tree.add_scale(values, rates[part], updates[part])
+        for part, values in params.items()
+    }
 
 
 def _side_by_side(x: Array, y: Array) -> Array:

@@ -28,7 +28,7 @@ from igm_jax.finetuning.head import save_facts
 from igm_jax.finetuning.labels import labelled, with_label
 from igm_jax.finetuning.loop import Labelled, Trained, Trial, accuracy, predicted, train
 from igm_jax.finetuning.program import Program, build_program
-from igm_jax.training import claim, distributed, memory
+from igm_jax.training import claim, memory
 from igm_jax.training.mapping import from_mapping, to_mapping
 
 # Of the settings in config.json, those with other values of which it is the same run.
@@ -102,8 +102,7 @@ def finetune(
                 own = folder / run_folder.subset_folder(seed)
                 if stopped := _Subset(own, seed, part, program, config, run, store).finish():
                     return stopped
-            if distributed.leader():
-                _save_results(folder, run, store, labels, scratch)
+            _save_results(folder, run, store, labels, scratch)
     return "finished"
 
 
@@ -178,13 +177,10 @@ class _Subset:
         )
         if trained.stopped:
             return trained.stopped
-        if distributed.leader():
-            # Of the trial that has not seen the validation clips, at the milestone that was chosen.
-            temperature = temperatures[choice.learning_rate][choice.milestone]
-            clips = self.parts["train"].indices
-            stretches = self.run.config.model.encoder.stretches
-            hidden = self.config.hidden
-            save_facts(self.folder, self.store, clips, hidden, stretches, temperature)
+        # Of the trial that has not seen the validation clips, at the milestone that was chosen.
+        temperature = temperatures[choice.learning_rate][choice.milestone]
+        clips, stretches = self.parts["train"].indices, self.run.config.model.encoder.stretches
+        save_facts(self.folder, self.store, clips, self.config.hidden, stretches, temperature)
         self._judge(choice, trained)
         return None
 
@@ -206,8 +202,6 @@ class _Subset:
             "validation_finetune": percent(choice.accuracy),
             "test_finetune": percent(accuracy(logits, test.labels)),
         }
-        if not distributed.leader():
-            return
         found = Scores(
             class_names=np.array(self.store.class_names),
             clips=self.store.clips["name"][test.indices].astype(str),
@@ -236,8 +230,7 @@ def _claim(folder: pathlib.Path, stated: dict[str, Any], resume: str) -> None:
     known = to_mapping(from_mapping(FinetuneConfig, saved["config"]))
     saved = {"stretches": 1} | saved | {"config": known}
     claim.check_same_config(folder, saved, stated, BOOKKEEPING)
-    if distributed.leader():
-        run_folder.write_json(path, stated)
+    run_folder.write_json(path, stated)
 
 
 def _save_results(

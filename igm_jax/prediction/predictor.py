@@ -107,8 +107,10 @@ class Predictor:
     @functools.cached_property
     def _compiled(self) -> Callable[[Array, Array], Array]:
         run, head = self.run, self.head
+        hardware = Hardware.here()
         compute = jax.jit(
-            functools.partial(outputs, run=run, logits=head.logits, hardware=Hardware.here())
+            functools.partial(outputs, run=run, logits=head.logits, hardware=hardware),
+            compiler_options=hardware.compiler_options,
         )
         return lambda clip, present: compute(run.params, head.params, clip, present)["logits"]
 

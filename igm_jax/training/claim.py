@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax
 from igm_jax import locking, run_folder
 from igm_jax.data.store.files import FRAMES
 from igm_jax.errors import InputError
+from igm_jax.parallel import Device
 from igm_jax.training import distributed
 from igm_jax.training.config import BOOKKEEPING, differences
 from igm_jax.training.mapping import to_mapping
@@ -87,7 +88,10 @@ def check_same_config(
 
 
 def begin(
-    folder: pathlib.Path, config: dict[str, Any], data: Mapping[str, str] | None = None
+    folder: pathlib.Path,
+    config: dict[str, Any],
+    data: Mapping[str, str] | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> None:
     """Writes config.json and environment.json; only the first process writes.
 
@@ -97,6 +101,7 @@ def begin(
       folder: made if it does not exist.
       config: the experiment in plain JSON types.
       data: checksums of the store, by file.
+      devices: those that the run uses; by default all of this process.
 
     Raises:
       InputError: the folder is a data store.
@@ -106,12 +111,12 @@ def begin(
     if not distributed.leader():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    environment = _environment() | ({"data": dict(data)} if data else {})
+    environment = _environment(devices or jax.devices()) | ({"data": dict(data)} if data else {})
     run_folder.write_json(folder / run_folder.ENVIRONMENT, environment)
     run_folder.write_json(folder / run_folder.CONFIG, config)
 
 
-def _environment() -> dict[str, Any]:
+def _environment(devices: Sequence[Device]) -> dict[str, Any]:
     """Versions, platform and devices of a run."""
     packages = ("igm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     versions = {}
@@ -126,7 +131,7 @@ def _environment() -> dict[str, Any]:
         "commit": _commit(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "devices": [d.device_kind for d in jax.devices()],
+        "devices": [d.device_kind for d in devices],
     }
 
 

@@ -95,6 +95,10 @@ class DataConfig:
                 f"data.crops={self.crops} must be 1 or 2, data.mirror={mirror} in [0, 1] and "
                 f"data.shear={self.shear} at least 0"
             )
+        if min(self.augmentation.rotation) < 0:
+            raise InputError(
+                f"data.rotation={self.augmentation.rotation}: largest angles must be at least 0"
+            )
         check_choice("data.pretrain_split", self.pretrain_split, ("train", "fit"))
         if not 0 < crop[0] <= crop[1] <= 1:
             raise InputError(f"data.crop={crop}: needs 0 < low <= high <= 1")

@@ -7,6 +7,7 @@ Sizes are the paper's, for NTU; docs/method.md has the evidence for our choices.
 """
 
 import dataclasses
+import math
 
 from igm_jax import diffusion
 from igm_jax.errors import InputError
@@ -157,11 +158,13 @@ class OptimizerConfig:
 
     def __post_init__(self):
         check_at_least("optimizer", self, 0, "warmup_epochs", "weight_decay", "final_learning_rate")
-        if self.learning_rate <= 0 or self.clip_norm <= 0:
+        if not (0 < self.learning_rate < math.inf and self.clip_norm > 0):
             raise InputError(
                 f"optimizer.learning_rate={self.learning_rate} and clip_norm={self.clip_norm} "
                 "must be > 0"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optimizer.betas={self.betas}: must be in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,3 +230,5 @@ class ProbeConfig:
 
     def __post_init__(self):
         check_at_least("probe", self, 1, "epochs", "batch_size")
+        if not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise InputError(f"probe.learning_rates={self.learning_rates}: must be > 0")

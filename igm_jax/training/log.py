@@ -1,6 +1,7 @@
 """Logs the metrics of a run: JSON lines, the terminal and optionally TensorBoard."""
 
 import contextlib
+import importlib.util
 import json
 import pathlib
 import sys
@@ -12,6 +13,12 @@ from igm_jax import progress, run_folder
 from igm_jax.errors import InputError
 
 
+def check_tensorboard(wanted: bool) -> None:
+    """Raises `InputError` if TensorBoard events are wanted and their writer is not installed."""
+    if wanted and importlib.util.find_spec("tensorboardX") is None:
+        raise InputError("train.tensorboard=True needs tensorboardX: pip install tensorboardX")
+
+
 class RunLog:
     """Writes `metrics.jsonl`, one line for each report, and prints it.
 
@@ -20,12 +27,11 @@ class RunLog:
       total_steps: length of the run, for the progress bar.
       start_step: the step a resumed run starts after; later lines of the file, written after the
         last checkpoint by a run that was then killed, are cut off.
-      tensorboard: also write TensorBoard events.
+      tensorboard: also write TensorBoard events; see `check_tensorboard`.
       silent: write and show nothing, as all processes of a run but the first.
 
     Raises:
-      InputError: TensorBoard is asked for and its writer is not installed, or a line of the file is
-        no report.
+      InputError: a line of the file is no report.
     """
 
     def __init__(
@@ -46,12 +52,8 @@ class RunLog:
             run_folder.write_text(path, "".join(kept))
         self._path, self._file = path, path.open("a", buffering=1, encoding="utf-8")
         if tensorboard:
-            try:
-                import tensorboardX
-            except ImportError as e:
-                raise InputError(
-                    "train.tensorboard=True needs tensorboardX: pip install tensorboardX"
-                ) from e
+            import tensorboardX
+
             self._events = tensorboardX.SummaryWriter(str(folder / run_folder.TENSORBOARD))
         if sys.stderr.isatty():
             self._bar = rich.progress.Progress(*progress.columns())

@@ -17,7 +17,7 @@ from igm_jax.training import checkpoint, claim, distributed, memory, run_data
 from igm_jax.training.checkpoint import Checkpoints
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.evaluate import evaluate
-from igm_jax.training.log import RunLog
+from igm_jax.training.log import RunLog, check_tensorboard
 from igm_jax.training.mapping import to_mapping
 from igm_jax.training.packing import Packing
 from igm_jax.training.program import Program, build_program
@@ -88,6 +88,9 @@ def _pretrain(
                 f"{store.path} is not the data that {folder} was trained on: give that with "
                 "--config.data.path=FOLDER, or choose another --run"
             )
+    # Told before the statistics are computed, which read all clips.
+    parallel.make_mesh(config.parallel, config.train.batch_size, devices)
+    check_tensorboard(config.train.tensorboard)
     indices, reading = run_data.prepare(config, store, saved)
     program = build_program(config, reading, len(indices), devices)
     meta = {
@@ -100,7 +103,7 @@ def _pretrain(
     }
     distributed.check_same(statistics=meta["reading"])
     if saved is None:
-        claim.begin(folder, stated, meta["data"])
+        claim.begin(folder, stated, meta["data"], [*program.mesh.devices.flat])
     iterator = iter(run_data.batches(config, store, indices, reading, program.mesh))
     init_key, step_key = parallel.two_keys(program.mesh, config.seed)
 

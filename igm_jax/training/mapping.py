@@ -51,7 +51,7 @@ def _converted(base: Any, values: Mapping[str, Any], prefix: str) -> dict[str, A
         if key not in fields:
             raise InputError(f"config has no key {name!r}{nearest(key, fields)}")
         default = getattr(base, key, None)
-        if dataclasses.is_dataclass(default):
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
             if not isinstance(value, Mapping):
                 raise InputError(f"config key {name!r} is a group of keys, not {value!r}")
             group = _converted(default, value, f"{name}.")

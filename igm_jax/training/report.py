@@ -87,12 +87,13 @@ def headline(
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     bodies = config.data.bodies
     fewer = f"reads {bodies} of up to {most_bodies} bodies, " if bodies < most_bodies else ""
+    platform = program.mesh.devices.flat[0].platform
     passes = program.steps_per_epoch * config.train.batch_size / clips
     of_passes = f" of {passes:.1f} passes" if passes > 1 else ""
     line = (
         f"{config.name}: {clips:,} clips, {fewer}{program.total_steps:,} steps of "
         f"{config.train.batch_size} ({config.train.epochs} epochs{of_passes}) on "
-        f"{program.mesh.size} {jax.devices()[0].platform} device(s){processes}; parameters: {parts}"
+        f"{program.mesh.size} {platform} device(s){processes}; parameters: {parts}"
         + (f"; resumed after step {start:,}" if start else "; compiling …")
     )
     line += f"\nnote: {note}" if note else ""

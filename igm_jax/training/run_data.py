@@ -11,9 +11,12 @@ from igm_jax import parallel
 from igm_jax.data import SkeletonStore, pipeline, protocols, unseen
 from igm_jax.errors import InputError
 from igm_jax.reading import Reading
+from igm_jax.skeleton import Layout
 from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objectives import OBJECTIVES
 from igm_jax.training.older_runs import reading_of_run
 from igm_jax.training.packing import Packing
+from igm_jax.training.step import MIXED_PARTS
 
 
 def fitted(config: ExperimentConfig, store: SkeletonStore) -> ExperimentConfig:
@@ -68,12 +71,24 @@ def prepare(
       InputError: the config does not fit the store.
     """
     indices = training_clips(config, store)
+    _check_body_parts(config.objective.name, store.layout)
     if saved is not None:
         return indices, reading_of_run(saved)
     config.check_length(len(indices))
     data, encoder = config.data, config.model.encoder
     reading = Reading(store.layout, data.coordinates, encoder.frames, data.bodies, data.streams)
     return indices, reading.standardised(*pipeline.statistics(store, indices, reading))
+
+
+def _check_body_parts(objective: str, layout: Layout) -> None:
+    """Refuses an objective that pastes body parts where all of them together are the body."""
+    count = max(layout.body_parts) + 1
+    if OBJECTIVES[objective].mixed and count <= MIXED_PARTS[1]:
+        raise InputError(
+            f"objective.name={objective!r} pastes up to {MIXED_PARTS[1]} body parts, and layout "
+            f"{layout.name!r} has {count}: name the `pairs` of its left and right joints, or "
+            "choose another objective"
+        )
 
 
 def packing(

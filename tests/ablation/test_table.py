@@ -142,6 +142,10 @@ def test_best_row_is_named_with_its_flags_and_how_sure_it_is(tmp_path):
     text = best(tmp_path / "clear", (60.0, 50.0, 61.0, 51.1))
     assert "first, with no flag. Its lead over second row is +9.95 [" in text
     assert "The interval is above zero." in text
+    rows = {**ROWS, "third": {"objective.mask_ratio": 0.3}}
+    values = (60.0, 50.0, 40.0, 61.0, 51.1, 41.0)
+    text = best(tmp_path / "many", values, rows=rows)
+    assert "above zero, but too narrow for the best of 3 rows" in text
     assert "One seed gives no interval" in best(tmp_path / "one", (50.0, 51.0), seeds=(3,))
 
 

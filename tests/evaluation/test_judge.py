@@ -1,6 +1,7 @@
 """How features are judged, and that the test clips have no part in any choice."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from igm_jax import metrics, run_folder
 from igm_jax.data import pipeline, protocols
 from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
-from igm_jax.evaluation import judge
+from igm_jax.evaluation import frozen, judge, parts
 from igm_jax.evaluation.judge import (
     FeatureSet,
     evaluate,
@@ -48,6 +49,27 @@ def telling(store):
     rng = np.random.default_rng(0)
     values = 2 * np.eye(3)[store.clips["label"]] + 0.8 * rng.normal(size=(80, 3))
     return FeatureSet("telling", values.astype(np.float32))
+
+
+def test_what_cannot_be_judged_is_told_before_features(run, store, monkeypatch):
+    def computed(*_, **__):
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(judge, "feature_sets", computed)
+    monkeypatch.setattr(judge, "open_store", lambda run: store)
+    refused = {
+        "labels=1%-plain": functools.partial(parts.check_labels, labels="1%-plain", subset=0),
+        "ways=50": functools.partial(frozen.few_shot_episodes, ways=50),
+    }
+    for told, check in refused.items():
+        with pytest.raises(InputError, match=told):
+            evaluate(run, evaluate_knn, baselines=False, check=check)
+    clips = np.array(store.clips)
+    clips["label"] = -1
+    unlabelled = dataclasses.replace(store, clips=clips)
+    monkeypatch.setattr(judge, "open_store", lambda run: unlabelled)
+    with pytest.raises(InputError, match=r"no clip of part 'train' .* has a label"):
+        evaluate(run, evaluate_knn, baselines=False, check=parts.check_labels)
 
 
 def relabelled(store, part, seed=0):

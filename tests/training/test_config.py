@@ -39,6 +39,10 @@ from igm_jax.training.program import build_program
         ({"objective.ema_decay": 1.0}, r"objective.ema_decay=1.0 must be in \[0, 1\)"),
         ({"objective.condition_drop": 1.5}, r"condition_drop=1.5 in \[0, 1\]"),
         ({"optimizer.learning_rate": 0.0}, "optimizer.learning_rate=0.0 .* must be > 0"),
+        ({"optimizer.learning_rate": float("nan")}, "optimizer.learning_rate=nan .* must be > 0"),
+        ({"optimizer.betas": (0.9, 1.5)}, r"optimizer.betas=\(0.9, 1.5\): must be in \[0, 1\)"),
+        ({"probe.learning_rates": (0.1, -1.0)}, r"probe.learning_rates=\(0.1, -1.0\): must be > 0"),
+        ({"data.rotation": (-1.0, 0.0, 0.0)}, r"data.rotation=\(-1.0, .* at least 0"),
         ({"model.encoder.frames": 10}, "frames=10 is not a multiple of patch_frames=4"),
         (
             {"model.encoder.patch_joints": 4},

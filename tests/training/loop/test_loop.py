@@ -37,6 +37,7 @@ def test_run_folder_of_a_whole_run(whole, store, traces):
     assert config["train"]["epochs"] == 3 and config["data"]["crop"] == [0.5, 1.0]
     environment = json.loads((whole / "environment.json").read_text())
     assert environment["versions"]["jax"] == jax.__version__ and environment["cpus"] > 0
+    assert environment["devices"] == ["cpu"]  # of the run, not the eight of this process
     assert steps_in(whole) == [10, 15]
     reports = lines(whole)
     assert [(x["step"], "loss" in x) for x in reports] == [

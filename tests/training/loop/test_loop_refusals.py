@@ -1,6 +1,7 @@
 """Runs that are refused or stopped: a folder that is taken, data that does not fit, divergence."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import socket
@@ -23,7 +24,7 @@ from loop_world import (
     steps_in,
 )
 
-from igm_jax.data import SkeletonStore
+from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.training import loop
 from igm_jax.training.loop import pretrain
@@ -93,6 +94,24 @@ def test_run_goes_on_with_its_own_data_only(whole, store, tmp_path):
 def test_data_that_does_not_fit_leaves_no_folder(store, tmp_path, changes, told):
     with pytest.raises(InputError, match=told):
         pretrain(tiny.config(changes), store, tmp_path / "run", devices=ONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_is_told_before_all_clips_are_read(store, tmp_path, monkeypatch):
+    def read(*_):
+        raise AssertionError("the statistics were computed")
+
+    monkeypatch.setattr(pipeline, "statistics", read)
+    with pytest.raises(InputError, match=r"parallel\.data=3"):
+        pretrain(tiny.config({"parallel.data": 3}), store, tmp_path / "run")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs tensorboardX"):
+        pretrain(tiny.config({"train.tensorboard": True}), store, tmp_path / "run", devices=ONE)
+    pairless = dataclasses.replace(store.layout, pairs=())  # so that all joints are one body part
+    other = dataclasses.replace(store, layout=pairless)
+    config = tiny.config(tiny.changes_for("actionlet_contrast"))
+    with pytest.raises(InputError, match=r"actionlet_contrast' pastes .* 'tiny6' has 1: name"):
+        pretrain(config, other, tmp_path / "run", devices=ONE)
     assert not (tmp_path / "run").exists()
 
 
