@@ -100,15 +100,7 @@ def train(
     per_epoch = max(1, len(trial.known) // batch_size)
     total = config.total_steps(len(trial.known), batch_size)
     milestones = config.milestones(total)[: trial.milestones]
-    # Warm-up is a share of the schedule, which few labels make longer than `epochs`.
-    schedule = learning_rate_schedule(
-        config.optimizer(trial.learning_rate), total, total / config.epochs
-    )
-    rates = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
-    # A random encoder has nothing to keep, so it learns from the start.
-    head_epochs = 0.0 if program.encoder is None else config.head_epochs
-    learns = np.arange(total) >= round(head_epochs * total / config.epochs)
-    encoder_rates = np.where(learns, rates, np.float32(0))
+    rates = _rates(trial.learning_rate, total, config, scratch=program.encoder is None)
     init_key, step_key = parallel.two_keys(program.mesh, trial.seed)
     iterator = iter(_batches(trial, batch_size, program, run, store))
     start, losses, pending, stop = run_folder.newest_step(trial.folder), [], None, None
@@ -130,7 +122,7 @@ def train(
             state = program.init(init_key, program.encoder)
         for step in range(start + 1, milestones[-1] + 1):
             raw = parallel.to_devices(program.mesh, next(iterator))
-            now = {"encoder": encoder_rates[step - 1], "head": rates[step - 1]}
+            now = {part: rate[step - 1] for part, rate in rates.items()}
             state, values = program.step(state, raw, now, step_key, program.parent)
             if pending:  # one step late, so that the device never waits for the host
                 losses.append(_fetched(*pending, trial.folder))
@@ -154,11 +146,29 @@ def train(
             if stop and step < milestones[-1]:
                 break
             stop = None
-    reports = run_folder.read_reports(trial.folder / run_folder.METRICS)
+    accuracies, temperatures = _judged(trial.folder, milestones)
+    return Trained(state, accuracies, temperatures, round(milestones[-1] / per_epoch, 2), stop)
+
+
+def _rates(
+    peak: float, total: int, config: FinetuneConfig, *, scratch: bool
+) -> dict[str, Float[np.ndarray, " total"]]:
+    """Learning rates of encoder and head in each step."""
+    # Warm-up is a share of the schedule, which few labels make longer than `epochs`.
+    schedule = learning_rate_schedule(config.optimizer(peak), total, total / config.epochs)
+    head = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
+    # A random encoder has nothing to keep, so it learns from the start.
+    head_epochs = 0.0 if scratch else config.head_epochs
+    learns = np.arange(total) >= round(head_epochs * total / config.epochs)
+    return {"encoder": np.where(learns, head, np.float32(0)), "head": head}
+
+
+def _judged(folder: pathlib.Path, milestones: list[int]) -> tuple[list[float], list[float]]:
+    """Validation accuracy and temperature at each milestone, from the log of the trial."""
+    reports = run_folder.read_reports(folder / run_folder.METRICS)
     by_step = {r["step"]: r for r in reports if "val_accuracy" in r}
     judged = [by_step[step] for step in milestones if step in by_step]
-    accuracies, temperatures = ([r[k] for r in judged] for k in ("val_accuracy", "temperature"))
-    return Trained(state, accuracies, temperatures, round(milestones[-1] / per_epoch, 2), stop)
+    return [r["val_accuracy"] for r in judged], [r["temperature"] for r in judged]
 
 
 def predicted(
