@@ -28,7 +28,7 @@ def main() -> None:
     """Reads the flags and the files, and writes the features."""
     out = pathlib.Path(_OUT.value)
     check_suffix(out)
-    folder, which, _ = place()
+    folder, which = place()
     run = encoder_run(folder, which)
     out.parent.mkdir(parents=True, exist_ok=True)  # before all is computed
     started = time.perf_counter()

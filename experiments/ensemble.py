@@ -107,6 +107,9 @@ def _finetuned_file(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _load(path: pathlib.Path) -> scores.Scores:
+    if not path.exists():
+        probe = cli.command("linear_probe.py", path.parent)
+        raise InputError(f"{path} does not exist: name runs that were probed, or probe it: {probe}")
     return (scores.load_finetuned if _is_finetuned(path) else scores.load_scores)(path)
 
 
@@ -145,6 +148,10 @@ def _over_seeds(sums: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Reads the flags and the scores, and prints each run and the sum."""
     sums, protocol = {}, ""
+    if "/" in _TRANSFER.value:
+        raise InputError(f"--transfer={_TRANSFER.value}: give the name of the store's folder alone")
+    if _OUT.value:
+        pathlib.Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     groups = {
         name: {run: _scores_file(folder) for run, folder in group.items()}
         for name, group in _groups().items()

@@ -37,9 +37,12 @@ def main() -> None:
     for name, reason in found["not_possible"].items():
         print(f"\nNot possible: {name}: {reason}.")
     probed = (run.folder / run_folder.probe_scores()).exists()
-    command = f"predict.py {run.folder} FILES…" if probed else f"linear_probe.py {run.folder}"
-    if run.origin is None:
-        print(f"\nnext: python experiments/{command}")
+    if run.origin is None and probed:
+        words = ("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
+        print(f"\nnext: {cli.command(*words)}")
+    elif run.origin is None and "linear_probe" not in found["not_possible"]:
+        words = ("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
+        print(f"\nnext: {cli.command(*words)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

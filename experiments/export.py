@@ -39,7 +39,7 @@ place = cli.define_run_folder()
 
 def loaded() -> tuple[Run, Head | None]:
     """The run of the flags, with its head if it has one."""
-    folder, which, _ = place()
+    folder, which = place()
     probed = (folder / run_folder.probe_scores()).exists()
     has_head = probed or run_folder.is_finetuned(folder)
     if _HEAD.value == "none" or not (_HEAD.value or has_head):

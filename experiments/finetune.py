@@ -1,4 +1,4 @@
-"""Fine-tunes a run: `python experiments/finetune.py [--parent=runs/NAME] [--labels=10%]`.
+"""Fine-tunes a run: `python experiments/finetune.py [RUN] [--labels=10%]`.
 
 An encoder and an MLP head are trained on labelled clips. Learning rate and length are chosen on
 validation clips; test clips are judged once. `--labels=10% --subsets=5` repeats it with five
@@ -79,7 +79,7 @@ def main() -> None:
     start = "a random encoder" if scratch else f"{run.folder}, {run.progress}"
     print(f"{folder}: fine-tuned from {start} ({run.judged_on}, {labels} of the labels)\n")
     print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
-    print(f"\nnext: python experiments/predict.py {folder} FILES…")
+    print(f"\nnext: {cli.command('predict.py', folder, 'FILES…')}")
 
 
 def _table(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,4 +96,4 @@ for module in (cli, run_flags):  # for --help
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, argument="parent")

@@ -64,7 +64,7 @@ _OUT = flags.DEFINE_string("out", None, "Write the store to this folder. Default
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing store.")
 _TABLE = flags.DEFINE_bool("table", False, "Measure the quality over t and steps.")
 
-place = cli.define_run_folder()
+place, data = cli.define_run_folder(), cli.define_store()
 
 
 def chosen(store: SkeletonStore, protocol: str) -> np.ndarray:
@@ -195,7 +195,7 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
     print(
         f"{out}: {len(written)} clips of {run.reading.frames} frames in {units}, "
         f"{how}, in the coordinates of {frame}\n"
-        f"next: python experiments/inspect_data.py {out}"
+        f"next: {cli.command('inspect_data.py', out)}"
     )
     print_advice(generator)
 
@@ -227,7 +227,7 @@ def check_flags() -> None:
 def main() -> None:
     """Reads the flags, then writes a store or a table."""
     check_flags()
-    run = load_run(*place())
+    run = load_run(*place(), data.value)
     generator, store = generator_of(run), open_store(run)
     if not _TABLE.value:
         write(generator, store, pathlib.Path(_OUT.value or run.folder / "generated"))

@@ -67,7 +67,7 @@ def main() -> None:
         f"{folder}: the encoder of {path} ({shown}); its tokens differ from those of a NumPy "
         f"reference by at most {difference:.1e}"
     )
-    print(f"next: python experiments/linear_probe.py {folder}")
+    print(f"next: {cli.command('linear_probe.py', folder)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def main() -> None:
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
     if run.origin is None and not run.results(run_folder.linear_probe()).exists():
-        print(f"\nnext: python experiments/linear_probe.py {run.folder}")
+        words = (run.folder, *cli.given("checkpoint", "data"))
+        print(f"\nnext: {cli.command('linear_probe.py', *words)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

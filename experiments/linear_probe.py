@@ -49,9 +49,10 @@ def main() -> None:
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.linear_probe(labels, augmented, subset)), run, rows)
     head = run.results(run_folder.probe_scores(labels, augmented, subset)).name
-    chosen = "" if head == run_folder.probe_scores() else f" --head={head}"
+    chosen = [] if head == run_folder.probe_scores() else [f"--head={head}"]
     if run.origin is None:
-        print(f"\nnext: python experiments/predict.py {run.folder} FILES…{chosen}")
+        words = (run.folder, "FILES…", *chosen, *cli.given("checkpoint"))
+        print(f"\nnext: {cli.command('predict.py', *words)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

@@ -97,6 +97,8 @@ def predict_files(predictor: Predictor) -> None:
     out = pathlib.Path(_OUT.value or predictor.run.folder / "timelines")
     if _WINDOW.value is None and _OUT.value and out.suffix != ".csv":
         raise InputError(f"--out={out}: choose a name that ends in .csv, or give --window")
+    if _WINDOW.value is not None and out.suffix == ".csv":
+        raise InputError(f"--out={out}: --window writes a folder, choose a name without .csv")
     if _WINDOW.value is not None:
         drawing_module()  # its absence is told before all is computed
     if _OUT.value:
@@ -169,7 +171,7 @@ def main() -> None:
         raise InputError(f"--stride={_STRIDE.value} moves a window: give --window as well")
     if _WATCH.value and (_files.FILES.value or _OUT.value):
         raise InputError("--watch reads standard input and writes no file: leave files and --out")
-    folder, which, _ = place()
+    folder, which = place()
     predictor = load_predictor(folder, which, _HEAD.value)
     if _WINDOW.value is not None:
         predictor.check_window(_WINDOW.value)

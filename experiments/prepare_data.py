@@ -90,6 +90,9 @@ def find(dataset: str | None, source: str | None) -> tuple[RawData, str]:
         if module not in (pyskl_pkl, custom):
             raise InputError(f"--min_score: {dataset} has no scores: leave the flag out")
         options["min_score"] = _MIN_SCORE.value
+    for flag in (_NUM_CLIPS, _SEED):
+        if flag.present and module is not synthetic:
+            raise InputError(f"--{flag.name}: {dataset} is not generated: leave the flag out")
     if module is synthetic:
         if source is not None:
             raise InputError(f"--source={source}: the synthetic data has none: leave the flag out")
@@ -114,7 +117,7 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
         f"{facts['subjects']} subjects, {facts['cameras']} cameras",
         f"{bodies} at most, {shortest} to {longest} frames (median {median}), "
         f"{facts['bytes'] / 1e6:.1f} MB, {len(skipped)} skipped, {seconds:.1f} s",
-        *(f"remark: {remark}" for remark in remarks(store)),
+        *(f"remark: {remark}" for remark in (*remarks(store), *unjudged(store))),
         *(f"suggested {found.flag}: {found.reason}" for found in suggestions),
         " ".join(
             [
@@ -126,11 +129,22 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
     return "\n".join(lines)
 
 
+def unjudged(store: SkeletonStore) -> list[str]:
+    """A sentence that says why probes cannot judge a run of the next command, if they cannot."""
+    problem = protocols.unjudged(store, protocol_of(store))
+    return [f"a run can train, but no probe can judge it: {problem}"] if problem else []
+
+
+def protocol_of(store: SkeletonStore) -> str:
+    """The first protocol that a run can train and validate on, or else the first of all."""
+    usable = [row["protocol"] for row in summary.usable_parts(store)]
+    return [*usable, *protocols.PROTOCOLS[store.dataset]][0]
+
+
 def variant(store: SkeletonStore) -> str:
     """Suffix of the config that selects a protocol for which the store has columns."""
-    default = next(iter(protocols.PROTOCOLS.get(store.dataset, {})), None)
-    usable = [row["protocol"] for row in summary.usable_parts(store)]
-    return f":{usable[0]}" if usable and usable[0] != default else ""
+    chosen = protocol_of(store)
+    return "" if chosen == next(iter(protocols.PROTOCOLS[store.dataset])) else f":{chosen}"
 
 
 def main() -> None:

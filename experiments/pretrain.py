@@ -15,7 +15,7 @@ import _clone  # noqa: F401
 from absl import flags
 
 from igm_jax import cli
-from igm_jax.data import open_dataset
+from igm_jax.data import open_dataset, protocols
 from igm_jax.training import distributed
 from igm_jax.training.loop import pretrain
 
@@ -57,9 +57,9 @@ def main() -> None:
     cli.keep_compiled_programs(run_folder)
     result = pretrain(config, store, run_folder, resume=RESUME.value)
     if result == "finished" and distributed.leader():
-        print(
-            f"{run_folder}: finished. Next: python experiments/linear_probe.py --run={run_folder}"
-        )
+        judged = not protocols.unjudged(store, config.data.protocol)
+        words = ("linear_probe.py", run_folder) if judged else ("embed.py", run_folder, "FILES…")
+        print(f"{run_folder}: finished. Next: {cli.command(*words)}")
     elif result != "finished":
         sys.exit(cli.exit_code(result))
 

@@ -8,6 +8,7 @@ import logging as python_logging
 import os
 import pathlib
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -169,35 +170,49 @@ def checkpoint_of(value: str) -> str | int:
     return int(value) if value.isdigit() else value
 
 
-def define_run_folder(
-    name: str = "run",
-) -> Callable[[], tuple[pathlib.Path, str | int, str | None]]:
-    """Defines `--data`, `--checkpoint` and the flag `name`, which says the pre-training run.
+def define_store() -> flags.FlagHolder:
+    """Defines `--data`."""
+    return flags.DEFINE_string(
+        "data", None, "Read the store of the run from this folder, if it has moved."
+    )
+
+
+def define_run_folder(name: str = "run") -> Callable[[], tuple[pathlib.Path, str | int]]:
+    """Defines `--checkpoint` and the flag `name`, which says the pre-training run.
 
     Returns:
-      A function that gives `(folder, checkpoint, data)`, the arguments of `load_run`, once the
+      A function that gives `(folder, checkpoint)`, the first arguments of `load_run`, once the
       flags are parsed.
     """
     run_flag = flags.DEFINE_string(
         name, None, "Use this run folder. Default: the newest one in runs/."
     )
-    data = flags.DEFINE_string(
-        "data", None, "Read the store of the run from this folder, if it has moved."
-    )
     checkpoint = flags.DEFINE_string(
         "checkpoint", "last", "Load this checkpoint: last, best (by validation KNN) or a step."
     )
 
-    def selected() -> tuple[pathlib.Path, str | int, str | None]:
+    def selected() -> tuple[pathlib.Path, str | int]:
         from igm_jax.run_folder import newest_run
 
         which = checkpoint_of(checkpoint.value)
         folder = pathlib.Path(newest_run() if run_flag.value is None else run_flag.value)
         if folder.is_dir():
             keep_compiled_programs(folder)
-        return folder, which, data.value
+        return folder, which
 
     return selected
+
+
+def command(script: str, *words: Any) -> str:
+    """A command of experiments/ as a user can paste it; `FILES…` is left as it is."""
+    quoted = (word if word == "FILES…" else shlex.quote(str(word)) for word in words)
+    return " ".join(["python", f"experiments/{script}", *quoted])
+
+
+def given(*names: str) -> list[str]:
+    """Those of these flags that the user gave, for a command that follows."""
+    known = (flags.FLAGS[name] for name in names if name in flags.FLAGS)
+    return [f"--{flag.name}={flag.value}" for flag in known if flag.present]
 
 
 def define_settings(config: Any) -> Callable[[], Any]:

@@ -262,8 +262,12 @@ def finetuned_subset(folder: pathlib.Path, name: str | None = None) -> pathlib.P
     Raises:
       InputError: no such subset, or it is not finished.
     """
+    if (folder / HEAD).exists() and name not in (None, folder.name):
+        raise InputError(f"{folder} is one subset of the labels, so it has no {name}: leave it out")
     done = subsets(folder, HEAD)
     subset = folder if (folder / HEAD).exists() else folder / (name or [*done, subset_folder(0)][0])
+    if name and done and name not in done:
+        raise InputError(f"{folder} has no head {name}: choose one of {', '.join(done)}")
     if not (subset / HEAD).exists() or not newest_step(subset / TRAINED):
         raise InputError(
             f"{subset} has no trained head: finish it with the same experiments/finetune.py command"

@@ -19,6 +19,12 @@ def test_a_reader_that_has_enough_ends_the_command_without_a_word():
     command.stderr.close()
 
 
+def test_a_command_can_be_pasted():
+    assert cli.command("predict.py", "runs/a b", "FILES…", "--checkpoint=best") == (
+        "python experiments/predict.py 'runs/a b' FILES… --checkpoint=best"
+    )
+
+
 def test_compiled_programs_lie_beside_the_runs_or_where_jax_was_told(tmp_path):
     told = jax.config.jax_compilation_cache_dir
     try:

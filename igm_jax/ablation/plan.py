@@ -16,7 +16,7 @@ from typing import Any
 
 from igm_jax import run_folder
 from igm_jax.ablation.grids import GRIDS
-from igm_jax.data import SkeletonStore, open_dataset
+from igm_jax.data import SkeletonStore, open_dataset, protocols
 from igm_jax.errors import InputError
 from igm_jax.training import objectives, run_data
 from igm_jax.training.config import BOOKKEEPING, ExperimentConfig, differences
@@ -80,7 +80,8 @@ def parse_grid(text: str) -> dict[str, dict[str, Any]]:
     """
     if text.endswith(".json"):
         try:
-            rows = json.loads(pathlib.Path(text).read_text(encoding="utf-8"))
+            content = pathlib.Path(text).read_text(encoding="utf-8")
+            rows = json.loads(content, object_pairs_hook=_once)
         except ValueError as error:
             raise InputError(f"--grid={text}: {error}") from error
     elif "=" in text:
@@ -98,6 +99,14 @@ def parse_grid(text: str) -> dict[str, dict[str, Any]]:
     if not rows or len(slugs) < len(rows):
         raise InputError(f"--grid={text}: its row names make no distinct folders: {list(rows)}")
     return rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; `json` alone would keep the last of several equal names."""
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{sorted(twice)[0]!r} is there twice: rename one")
+    return dict(pairs)
 
 
 def _product(text: str) -> dict[str, dict[str, Any]]:
@@ -175,9 +184,10 @@ def plan(
         folder = out / slug(name) / f"seed{seed}"
         for other in jobs:
             if other.seed == seed and _same(other.config, mine):
+                keys = ", ".join(sorted({**other.overrides, **typed}))
                 raise InputError(
-                    f"rows {other.row!r} and {name!r} are the same config, for it says already "
-                    f"what they set: change {', '.join(sorted({**other.overrides, **typed}))}"
+                    f"rows {other.row!r} and {name!r} give the same run: the config has their "
+                    f"values already, or they change no number: change {keys}"
                 )
         jobs.append(Job(name, typed, seed, folder, mine, (f"--config={config_file}", *flags)))
         _check_folder(jobs[-1])
@@ -185,7 +195,9 @@ def plan(
 
 
 def _same(a: ExperimentConfig, b: ExperimentConfig) -> bool:
-    return not differences(to_mapping(a), to_mapping(b), ignored={"data.camera"})
+    # What is bookkeeping changes no number, so such rows would be the same run twice.
+    ignored = BOOKKEEPING - {"probe", "data.path"}
+    return not differences(to_mapping(a), to_mapping(b), ignored=ignored)
 
 
 def _replaced(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
@@ -261,9 +273,11 @@ def check_clips(jobs: Sequence[Job]) -> None:
             stores[place] = open_dataset(*place)
         if _is_run(job):
             continue
-        config = run_data.fitted(job.config, stores[place])
+        config, store = run_data.fitted(job.config, stores[place]), stores[place]
         try:
-            config.check_length(len(run_data.training_clips(config, stores[place])))
+            config.check_length(len(run_data.training_clips(config, store)))
+            if problem := protocols.unjudged(store, config.data.protocol):
+                raise InputError(f"its probes cannot judge it: {problem}")
         except InputError as error:
             raise InputError(f"row {job.row!r}: {error}") from error
 

@@ -142,7 +142,7 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
     if not len(positions):
         raise InputError(
             f"{store.path}: part {part!r} of protocol {protocol!r} is empty: "
-            f"{_why_empty(rule, part, values)}: prepare more of the data set, or choose another "
+            f"{_why_empty(rule, part, values)}: {_how_to_fill(store, rule)}, or choose another "
             "protocol"
         )
     return positions.astype(np.int64)
@@ -165,6 +165,18 @@ def note(store: SkeletonStore, protocol: str | Protocol) -> str:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
         told.append(f"only validation has the classes {', '.join(unseen[:3])}{more}")
     return "; ".join(told)
+
+
+def unjudged(store: SkeletonStore, protocol: str | Protocol) -> str:
+    """Says why probes and KNN cannot judge a run on this store; "" if they can."""
+    for part in PARTS:
+        try:
+            clips = split(store, protocol, part)
+        except InputError as error:
+            return str(error)
+        if not (store.clips["label"][clips] >= 0).any():
+            return f"{store.path}: no clip of part {part!r} of protocol {protocol!r} has a label"
+    return ""
 
 
 def _rule(store: SkeletonStore, protocol: str | Protocol) -> Protocol:
@@ -201,6 +213,12 @@ def _classes(
     """How many classes `fit` has, and how many `val`."""
     fit, val = (np.unique(label[side & (label >= 0)]) for side in (~in_val, in_val))
     return len(fit), len(val)
+
+
+def _how_to_fill(store: SkeletonStore, rule: Protocol) -> str:
+    if store.dataset == "custom":
+        return f"add clips, or change their {rule.column} in labels.csv"
+    return "prepare more of the data set"
 
 
 def _why_empty(rule: Protocol, part: str, values: Int[np.ndarray, " values"]) -> str:

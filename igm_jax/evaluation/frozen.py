@@ -159,9 +159,18 @@ def few_shot_episodes(
       InputError: the test split has too few classes, or too few clips in a class.
     """
     labels = store.clips["label"][labelled_clips(run, store, "test")]
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    classes, counts = np.unique(labels, return_counts=True)
+    if ways > len(classes):
+        raise InputError(f"--ways={ways}: the test clips have {len(classes)} classes, no more")
+    smallest = int(counts.min())
     if queries is None:
         queries = max(1, min(FEW_SHOT_QUERIES, smallest - max(shots)))
+    if smallest < max(shots) + queries:
+        raise InputError(
+            f"class {store.class_names[classes[counts.argmin()]]!r} has {smallest} test clips, and "
+            f"{max(shots)} shots with {queries} queries need {max(shots) + queries}: give "
+            "few_shot.py smaller --shots or --queries"
+        )
     return {
         k: metrics.draw_episodes(
             labels, ways=ways, shots=k, queries=queries, episodes=episodes, seed=run.config.seed

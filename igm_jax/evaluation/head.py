@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ def probe_head(run: Run, name: str | None = None) -> Head:
         streams; says which command makes it.
     """
     path = run.folder / (name or run_folder.probe_scores())
-    command = f"python experiments/linear_probe.py {run.folder}"
+    command = f"python experiments/linear_probe.py {shlex.quote(str(run.folder))}"
     if not path.is_file():
         raise InputError(_no_head(run, name, command))
     if path.suffix != ".npz":

@@ -156,7 +156,10 @@ def open_store(run: Run) -> SkeletonStore:
         if store.meta["sha256"] == run.data:
             return _judged_classes(store, run)
         problems.append(f"{place} is not the data that {run.folder} was trained on")
-    raise InputError(f"{problems[0]}; if the data lies elsewhere, give --data=FOLDER")
+    raise InputError(
+        f"{problems[0]}; if its data lies elsewhere, give that folder by --data; to judge it on "
+        "other data, give --transfer=configs/NAME.py too"
+    )
 
 
 def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:

@@ -17,7 +17,7 @@ def define_pretrained_flags(name: str) -> Callable[..., Any]:
       of the run. With `--transfer` it is then transferred to the other data set, and the list of
       the joints is printed.
     """
-    place = cli.define_run_folder(name)
+    place, store = cli.define_run_folder(name), cli.define_store()
     other = cli.define_config_file(
         "transfer",
         "Judge on the data set of this config file, which the run was not trained on: "
@@ -28,7 +28,7 @@ def define_pretrained_flags(name: str) -> Callable[..., Any]:
     def selected(**fields: Any) -> Any:
         from igm_jax.evaluation.run import load_run
 
-        folder, which, data = place()
+        (folder, which), data = place(), store.value
         own = data if other.value is None else None
         run = dataclasses.replace(load_run(folder, which, own), **fields)
         return run if other.value is None else _transferred(run, other, data)

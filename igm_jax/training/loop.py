@@ -127,7 +127,10 @@ def _pretrain(
             ) as log,
             Stopping(program.mesh) as stopping,
         ):
-            note = protocols.note(store, config.data.protocol)
+            notes = [protocols.note(store, config.data.protocol)]
+            if problem := protocols.unjudged(store, config.data.protocol):
+                notes.append(f"no probe can judge this run: {problem}")
+            note = "; ".join(filter(None, notes))
             bodies = int(store.clips["bodies"].max())
             log.say(headline(config, program, len(indices), start, bodies, note))
             packing = run_data.packing(config, store, indices, program.mesh)

@@ -1,9 +1,11 @@
 """Grids and the jobs that they become."""
 
+import dataclasses
 import json
 import sys
 import types
 
+import numpy as np
 import pytest
 import tiny
 from ablation_jobs import ROWS, finish, plan
@@ -65,6 +67,7 @@ def test_grid_from_a_file(tmp_path):
         ("a=1,1", "'a=1,1' .* something twice"),
         ("a=[1],(1)", "no distinct folders"),
         ('{"row": {}', "Expecting"),
+        ('{"a": {}, "a": {"seed": 1}}', "'a' is there twice: rename one"),
         ("[]", "needs {row name"),
         ('{"row": 3}', "needs {row name"),
         ("{}", "no distinct folders"),
@@ -165,6 +168,24 @@ def test_flags_make_the_config_of_the_job(tmp_path, monkeypatch):
 def test_row_that_the_config_refuses_is_named(row, told, tmp_path):
     with pytest.raises(InputError, match=f"row 'bad': .*{told}"):
         plan(tmp_path, {"good": {}, "bad": row})
+
+
+def test_rows_that_are_the_same_run_are_named(tmp_path):
+    for row in ({}, {"name": "other"}, {"train.log_every": 7}):
+        with pytest.raises(InputError, match="rows 'a' and 'b' give the same run"):
+            plan(tmp_path, {"a": {}, "b": row})
+    assert len(plan(tmp_path, {"a": {}, "b": {"data.path": "elsewhere"}}, seeds=(0,))) == 2
+
+
+def test_data_that_no_probe_can_judge_is_told_before_any_runs(tmp_path, monkeypatch):
+    store = tiny.write_store(tmp_path / "store")
+    clips = np.array(store.clips)
+    clips["label"] = -1
+    unlabelled = dataclasses.replace(store, clips=clips)
+    monkeypatch.setattr(ablation, "open_dataset", lambda *_: unlabelled)
+    jobs = plan(tmp_path / "out", {"plain": {}}, seeds=(0,), given={"data.path": str(store.path)})
+    with pytest.raises(InputError, match=r"row 'plain': its probes .* part 'train' .* a label"):
+        ablation.check_clips(jobs)
 
 
 def test_folder_with_a_run_of_other_data_is_named(tmp_path, monkeypatch):

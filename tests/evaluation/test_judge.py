@@ -59,7 +59,12 @@ def test_what_cannot_be_judged_is_told_before_features(run, store, monkeypatch):
     monkeypatch.setattr(judge, "open_store", lambda run: store)
     refused = {
         "labels=1%-plain": functools.partial(parts.check_labels, labels="1%-plain", subset=0),
-        "ways=50": functools.partial(frozen.few_shot_episodes, ways=50),
+        "--ways=50: the test clips have 3 classes": functools.partial(
+            frozen.few_shot_episodes, ways=50
+        ),
+        "class '(swing|circle|jerk)' has [0-9]+ test clips, and 99 shots": functools.partial(
+            frozen.few_shot_episodes, ways=2, shots=(99,)
+        ),
     }
     for told, check in refused.items():
         with pytest.raises(InputError, match=told):

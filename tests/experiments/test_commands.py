@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         "runs/synthetic-xsub-smoke: finished. Next: python experiments/linear_probe.py "
-        "--run=runs/synthetic-xsub-smoke"
+        "runs/synthetic-xsub-smoke"
     ]
     return folder
 

@@ -99,6 +99,14 @@ def test_fine_tuned_classifiers_and_probes_on_other_classes_or_data(tmp_path):
     assert named[subsets[0]] > named[f"{runs[0]} (one, step 10)"]  # better by construction
 
 
+def test_a_run_that_was_not_probed_says_how(tmp_path):
+    (tmp_path / "a run").mkdir()
+    refused = run(tmp_path, "ensemble.py", "a run", "b")
+    assert_refused(refused, "does not exist", "python experiments/linear_probe.py 'a run'")
+    refused = run(tmp_path, "ensemble.py", "a run", "b", "--transfer=configs/utd_mhad.py")
+    assert_refused(refused, "give the name of the store's folder alone")
+
+
 def test_flags_that_do_not_fit_a_fine_tuned_folder_are_refused(tmp_path):
     made = probe(0, "joint")
     (tmp_path / "subset-2").mkdir()

@@ -47,6 +47,8 @@ def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
     made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=my s").stdout
     *_, line = made.splitlines()
     assert "\nremark: 1 of 6 clips have one frame, so no motion, such as '0'\n" in made
+    assert "\nremark: a run can train, but no probe can judge it: " in made
+    assert "no clip is marked as test: add clips, or change their split in labels.csv" in made
     assert shlex.split(line)[3:6] == [
         "--config=configs/custom.py:split",
         "--config.data.path=my s",
@@ -63,6 +65,11 @@ def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
     command = result.stdout.splitlines()[-1]
     assert command == "next: python experiments/pretrain.py --config=configs/synthetic.py"
     SkeletonStore.verify(store.path)
+
+
+def test_flags_of_the_generator_are_refused_elsewhere(prepare, raw):
+    flags = ("--dataset=nw_ucla", f"--source={raw}")
+    assert_refused(prepare(*flags, "--num_clips=7"), "--num_clips: nw_ucla is not generated")
 
 
 def test_bad_clip_is_skipped_by_name_and_refused_on_demand(prepare, raw, tmp_path):

@@ -135,8 +135,11 @@ def test_the_saved_head_gives_the_test_scores(finished, run, store, config):
     assert head.temperature == max(judged)[-1]
     length = store.clips["length"][labelled(run, store, "train").indices]
     assert head.lengths == (length.min(), int(np.median(length)), length.max())
-    with pytest.raises(InputError, match=r"subset-7 has no trained head.*finetune\.py"):
-        load_predictor(finished, head="subset-7")
+    for name in ("subset-7", "linear_probe.npz"):
+        with pytest.raises(InputError, match=rf"has no head {name}: choose one of subset-0"):
+            load_predictor(finished, head=name)
+        with pytest.raises(InputError, match=rf"one subset .* has no {name}: leave it out"):
+            load_predictor(finished / "subset-0", head=name)
     with pytest.raises(InputError, match="has one checkpoint"):
         load_predictor(finished, which=10)
 

@@ -49,6 +49,6 @@ def open_dataset(dataset: str, path: str | pathlib.Path) -> SkeletonStore:
     if store.dataset != dataset:
         raise InputError(
             f"{path} holds the data set {store.dataset!r}, but the config asks for {dataset!r}: "
-            "set --config.data.path"
+            "choose the config file of that data set, or the folder of this one"
         )
     return store
