@@ -169,7 +169,13 @@ def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:
     if not left_out:
         raise InputError(f"{run.folder} was trained on all classes: data.leave_out names none")
     seen = [name for name in store.class_names if name not in left_out]
-    return unseen.only_classes(store, left_out if run.classes == "unseen" else seen)
+    judged = left_out if run.classes == "unseen" else seen
+    if len(judged) < 2:
+        raise InputError(
+            f"--classes={run.classes} of {run.folder} is {judged[0]!r} alone, so all answers would "
+            "be right: leave out more classes in pre-training"
+        )
+    return unseen.only_classes(store, judged)
 
 
 def init_encoder(config: ExperimentConfig, key: jax.Array) -> Any:
