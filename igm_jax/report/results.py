@@ -115,8 +115,9 @@ def numbers(run: Run) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, column, title in _NUMBERS:
         rows = (run_folder.read_json(run.folder / name) or {}).get("rows") or [{}]
-        if column in rows[0]:
-            found.append((f"{rows[0][column]:.1f} %", f"test, {title}"))
+        # None: the protocol ran, but no test clip counts in this column.
+        if (value := rows[0].get(column)) is not None:
+            found.append((f"{value:.1f} %", f"test, {title}"))
     log = {
         (chart["title"], line["name"]): line["values"][-1]
         for chart in curves(run)

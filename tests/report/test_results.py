@@ -117,6 +117,16 @@ def test_curves_and_numbers_come_from_the_log_until_a_protocol_is_run(run):
     assert results.numbers(run)[0] == ("71.3 %", "test, nearest neighbour")
 
 
+def test_a_result_without_a_value_is_no_main_number(run):
+    """Retrieval of training clips has none where no test clip has its class in training."""
+    save(run, run_folder.RETRIEVAL, [{"test_map": None, "test_map_interval": None}])
+    assert results.numbers(run) == []
+    (found,) = results.tables(run)
+    assert found["rows"] == [["-", "-"]]
+    save(run, run_folder.KNN, [{"test_knn_1": 71.26}])
+    assert results.numbers(run) == [("71.3 %", "test, nearest neighbour")]
+
+
 def test_differences_name_the_settings_that_differ(run, tmp_path):
     config = tiny.config({"seed": 3, "data.rotation": (0.1, 0.2, 0.3)})
     other = Run(tmp_path, 10, config, tiny.READING, data={}, params={}, total_steps=20)
