@@ -1,4 +1,8 @@
-"""Shared by the metrics: distances in full precision, checks of labels and counts."""
+"""Shared by the metrics: distances in full precision, checks of labels and counts.
+
+The metrics loop over rows within jitted functions of their modules. JAX knows a compiled loop by
+the function that it loops over, so one that each call defines anew would be compiled in each call.
+"""
 
 import functools
 from collections.abc import Callable

@@ -54,9 +54,18 @@ def kmeans(
             raise InputError(f"{name}={value}: must be at least 1")
     x = jax.lax.stop_gradient(float32(features))  # an assignment has no gradient
     x = x - x.mean(axis=0, keepdims=True)  # else a common offset costs digits of the distances
-    run = functools.partial(_lloyd, x=x, clusters=clusters, iterations=iterations)
-    assignments, spreads = jax.lax.map(run, jax.random.split(key, restarts))
+    keys = jax.random.split(key, restarts)
+    assignments, spreads = _starts(keys, x, clusters=clusters, iterations=iterations)
     return assignments[jnp.argmin(spreads)]
+
+
+@functools.partial(jax.jit, static_argnames=("clusters", "iterations"))
+def _starts(
+    keys: jax.Array, x: jax.Array, *, clusters: int, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """`_lloyd` of each start."""
+    run = functools.partial(_lloyd, x=x, clusters=clusters, iterations=iterations)
+    return jax.lax.map(run, keys)
 
 
 def _lloyd(

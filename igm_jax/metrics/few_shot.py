@@ -1,5 +1,6 @@
 """Few-shot episodes: classify queries by K labelled clips in each of N classes."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -117,6 +118,14 @@ def few_shot_accuracy(
         raise InputError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
     if method == "knn":
         check_choice("k", k, ways * shots, "labelled clips in an episode")
+    return _accuracies(features, episodes, shots=shots, method=method, k=k)
+
+
+@functools.partial(jax.jit, static_argnames=("shots", "method", "k"))
+def _accuracies(
+    features: jax.Array, episodes: jax.Array, *, shots: int, method: str, k: int
+) -> jax.Array:
+    ways, picked = episodes.shape[1:]
     units = normalize(float32(features))
     classes = jnp.arange(ways, dtype=jnp.int32)
 
@@ -133,4 +142,4 @@ def few_shot_accuracy(
             predicted = knn_predict(asked, known, labels, k=k, num_classes=ways)
         return (predicted == truth).astype(units.dtype).mean()
 
-    return jax.lax.map(accuracy, jnp.asarray(episodes))
+    return jax.lax.map(accuracy, episodes)

@@ -1,5 +1,7 @@
 """Nearest neighbours by cosine: the class of a query, and the accuracy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -78,10 +80,22 @@ def knn_ranks(
     if temperature is not None:
         check_positive("temperature", temperature)
     check_labels("labels", labels, num_classes)
-    references = normalize(float32(references))
-    labels = jnp.asarray(labels)
+    return _ranks(queries, references, labels, temperature, k=k, num_classes=num_classes)
 
-    def rank(query):
+
+@functools.partial(jax.jit, static_argnames=("k", "num_classes"))
+def _ranks(
+    queries: jax.Array,
+    references: jax.Array,
+    labels: jax.Array,
+    temperature: jax.Array | None,
+    *,
+    k: int,
+    num_classes: int,
+) -> jax.Array:
+    references = normalize(float32(references))
+
+    def rank(query: jax.Array) -> jax.Array:
         cosine, nearest = jax.lax.top_k(dot(references, query), k)
         votes = jax.nn.one_hot(labels[nearest], num_classes)
         if temperature is not None:

@@ -12,6 +12,7 @@ from igm_jax.arguments import Array, Scalar, check_same_shape
 from igm_jax.errors import InputError
 from igm_jax.losses import normalize
 from igm_jax.metrics.arrays import CHUNK
+from igm_jax.metrics.spectrum import spectrum_rank
 from igm_jax.precision import dot, float32
 
 
@@ -34,10 +35,7 @@ def effective_rank(features: Float[Array, "B D"]) -> Float[jax.Array, ""]:
     3.0
     """
     # Not the roots of the Gram matrix's eigenvalues: their zeros would come out as 3e-4 each.
-    singular = jnp.linalg.svd(float32(features), compute_uv=False)
-    total = singular.sum()
-    share = singular / jnp.where(total == 0, 1, total)
-    return jnp.where(total == 0, 0, jnp.exp(jax.scipy.special.entr(share).sum()))
+    return spectrum_rank(jnp.linalg.svd(float32(features), compute_uv=False))
 
 
 def mean_pairwise_cosine(features: Float[Array, "B D"]) -> Float[jax.Array, ""]:
@@ -96,14 +94,20 @@ def uniformity(z: Float[Array, "B D"], t: Scalar = 2) -> Float[jax.Array, ""]:
     """
     b = _at_least_two(z)
     unit = normalize(float32(z))
-    length = jnp.square(unit).sum(axis=-1)
+    rows = _potentials(unit, jnp.square(unit).sum(axis=-1), jnp.asarray(t, unit.dtype))
+    return jax.nn.logsumexp(rows) - jnp.log(float(b) * (b - 1))
 
-    def row(i):
+
+@jax.jit
+def _potentials(unit: jax.Array, length: jax.Array, t: jax.Array) -> jax.Array:
+    """Logarithm of Σ_{j≠i} exp(−t ‖u_i − u_j‖²) for each row i."""
+    b = unit.shape[0]
+
+    def row(i: jax.Array) -> jax.Array:
         distance = length[i] + length - 2 * dot(unit, unit[i])
         return jax.nn.logsumexp(-t * distance, where=jnp.arange(b) != i)
 
-    rows = jax.lax.map(row, jnp.arange(b), batch_size=min(b, CHUNK))
-    return jax.nn.logsumexp(rows) - jnp.log(float(b) * (b - 1))
+    return jax.lax.map(row, jnp.arange(b), batch_size=min(b, CHUNK))
 
 
 def _at_least_two(features: Array) -> int:
