@@ -1,7 +1,7 @@
 """Quality of what a run generates, against held-out real clips, as a table over t and steps."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,8 +13,20 @@ from igm_jax.evaluation.generate import LoadedGenerator
 from igm_jax.evaluation.given import Given, given_of_store
 from igm_jax.reading import Reading
 
-RAW_FRAMES = 8  # moments of the raw descriptor
+MOMENTS = 8  # of a clip, in its raw descriptor
 NEIGHBOURS = 3  # k of precision and recall
+
+
+class Described(NamedTuple):
+    """What sets of clips are compared by.
+
+    Attributes:
+      features: [n, D] of f.
+      raw: [n, numbers] of `descriptor`.
+    """
+
+    features: np.ndarray
+    raw: np.ndarray
 
 
 def clips_in_a_set(store: SkeletonStore, protocol: str, count: int | None) -> int:
@@ -94,8 +106,9 @@ def quality_table(
             generator.unconditional(len(chosen), n, seed=seed),
             None,
         )
+    compared_with = described(generator, real.clip, real.present)
     return [
-        judged(name, generator, real, *make())
+        judged(name, generator, compared_with, *make())
         for name, make in progress.counted(settings.items(), "rows of the table", len(settings))
     ]
 
@@ -103,41 +116,36 @@ def quality_table(
 def judged(
     name: str,
     generator: LoadedGenerator,
-    real: Given,
+    real: Described,
     clip: Float[np.ndarray, "n M T V C"],
     source: Given | None = None,
 ) -> dict[str, Any]:
     """One row of the table.
 
     Fréchet distance, precision, recall and diversity compare features of f. `frechet_raw` compares
-    joint positions at `RAW_FRAMES` moments. Clips are read again first, as from a store.
+    joint positions at `MOMENTS` moments. Clips are read again first, as from a store.
 
     Args:
       name: of the row.
       generator: whose f makes the features.
-      real: as many held-out clips.
+      real: as many held-out clips, of `described`.
       clip: clips to judge.
       source: the real clip that each was generated from; None leaves the bone error out.
     """
     layout = generator.run.reading.layout
     present = np.ones(clip.shape[:2], bool) if source is None else source.present
     bodies = clip[present]
-    ours, theirs = (
-        _features(generator, clip, present),
-        _features(generator, real.clip, real.present),
+    ours = described(generator, clip, present)
+    precision, recall = metrics.manifold_precision_recall(
+        real.features, ours.features, k=NEIGHBOURS
     )
-    raw, raw_real = (
-        descriptor(clip, present, generator.run.reading),
-        descriptor(real.clip, real.present, generator.run.reading),
-    )
-    precision, recall = metrics.manifold_precision_recall(theirs, ours, k=NEIGHBOURS)
     row = {
         "clips": name,
-        "frechet_features": metrics.frechet_distance(theirs, ours),
-        "frechet_raw": metrics.frechet_distance(raw_real, raw),
+        "frechet_features": metrics.frechet_distance(real.features, ours.features),
+        "frechet_raw": metrics.frechet_distance(real.raw, ours.raw),
         "precision_%": 100 * float(precision),
         "recall_%": 100 * float(recall),
-        "diversity": float(metrics.diversity(ours)),
+        "diversity": float(metrics.diversity(ours.features)),
     }
     if layout.bones:
         error = None
@@ -150,18 +158,24 @@ def judged(
     return {key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}
 
 
-def _features(generator: LoadedGenerator, clip: np.ndarray, present: np.ndarray) -> np.ndarray:
+def described(
+    generator: LoadedGenerator,
+    clip: Float[np.ndarray, "n M T V C"],
+    present: Bool[np.ndarray, "n M"],
+) -> Described:
+    """Features and raw descriptors of real or generated clips."""
     run = generator.run
     batches = features.raw_batches(clip.astype(np.float32), present, run.reading)
-    return features.extract_features(
+    found = features.extract_features(
         run.config.model.encoder, generator.params["encoder"], run.reading, batches
     )
+    return Described(found, descriptor(clip, present, run.reading))
 
 
 def descriptor(
     clip: Float[np.ndarray, "n M T V C"], present: Bool[np.ndarray, "n M"], reading: Reading
 ) -> Float[np.ndarray, "n numbers"]:
-    """Joint positions of the first body at `RAW_FRAMES` moments, in the coordinates of the run.
+    """Joint positions of the first body at `MOMENTS` moments, in the coordinates of the run.
 
     Args:
       clip: real or generated clips.
@@ -170,5 +184,5 @@ def descriptor(
     """
     read, _ = resize.resize_clips(clip.astype(np.float32), present, reading)
     body = read[:, 0]
-    at = np.linspace(0, body.shape[1] - 1, RAW_FRAMES).round().astype(int)
+    at = np.linspace(0, body.shape[1] - 1, MOMENTS).round().astype(int)
     return body[:, at].reshape(len(body), -1)

@@ -154,6 +154,19 @@ def test_the_table_starts_with_real_clips(finished, generator):
     assert len(first) == len(second) == 12 and not set(first) & set(second)
 
 
+def test_the_real_clips_of_the_table_are_described_once(finished, generator, monkeypatch):
+    described, counts = generation_quality.described, []
+
+    def counted(generator, clip, present):
+        counts.append(len(clip))
+        return described(generator, clip, present)
+
+    monkeypatch.setattr(generation_quality, "described", counted)
+    settings = {"count": 12, "t_shares": (0.0,), "steps": (2,)}
+    rows = generation_quality.quality_table(generator, finished.store, **settings)
+    assert len(rows) == 4 and counts == [12] * (len(rows) + 1)
+
+
 def test_sets_that_the_test_split_cannot_fill(finished):
     half = len(protocols.split(finished.store, "xsub", "test")) // 2
     assert generation_quality.clips_in_a_set(finished.store, "xsub", None) == half
