@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Key, Real
 
 from igm_jax.arguments import Array, Scalar, check_floating, concrete
 from igm_jax.errors import InputError
+from igm_jax.precision import root
 
 SCHEDULES = ("linear", "cosine", "inverse_cosine")
 
@@ -166,7 +167,7 @@ def ddim_sample(
         # after − now is exact for neighbours, 1 − now/after would not be.
         spread = jnp.sqrt((1 - after) / (1 - now) * (after - now) / after)
         rest = 1 - after - (eta * spread) ** 2
-        x = jnp.sqrt(after) * clean + _sqrt(rest) * noise
+        x = jnp.sqrt(after) * clean + root(rest) * noise
         if random:
             assert key is not None  # checked above
             draw = jax.random.normal(jax.random.fold_in(key, t), x.shape, x.dtype)
@@ -198,11 +199,6 @@ def time_embedding(
     frequencies = (max_period ** (-np.arange(half) / half)).astype(np.float32)
     angles = t.astype(jnp.float32)[..., None] * frequencies.reshape([1] * t.ndim + [-1])
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-
-
-def _sqrt(x: Float[Array, ""]) -> Float[jax.Array, ""]:
-    """√x; of zero, and of what rounding left below it, 0 with a gradient of 0."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
 def _at_step(

@@ -10,6 +10,8 @@ rounds none. The precision of a product follows from the dtype that a network wa
 | of a network in float32 | float32 | highest: float32 means float32 |
 | adapter, projector, g's output layer, classifiers | float32 | highest, whatever the networks use |
 | losses, metrics, rotations | float32 | highest |
+
+`root` is the square root of what may be zero.
 """
 
 import jax
@@ -50,3 +52,15 @@ def float32(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
     """
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def root(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
+    """√x; of zero, and of what rounding left below it, 0 with a gradient of 0.
+
+    The gradient of `jnp.sqrt` at zero is infinite. NaN stays NaN.
+
+    >>> root(jnp.array([4.0, 0.0, -1e-9])).tolist(), float(jax.grad(root)(0.0))
+    ([2.0, 0.0, 0.0], 0.0)
+    """
+    is_zero = x <= 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))

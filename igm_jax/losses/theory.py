@@ -33,7 +33,7 @@ def coding_length(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array
     >>> round(float(coding_length(jnp.eye(2), distortion=1.0)), 4)  # 2 log 4
     2.7726
     """
-    mu, x = _scaled_spectrum(z, distortion)
+    mu, x = sum(z.shape) / 2, scaled_spectrum(z, distortion)
     return mu * jnp.log1p(x).sum()
 
 
@@ -89,7 +89,7 @@ def coding_length_series(
     """
     if order < 1:
         raise InputError(f"order={order}: a series needs at least one term")
-    mu, x = _scaled_spectrum(z, distortion)
+    mu, x = sum(z.shape) / 2, scaled_spectrum(z, distortion)
     n = np.arange(1, order + 1)
     weight = jnp.asarray(mu * np.where(n % 2 == 1, 1, -1) / n, x.dtype)
     return weight * (x[None, :] ** jnp.asarray(n, x.dtype)[:, None]).sum(axis=-1)
@@ -113,7 +113,7 @@ def coding_length_residual(z: Float[Array, "B D"], distortion: Scalar) -> Float[
     >>> bool(jnp.isclose(coding_length_residual(z, 2.0), -rest, rtol=1e-4))
     True
     """
-    mu, x = _scaled_spectrum(z, distortion)
+    mu, x = sum(z.shape) / 2, scaled_spectrum(z, distortion)
     return -mu * _log1p_beyond_second_order(x).sum()
 
 
@@ -130,14 +130,22 @@ def _log1p_beyond_second_order(x: Float[Array, "*batch"]) -> Float[jax.Array, "*
     return jnp.where(x < 1, series, jnp.log1p(x) - x + x**2 / 2)
 
 
-def _scaled_spectrum(
-    z: Float[Array, "B D"], distortion: Scalar
-) -> tuple[float, Float[jax.Array, "_"]]:
-    """μ = (B+D)/2 and the eigenvalues of λ zᵀz that can differ from zero.
+def scaled_spectrum(z: Float[Array, "B D"], distortion: Scalar) -> Float[jax.Array, "_"]:
+    """The eigenvalues of λ zᵀz that can differ from zero, smallest first; λ = D/(B ε²).
 
     Eigenvalues, rather than a Cholesky factor of I + λ zᵀz, because that factor is NaN in float32
-    for collapsed features and a small ε, where the pivots' rounding exceeds 1. Only functions
-    Σ g(eigenvalue) are formed, whose gradient is V g'(Λ) Vᵀ: finite for repeated eigenvalues.
+    for collapsed features and a small ε, where the pivots' rounding exceeds 1. The losses form only
+    functions Σ g(eigenvalue), whose gradient is V g'(Λ) Vᵀ: finite for repeated eigenvalues.
+
+    Args:
+      z: [B, D].
+      distortion: ε > 0.
+
+    Returns:
+      [min(B, D)], ≥ 0.
+
+    >>> scaled_spectrum(jnp.array([[3.0, 0.0], [0.0, 1.0]]), distortion=1.0).tolist()
+    [1.0, 9.0]
     """
     check_positive("distortion", distortion)
     b, d = z.shape
@@ -145,4 +153,4 @@ def _scaled_spectrum(
     # zᵀz and zzᵀ have the same spectrum up to zeros (Sylvester): take the smaller one.
     gram = dot(z, z.T) if b < d else dot(z.T, z)
     spectrum = jnp.linalg.eigvalsh(d / (b * distortion**2) * gram)
-    return (b + d) / 2, jnp.maximum(spectrum, 0)  # rounding makes zeros negative
+    return jnp.maximum(spectrum, 0)  # rounding makes zeros negative

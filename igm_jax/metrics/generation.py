@@ -14,7 +14,7 @@ from jaxtyping import Float
 from igm_jax.arguments import Array, Scalar, check_floating, check_positive
 from igm_jax.errors import InputError
 from igm_jax.metrics.arrays import check_choice, float64, over_distances
-from igm_jax.precision import float32
+from igm_jax.precision import float32, root
 from igm_jax.skeleton import Layout
 
 
@@ -153,7 +153,7 @@ def bone_lengths(
         raise InputError(f"layout {layout.name!r} has no bones: give its joints parents")
     joints, parents = np.array(layout.bones).T
     clip = float32(clip)
-    return _root(jnp.square(clip[..., joints, :] - clip[..., parents, :]).sum(axis=-1))
+    return root(jnp.square(clip[..., joints, :] - clip[..., parents, :]).sum(axis=-1))
 
 
 def bone_length_error(
@@ -212,7 +212,7 @@ def bone_length_variation(
     lengths = bone_lengths(clip, layout)
     mean = lengths.mean(axis=-2)
     variance = jnp.square(lengths - mean[..., None, :]).mean(axis=-2)
-    return 100 * _mean_share(_root(variance), mean)
+    return 100 * _mean_share(root(variance), mean)
 
 
 def mean_jerk(
@@ -242,7 +242,7 @@ def mean_jerk(
     if clip.shape[-3] < 4:
         raise InputError(f"{clip.shape[-3]} frames have no jerk: at least 4 are needed")
     third = jnp.diff(float32(clip), n=3, axis=-3)
-    return _root(jnp.square(third).sum(axis=-1)).mean(axis=(-1, -2)) * frames_per_second**3
+    return root(jnp.square(third).sum(axis=-1)).mean(axis=(-1, -2)) * frames_per_second**3
 
 
 def _mean_share(part: jax.Array, whole: jax.Array) -> jax.Array:
@@ -253,14 +253,8 @@ def _mean_share(part: jax.Array, whole: jax.Array) -> jax.Array:
     return jnp.where(number > 0, share / jnp.maximum(number, 1), jnp.nan)
 
 
-def _root(square: jax.Array) -> jax.Array:
-    """Square root with a gradient of zero at zero."""
-    is_zero = square == 0
-    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
-
-
 def _sum_of_roots(square: jax.Array) -> jax.Array:
-    return _root(square).sum()
+    return root(square).sum()
 
 
 def _check_sets(real: Array, generated: Array, least: int) -> None:

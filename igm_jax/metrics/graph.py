@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from igm_jax.arguments import Array, concrete
 from igm_jax.errors import InputError
 from igm_jax.metrics.arrays import check_count, check_labelled, over_distances
-from igm_jax.precision import dot, float32
+from igm_jax.precision import dot, float32, root
 
 
 def positive_pairs(
@@ -113,8 +113,8 @@ def normalized_adjacency(joint: Float[Array, "n n"]) -> Float[jax.Array, "n n"]:
     [[0.5, 0.5], [0.5, 0.5]]
     """
     joint = float32(joint)
-    root = _degree_root(joint)
-    scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+    degree = root(joint.sum(axis=1))
+    scale = jnp.where(degree > 0, 1 / jnp.where(degree > 0, degree, 1), 0)
     return scale[:, None] * joint * scale[None]
 
 
@@ -211,19 +211,13 @@ def factorization_error(
     check_count("features", features, joint.shape[0], "clips in the graph")
     joint = float32(joint)
     adjacency = normalized_adjacency(joint)
-    weighted = _degree_root(joint)[:, None] * float32(features)
+    weighted = root(joint.sum(axis=1))[:, None] * float32(features)
     product = dot(weighted, weighted.T)
     if rescale:
         square = jnp.square(product).sum()
         factor = (adjacency * product).sum() / jnp.where(square > 0, square, 1)
         product = jnp.maximum(factor, 0) * product
     return jnp.square(adjacency - product).sum()
-
-
-def _degree_root(joint: jax.Array) -> jax.Array:
-    """√ of the row sums, with a gradient of zero where they are zero."""
-    degree = joint.sum(axis=1)
-    return jnp.where(degree > 0, jnp.sqrt(jnp.where(degree > 0, degree, 1)), 0)
 
 
 def _check_nodes(name: str, positions: Array, count: int) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from igm_jax import losses
 from igm_jax.arguments import Array, Scalar
 from igm_jax.errors import InputError
+from igm_jax.losses import theory
 from igm_jax.precision import float32
 
 
@@ -101,12 +102,10 @@ def coding_length_parts(features: Float[Array, "B D"], distortion: Scalar) -> Co
     (1.0, -0.125, 0.25)
     """
     first, second = losses.coding_length_series(features, distortion, order=2)
-    b, d = features.shape
-    largest = jnp.linalg.svd(float32(features), compute_uv=False)[0]
     return CodingLength(
         total=losses.coding_length(features, distortion),
         first=first,
         second=second,
         residual=losses.coding_length_residual(features, distortion),
-        radius=jnp.asarray(d / (b * distortion**2) * jnp.square(largest)),
+        radius=theory.scaled_spectrum(features, distortion).max(),
     )

@@ -1,15 +1,14 @@
 """The adapter h: a high-pass filter over features, before they condition the generator."""
 
 import dataclasses
-import functools
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from igm_jax import losses, precision
+from igm_jax import losses
 from igm_jax.arguments import Scalar
 from igm_jax.errors import InputError
+from igm_jax.precision import dot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +56,9 @@ def mdff(
     [1.0, 1.0, 1.0]
     """
     unit = losses.normalize(tokens)
-    product = functools.partial(jnp.matmul, precision=precision.EXACT)
-    similarity = jax.nn.softmax(product(unit, unit.swapaxes(-1, -2)) / temperature, axis=-1)
+    similarity = jax.nn.softmax(dot(unit, unit.swapaxes(-1, -2)) / temperature, axis=-1)
     # NumPy's types do not say that JAX's operators come before its own.
-    mixed = (1 + eta) * tokens - product(eta * similarity, tokens)
+    mixed = (1 + eta) * tokens - dot(eta * similarity, tokens)
     return mixed  # pyright: ignore[reportReturnType]
 
 
