@@ -73,6 +73,13 @@ def clip_features(
     return pool(tokens, batch.present)
 
 
+def noisy(
+    rows: Float[Array, "R T V C"], key: Key[Array, ""], config: ObjectiveConfig
+) -> Float[Array, "R T V C"]:
+    """Adds the noise of `input_noise` to what f reads."""
+    return rows + config.input_noise * jax.random.normal(key, rows.shape, rows.dtype)
+
+
 def view_input(
     rows: Float[Array, "R T V C"],
     key: Key[Array, ""],
@@ -83,7 +90,7 @@ def view_input(
     k_keep, k_noise = jax.random.split(key)
     num_tokens = model.config.encoder.num_tokens
     _, keep = masking.random_subset(k_keep, len(rows), num_tokens, config.mask_ratio)
-    return rows + config.input_noise * jax.random.normal(k_noise, rows.shape, rows.dtype), keep
+    return noisy(rows, k_noise, config), keep
 
 
 def read_view(
@@ -95,8 +102,8 @@ def read_view(
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, "B D"], Float[Array, "B E"]]:
     """Encodes a noisy, partly hidden view; returns pooled features and unit projections."""
-    noisy, keep = view_input(rows, key, model, config)
-    z = clip_features(model, params, noisy, batch, keep)
+    read, keep = view_input(rows, key, model, config)
+    z = clip_features(model, params, read, batch, keep)
     return z, losses.normalize(apply(model, params, z, method="project"))
 
 

@@ -20,6 +20,7 @@ from igm_jax.training.objectives.common import (
     clip_features,
     fold_bodies,
     masked_mean,
+    noisy,
 )
 
 
@@ -56,10 +57,10 @@ def igm_objective(
     num_tokens = model.config.encoder.num_tokens
 
     # f reads a random part of the clip, or of another view of it.
-    read = batch.rows if batch.other is None else fold_bodies(batch.other)
-    order, keep = masking.random_subset(k_order, read.shape[0], num_tokens, config.mask_ratio)
-    noisy = read + config.input_noise * jax.random.normal(k_input, read.shape, read.dtype)
-    tokens = apply(model, params, noisy, keep, None, batch.packed, method="encode")
+    view = batch.rows if batch.other is None else fold_bodies(batch.other)
+    order, keep = masking.random_subset(k_order, view.shape[0], num_tokens, config.mask_ratio)
+    read = noisy(view, k_input, config)
+    tokens = apply(model, params, read, keep, None, batch.packed, method="encode")
     z = pool(tokens, batch.present)
 
     # h turns it into a condition, and g predicts the noise in the whole clip.
@@ -69,7 +70,7 @@ def igm_objective(
     )
 
     # The target that f must match.
-    target = _target(params, teacher, batch, z, noisy, keep, model=model, config=config)
+    target = _target(params, teacher, batch, z, read, keep, model=model, config=config)
 
     # f reads the clip that g generated from its feature.
     weighted, values = {}, {}
@@ -77,22 +78,7 @@ def igm_objective(
         if config.own_t:  # generated once more, only from steps that leave enough of the clip
             steps = max(1, round(config.max_t_share * config.diffusion_steps))
             _, generated = _generate(params, batch, condition, k_own, steps=steps, **setting)
-        z_hat, valid, noisy_feature = _reencode(params, batch, z, generated, k_reencode, **setting)
-        p = _project(model, params, z_hat)
-        loss_feat = losses.feature_idempotency_loss(target, p)
-        loss_dist = losses.distribution_idempotency_loss(
-            target,
-            p,
-            queue,
-            target_temperature=config.target_temperature,
-            temperature=config.temperature,
-        )
-        values |= {
-            "loss_feat": masked_mean(loss_feat, valid),
-            "loss_dist": masked_mean(loss_dist, valid),
-            "cos_generated": masked_mean(-losses.feature_idempotency_loss(z, z_hat), valid),
-            "cos_aux": -losses.feature_idempotency_loss(z, noisy_feature).mean(),
-        }
+        values |= _idempotency(params, queue, batch, z, target, generated, k_reencode, **setting)
         weighted["loss_feat"] = config.feature_weight
         weighted["loss_dist"] = config.distribution_weight
     if config.entropy_weight > 0:
@@ -115,7 +101,7 @@ def _target(
     teacher: Any,
     batch: ClipBatch,
     z: Float[Array, "B D"],
-    noisy: Float[Array, "BM T V C"],
+    read: Float[Array, "BM T V C"],
     keep: Int[Array, "BM n"] | None,
     *,
     model: IGM,
@@ -126,7 +112,7 @@ def _target(
     A teacher, if there is one, makes it from the same tokens. Otherwise it is z itself.
     """
     if config.idempotent and teacher:
-        z = clip_features(model, teacher, noisy, batch, keep)
+        z = clip_features(model, teacher, read, batch, keep)
         return jax.lax.stop_gradient(_project(model, teacher, z))
     target = _project(model, params, z)
     return target if config.target_gradient else jax.lax.stop_gradient(target)
@@ -171,6 +157,40 @@ def _generate(
     if not config.clean_gradient:
         clean = jax.lax.stop_gradient(clean)
     return loss, Generated(clean, t, ~dropped)
+
+
+def _idempotency(
+    params: Any,
+    queue: Float[Array, "Q E"],
+    batch: ClipBatch,
+    z: Float[Array, "B D"],
+    target: Float[Array, "B E"],
+    generated: Generated,
+    key: Key[Array, ""],
+    *,
+    model: IGM,
+    config: ObjectiveConfig,
+    alpha_bar: Float[Array, " K"],
+) -> dict[str, Float[Array, ""]]:
+    """L_ide_feat, L_ide_dist, and the cosines of z with the features that f reads and makes."""
+    z_hat, valid, noisy_feature = _reencode(
+        params, batch, z, generated, key, model=model, config=config, alpha_bar=alpha_bar
+    )
+    p = _project(model, params, z_hat)
+    loss_feat = losses.feature_idempotency_loss(target, p)
+    loss_dist = losses.distribution_idempotency_loss(
+        target,
+        p,
+        queue,
+        target_temperature=config.target_temperature,
+        temperature=config.temperature,
+    )
+    return {
+        "loss_feat": masked_mean(loss_feat, valid),
+        "loss_dist": masked_mean(loss_dist, valid),
+        "cos_generated": masked_mean(-losses.feature_idempotency_loss(z, z_hat), valid),
+        "cos_aux": -losses.feature_idempotency_loss(z, noisy_feature).mean(),
+    }
 
 
 def _reencode(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 from igm_jax import losses, masking, skeleton
 from igm_jax.models import MaskedAutoencoder, apply, layers, pool
 from igm_jax.training.config_groups import ObjectiveConfig
-from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean
+from igm_jax.training.objectives.common import ClipBatch, ObjectiveOutput, masked_mean, noisy
 
 
 def masked_autoencoding(
@@ -78,10 +78,9 @@ def _predict_hidden(
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     visible = masking.num_visible(order.shape[1], config.mask_ratio)
-    noise = jax.random.normal(key, batch.rows.shape, batch.rows.dtype)
-    noisy = batch.rows + config.input_noise * noise
     keep, packed = order[:, :visible], batch.packed
-    tokens = apply(model, params, noisy, keep, None, packed, method="encode")
+    read = noisy(batch.rows, key, config)
+    tokens = apply(model, params, read, keep, None, packed, method="encode")
     predicted = apply(model, params, tokens, order, packed, method="decode")
     hidden = jnp.take_along_axis(target, order[:, visible:, None], axis=1)
     error = jnp.square(predicted[:, visible:] - hidden).mean(axis=(1, 2))

@@ -16,6 +16,7 @@ from igm_jax.training.objectives.common import (
     compared,
     fold_bodies,
     masked_mean,
+    noisy,
     similarity_loss,
     two_views,
 )
@@ -45,40 +46,13 @@ def masked_contrast(
     References:
       PCM³ (Zhang et al., ACM MM 2023): Prompted Contrast with Masked Motion Modeling.
     """
-    k_plain, k_order, k_masked, k_predicted, k_mixed = jax.random.split(key, 5)
+    keys = jax.random.split(key, 5)
     whole = dataclasses.replace(config, mask_ratio=0.0)
-    z, query, positive = two_views(params, teacher, batch, k_plain, model, whole)
+    z, query, positive = two_views(params, teacher, batch, keys[0], model, whole)
     positive = jax.lax.stop_gradient(positive)
-
-    def noisy(rows: Float[Array, "R T V C"], key: Key[Array, ""]) -> Float[Array, "R T V C"]:
-        return rows + config.input_noise * jax.random.normal(key, rows.shape, rows.dtype)
-
-    def encode(view: str, rows: Float[Array, "R T V C"], keep: Any = None) -> Array:
-        return apply(model, params, view, rows, keep, batch.packed, method="encode_as")
-
-    def unit(tokens: Float[Array, "R n D"]) -> Float[Array, "B E"]:
-        pooled = pool(tokens, batch.present)
-        return losses.normalize(apply(model, params, pooled, method="project"))
-
-    def decode(tokens: Float[Array, "R n D"]) -> Float[Array, "R N P"]:
-        return apply(model, params, tokens, order, batch.packed, method="decode")
-
-    e = model.config.encoder
-    order = masking.random_order(k_order, len(batch.rows), e.num_tokens)
-    visible = masking.num_visible(e.num_tokens, config.mask_ratio)
-    tokens = encode("masked", noisy(batch.rows, k_masked), order[:, :visible])
-    target = jnp.take_along_axis(layers.patchify(batch.rows, e.patch), order[..., None], axis=1)
-    error = jnp.square(decode(tokens) - target)[:, visible:].mean(axis=(1, 2))
-    prediction = masked_mean(error, batch.present.reshape(-1))
-
-    guessed = decode(jax.lax.stop_gradient(tokens))
-    filled = in_place(jnp.concatenate([target[:, :visible], guessed[:, visible:]], axis=1), order)
-    predicted = layers.unpatchify(filled, e.patch, e.joints)
-    predicted = encode("predicted", noisy(predicted, k_predicted))
-    mixed = encode("mixed", noisy(fold_bodies(batch.mixed.clip), k_mixed))
-
-    pairs = [(query, positive), (unit(tokens), positive), (unit(predicted), positive)]
-    pairs += [(unit(mixed), mixed_target(positive, batch))]
+    masked, predicted, mixed, prediction = _other_views(params, batch, keys[1:], model, config)
+    pairs = [(query, positive), (masked, positive), (predicted, positive)]
+    pairs += [(mixed, mixed_target(positive, batch))]
     temperature = config.temperature
     contrast = sum(
         losses.info_nce_loss(view, wanted, queue, temperature=temperature).mean()
@@ -98,6 +72,42 @@ def masked_contrast(
         "loss_prediction": prediction,
     }
     return loss, output._replace(metrics=output.metrics | parts)
+
+
+def _other_views(
+    params: Any,
+    batch: ClipBatch,
+    keys: Key[Array, " 4"],
+    model: PromptedAutoencoder,
+    config: ObjectiveConfig,
+) -> tuple[Float[Array, "B E"], Float[Array, "B E"], Float[Array, "B E"], Float[Array, ""]]:
+    """Unit features of the masked, the predicted and the mixed view, and the prediction error."""
+    k_order, k_masked, k_predicted, k_mixed = keys
+
+    def encode(view: str, rows: Float[Array, "R T V C"], keep: Any = None) -> Array:
+        return apply(model, params, view, rows, keep, batch.packed, method="encode_as")
+
+    def unit(tokens: Float[Array, "R n D"]) -> Float[Array, "B E"]:
+        pooled = pool(tokens, batch.present)
+        return losses.normalize(apply(model, params, pooled, method="project"))
+
+    def decode(tokens: Float[Array, "R n D"]) -> Float[Array, "R N P"]:
+        return apply(model, params, tokens, order, batch.packed, method="decode")
+
+    e = model.config.encoder
+    order = masking.random_order(k_order, len(batch.rows), e.num_tokens)
+    visible = masking.num_visible(e.num_tokens, config.mask_ratio)
+    tokens = encode("masked", noisy(batch.rows, k_masked, config), order[:, :visible])
+    target = jnp.take_along_axis(layers.patchify(batch.rows, e.patch), order[..., None], axis=1)
+    error = jnp.square(decode(tokens) - target)[:, visible:].mean(axis=(1, 2))
+    prediction = masked_mean(error, batch.present.reshape(-1))
+
+    guessed = decode(jax.lax.stop_gradient(tokens))
+    filled = in_place(jnp.concatenate([target[:, :visible], guessed[:, visible:]], axis=1), order)
+    predicted = layers.unpatchify(filled, e.patch, e.joints)
+    predicted = encode("predicted", noisy(predicted, k_predicted, config))
+    mixed = encode("mixed", noisy(fold_bodies(batch.mixed.clip), k_mixed, config))
+    return unit(tokens), unit(predicted), unit(mixed), prediction
 
 
 def in_place(patches: Float[Array, "R N P"], order: Int[Array, "R N"]) -> Float[Array, "R N P"]:
