@@ -161,7 +161,10 @@ def few_shot_episodes(
     labels = store.clips["label"][labelled_clips(run, store, "test")]
     classes, counts = np.unique(labels, return_counts=True)
     if ways > len(classes):
-        raise InputError(f"--ways={ways}: the test clips have {len(classes)} classes, no more")
+        raise InputError(
+            f"--ways={ways}: the test clips have {len(classes)} classes: give few_shot.py "
+            f"--ways={len(classes)} or fewer"
+        )
     smallest = int(counts.min())
     if queries is None:
         queries = max(1, min(FEW_SHOT_QUERIES, smallest - max(shots)))
