@@ -25,8 +25,6 @@ class FinetuneConfig:
       learning_rates: peaks; validation clips choose one [ours; MAMP 3e-4].
       final_learning_rate: end of the cosine [MAMP].
       warmup_epochs: epochs of linear growth [MAMP].
-      head_epochs: epochs at the start in which the head alone learns, so that a random head does
-        not distort the features (Kumar et al., ICLR 2022) [ours].
       weight_decay: biases, norms and embeddings are exempt [ours].
       betas: decay of the two moments [ours].
       clip_norm: limit of the global gradient norm [ours].
@@ -51,7 +49,6 @@ class FinetuneConfig:
     learning_rates: tuple[float, ...] = (3e-4, 1e-3)
     final_learning_rate: float = 1e-5
     warmup_epochs: float = 5.0
-    head_epochs: float = 0.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
@@ -85,11 +82,6 @@ class FinetuneConfig:
             raise InputError(
                 f"warmup_epochs={self.warmup_epochs:g} is not less than epochs={self.epochs}: set "
                 f"--config.warmup_epochs={self.epochs / 20:g}, or more epochs"
-            )
-        if not 0 <= self.head_epochs < self.epochs:
-            raise InputError(
-                f"head_epochs={self.head_epochs:g}: must be at least 0 and less than "
-                f"epochs={self.epochs}"
             )
         if self.parallel.accumulate != 1:
             raise InputError(

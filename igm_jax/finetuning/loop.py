@@ -100,7 +100,11 @@ def train(
     per_epoch = max(1, len(trial.known) // batch_size)
     total = config.total_steps(len(trial.known), batch_size)
     milestones = config.milestones(total)[: trial.milestones]
-    rates = _rates(trial.learning_rate, total, config, scratch=program.encoder is None)
+    # Warm-up is a share of the schedule, which few labels make longer than `epochs`.
+    schedule = learning_rate_schedule(
+        config.optimizer(trial.learning_rate), total, total / config.epochs
+    )
+    rates = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
     init_key, step_key = parallel.two_keys(program.mesh, trial.seed)
     iterator = iter(_batches(trial, batch_size, program, run, store))
     start, losses, pending, stop = run_folder.newest_step(trial.folder), [], None, None
@@ -122,8 +126,7 @@ def train(
             state = program.init(init_key, program.encoder)
         for step in range(start + 1, milestones[-1] + 1):
             raw = parallel.to_devices(program.mesh, next(iterator))
-            now = {part: rate[step - 1] for part, rate in rates.items()}
-            state, values = program.step(state, raw, now, step_key, program.parent)
+            state, values = program.step(state, raw, rates[step - 1], step_key, program.parent)
             if pending:  # one step late, so that the device never waits for the host
                 losses.append(_fetched(*pending, trial.folder))
             pending = (step, values)
@@ -148,19 +151,6 @@ def train(
             stop = None
     accuracies, temperatures = _judged(trial.folder, milestones)
     return Trained(state, accuracies, temperatures, round(milestones[-1] / per_epoch, 2), stop)
-
-
-def _rates(
-    peak: float, total: int, config: FinetuneConfig, *, scratch: bool
-) -> dict[str, Float[np.ndarray, " total"]]:
-    """Learning rates of encoder and head in each step."""
-    # Warm-up is a share of the schedule, which few labels make longer than `epochs`.
-    schedule = learning_rate_schedule(config.optimizer(peak), total, total / config.epochs)
-    head = np.asarray(jax.vmap(schedule)(np.arange(total)), np.float32)
-    # A random encoder has nothing to keep, so it learns from the start.
-    head_epochs = 0.0 if scratch else config.head_epochs
-    learns = np.arange(total) >= round(head_epochs * total / config.epochs)
-    return {"encoder": np.where(learns, head, np.float32(0)), "head": head}
 
 
 def _judged(folder: pathlib.Path, milestones: list[int]) -> tuple[list[float], list[float]]:

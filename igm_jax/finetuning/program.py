@@ -26,7 +26,7 @@ class Program:
 
     Attributes:
       init: (key, encoder's parameters or None) → FinetuneState, jitted.
-      step: (state, batch, learning rates, key, parent) → (state, metrics), jitted; donates the
+      step: (state, batch, learning rate, key, parent) → (state, metrics), jitted; donates the
         state.
       predict: (params, statistics, clip, present) → logits, jitted.
       mesh: the devices.

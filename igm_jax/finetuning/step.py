@@ -78,7 +78,7 @@ def smoothed_cross_entropy(
 def finetune_step(
     state: FinetuneState,
     raw: dict[str, Array],
-    rates: dict[str, Float[Array, ""]],
+    learning_rate: Float[Array, ""],
     key: Key[Array, ""],
     parent: Any,
     *,
@@ -95,7 +95,7 @@ def finetune_step(
     Args:
       state: donated by the caller.
       raw: the *global* batch: `clip` [B, M, T, V, C], `present` [B, M] and `label` [B].
-      rates: learning rates of this step, of `encoder` and `head`.
+      learning_rate: of this step.
       key: key of the trial; the step uses `fold_in(key, state.step)`.
       parent: parameters of f and g as pre-training left them, read only by `generator`.
       model: the classifier.
@@ -145,11 +145,11 @@ def finetune_step(
 
     (loss, (logits, statistics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = _moved(state.params, updates, rates)
+    params = optax.tree.add_scale(state.params, learning_rate, updates)
     metrics = {
         "loss": loss,
         "accuracy": (logits.argmax(axis=-1) == label).mean(),
-        "learning_rate": rates["head"],
+        "learning_rate": learning_rate,
         "grad_norm": optax.tree.norm(grads),
     }
     return FinetuneState(state.step + 1, params, statistics, opt_state), metrics
@@ -169,14 +169,6 @@ def predict(
     # Flax's types allow for changed variables beside the result; evaluation changes none.
     logits = model.apply(variables, reading(clip), present, train=False)
     return logits  # pyright: ignore[reportReturnType]
-
-
-def _moved(params: Any, updates: Any, rates: dict[str, Array]) -> dict[str, Any]:
-    """Parameters after an update of which each part has a rate of its own."""
-    return {
-        part: optax.tree.add_scale(values, rates[part], updates[part])
-        for part, values in params.items()
-    }
 
 
 def _side_by_side(x: Array, y: Array) -> Array:

@@ -157,9 +157,7 @@ def batch(store, run):
 def stepped(program, batch, rate=1e-2):
     state = program.init(KEY, program.encoder)
     raw = parallel.to_devices(program.mesh, batch)
-    return program.step(
-        state, raw, {"encoder": np.float32(rate), "head": np.float32(rate)}, KEY, program.parent
-    )
+    return program.step(state, raw, np.float32(rate), KEY, program.parent)
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +188,6 @@ def test_start_and_layers_that_learn(one, run, config, batch):
     assert np.abs(kernel(stepped(one, batch)[0]) - parent).max() > 1e-4
     # The step donates its state and not the parent.
     np.testing.assert_array_equal(one.encoder["embed"]["kernel"], parent)
-
-
-def test_a_rate_of_zero_keeps_the_encoder_and_not_the_head(one, batch):
-    state, raw = one.init(KEY, one.encoder), parallel.to_devices(one.mesh, batch)
-    before = jax.tree.map(np.asarray, state.params)  # the step donates its state
-    rates = {"encoder": np.float32(0), "head": np.float32(1e-2)}
-    after = one.step(state, raw, rates, KEY, one.parent)[0].params
-    for x, y in zip(jax.tree.leaves(before["encoder"]), jax.tree.leaves(after["encoder"])):
-        np.testing.assert_array_equal(x, y)
-    assert np.abs(before["head"]["hidden"]["kernel"] - after["head"]["hidden"]["kernel"]).max() > 0
 
 
 def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch):
@@ -237,8 +225,6 @@ def test_generated_clips_train_with_their_weight(run, config, batch, monkeypatch
         ({"warmup_epochs": 100.0}, "--config.warmup_epochs=5"),
         ({"drop_path": 1.0}, r"drop_path=1.0: must be in \[0, 1\)"),
         ({"layer_decay": 0.0}, "layer_decay=0.0"),
-        ({"head_epochs": 100.0}, "head_epochs=100: must be at least 0 and less than epochs=100"),
-        ({"head_epochs": -1.0}, "head_epochs=-1"),
         ({"hidden": 0}, "hidden=0: must be at least 1"),
         ({"learning_rates": (0.0,)}, "learning_rate=0.0"),
         ({"parallel": parallel.ParallelConfig(accumulate=2)}, "no micro-batches"),

@@ -308,34 +308,6 @@ def test_interrupted_run_goes_on_bit_for_bit(finished, run, store, config, tmp_p
         assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("scratch", [False, True])
-def test_the_head_alone_learns_at_first(run, store, config, tmp_path, scratch):
-    """Half of the schedule; a random encoder learns from the start."""
-    half = dataclasses.replace(config, learning_rates=(3e-2,), epochs=2, head_epochs=1.0)
-    half = dataclasses.replace(half, min_steps=2, judgements=2)
-    kernels = []
-
-    class Spy(loop.RunLog):
-        def report(self, step, values):
-            super().report(step, values)
-            kernels.append(seen[-1])
-
-    seen, predict = [], loop.predicted
-
-    def spying(program, state, *rest):
-        seen.append(np.asarray(state.params["encoder"]["embed"]["kernel"]))
-        return predict(program, state, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "predicted", spying)
-        patch.setattr(loop, "RunLog", Spy)
-        go(run, store, tmp_path / "run", half, scratch=scratch)
-    first, last = kernels[:2]
-    parent = np.asarray(run.params["embed"]["kernel"])
-    assert (not scratch) == bool((first == parent).all())
-    assert np.abs(last - first).max() > 0
-
-
 @pytest.fixture(scope="module")
 def of_stretches(run):
     """The run with features of two stretches of a clip."""
@@ -407,7 +379,7 @@ def test_a_folder_of_an_older_version_can_be_added_to(finished, run, store, conf
     """Its config.json lacks the keys that are new since."""
     folder = shutil.copytree(finished, tmp_path / "run")
     saved = run_folder.read_json(folder / "config.json")
-    del saved["config"]["head_epochs"], saved["stretches"]
+    del saved["config"]["generated_weight"], saved["stretches"]
     run_folder.write_json(folder / "config.json", saved)
     assert go(run, store, folder, config) == "finished"
     assert result(folder) == result(finished)
