@@ -1,5 +1,6 @@
 """Types and checks of arguments. Where JAX traces one, its shape is known and its value is not."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -21,6 +22,18 @@ def concrete(value: Any) -> np.ndarray | None:
     traced, and has no truth value.
     """
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raises `InputError` unless the value is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
+
+
+def check_at_least(name: str, value: float | int, least: float | int) -> None:
+    """Raises `InputError` for a value below `least`."""
+    if value < least:
+        raise InputError(f"{name}={value}: must be at least {least}")
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key, Real
 
-from igm_jax.arguments import Array, Scalar, check_floating, concrete
+from igm_jax.arguments import Array, Scalar, check_choice, check_floating, concrete
 from igm_jax.errors import InputError
 from igm_jax.precision import root
 
@@ -44,8 +44,7 @@ def alpha_bar(name: str, num_steps: int) -> Float[jax.Array, " K"]:
     >>> alpha_bar("cosine", 4).round(3).tolist()
     [0.847..., 0.49..., 0.144..., 0.0...]
     """
-    if name not in SCHEDULES:
-        raise InputError(f"schedule {name!r} is unknown: choose one of {', '.join(SCHEDULES)}")
+    check_choice("schedule", name, SCHEDULES)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}: a schedule needs at least one step")
     if name == "linear":

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
+from igm_jax.arguments import check_at_least
 from igm_jax.errors import InputError
 
 # JAX defines it by assignment from an untyped module, which is no type to pyright.
@@ -40,8 +41,7 @@ class ParallelConfig:
 
     def __post_init__(self):
         for name, least in (("data", 0), ("fsdp", 0), ("accumulate", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"parallel.{name}={getattr(self, name)}: must be at least {least}")
+            check_at_least(f"parallel.{name}", getattr(self, name), least)
         if self.data == self.fsdp == 0:
             raise InputError("parallel.data=0 and parallel.fsdp=0: only one can take what remains")
 

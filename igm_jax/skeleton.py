@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from igm_jax.arguments import Array, check_floating
+from igm_jax.arguments import Array, check_choice, check_floating
 from igm_jax.errors import InputError
 from igm_jax.precision import EXACT
 
@@ -201,10 +201,7 @@ def reference_frame(
     check_floating(first_frame=first_frame)
     xp = first_frame.__array_namespace__()
     channels = first_frame.shape[-1]
-    if coordinates not in COORDINATES:
-        raise InputError(
-            f"coordinates {coordinates!r} are unknown: choose one of {', '.join(COORDINATES)}"
-        )
+    check_choice("coordinates", coordinates, COORDINATES)
     identity = xp.broadcast_to(
         xp.eye(channels, dtype=first_frame.dtype), (*first_frame.shape[:-2], channels, channels)
     )
@@ -318,8 +315,7 @@ def select_stream(
     Raises:
       InputError: unknown stream.
     """
-    if stream not in STREAMS:
-        raise InputError(f"stream {stream!r} is unknown: choose one of {', '.join(STREAMS)}")
+    check_choice("stream", stream, STREAMS)
     if stream == "bone":
         return bone_stream(clip, layout)
     return motion_stream(clip) if stream == "motion" else clip

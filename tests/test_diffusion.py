@@ -79,7 +79,9 @@ def test_linear_schedule_keeps_its_noise_when_shortened():
 
 
 def test_unknown_schedules_are_refused():
-    with pytest.raises(InputError, match=r"'sigmoid' is unknown.*linear, cosine, inverse_"):
+    with pytest.raises(
+        InputError, match=r"schedule='sigmoid' is unknown.*linear, cosine, inverse_"
+    ):
         diffusion.alpha_bar("sigmoid", 10)
     with pytest.raises(InputError, match="num_steps=0"):
         diffusion.alpha_bar("linear", 0)

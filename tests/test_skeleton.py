@@ -202,7 +202,7 @@ def test_posture_in_two_dimensions_forgets_place_and_distance():
 
 def test_unknown_coordinates():
     with pytest.raises(
-        InputError, match="coordinates 'side' are unknown: choose one of camera, centred, bo"
+        InputError, match="coordinates='side' is unknown: choose one of camera, centred, bod"
     ):
         reference_frame(clips(NTU25)[..., 0, :, :], NTU25, "side")
 
@@ -246,7 +246,7 @@ def test_streams_by_name_on_both_backends():
         there = select_stream(jnp.asarray(clip), NTU25, name)
         assert not isinstance(there, np.ndarray)
         np.testing.assert_allclose(there, stream, atol=1e-6)
-    with pytest.raises(InputError, match="stream 'speed' is unknown"):
+    with pytest.raises(InputError, match="stream='speed' is unknown"):
         select_stream(clip, NTU25, "speed")
 
 

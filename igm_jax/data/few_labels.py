@@ -11,6 +11,7 @@ Of a protocol, the clips are drawn once from `train`. Those of them that lie in 
 import numpy as np
 from jaxtyping import Int
 
+from igm_jax.arguments import check_choice
 from igm_jax.data import protocols
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
@@ -49,8 +50,7 @@ def few_labels(
     Raises:
       InputError: unknown name, or no clip with a label.
     """
-    if name not in SUBSETS:
-        raise InputError(f"labels {name!r} are unknown: choose one of {', '.join(SUBSETS)}")
+    check_choice("labels", name, SUBSETS)
     share, balanced = SUBSETS[name]
     label = store.clips["label"][indices]
     if not (label >= 0).any():

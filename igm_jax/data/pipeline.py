@@ -11,6 +11,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from igm_jax.arguments import check_choice
 from igm_jax.data.resize import BLOCK, resize
 from igm_jax.data.sessions import BATCHES, SessionOrder, session_codes
 from igm_jax.data.store import SkeletonStore
@@ -233,8 +234,7 @@ def train_batches(
         )
     if not 0 < crop[0] <= crop[1] <= 1:
         raise InputError(f"crop {crop} is no range of shares: choose 0 < low <= high <= 1")
-    if batches not in BATCHES:
-        raise InputError(f"batches={batches!r} is unknown: choose one of {', '.join(BATCHES)}")
+    check_choice("batches", batches, BATCHES)
     order = SessionOrder(session_codes(store, indices), seed) if batches == "session" else None
     transform = _CropAndGather(
         store,

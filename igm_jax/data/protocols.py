@@ -24,6 +24,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int
 
+from igm_jax.arguments import check_choice
 from igm_jax.data import groups
 from igm_jax.data.store import SkeletonStore
 from igm_jax.errors import InputError
@@ -122,8 +123,7 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
     Raises:
       InputError: unknown protocol or part, a clip without the value that decides, an empty part.
     """
-    if part not in PARTS:
-        raise InputError(f"part {part!r} is unknown: choose one of {', '.join(PARTS)}")
+    check_choice("part", part, PARTS)
     rule = _rule(store, protocol)
     column = store.clips[rule.column]
     values = np.unique(column)

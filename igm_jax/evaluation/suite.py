@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from igm_jax import run_folder
+from igm_jax.arguments import check_choice
 from igm_jax.data import SkeletonStore
 from igm_jax.errors import InputError
 from igm_jax.evaluation import frozen, judge, table
@@ -114,8 +115,7 @@ def run_suite(
     Raises:
       InputError: unknown suite, or the data that the run was trained on is not found.
     """
-    if suite not in SUITES:
-        raise InputError(f"suite {suite!r} is unknown: choose one of {', '.join(SUITES)}")
+    check_choice("suite", suite, SUITES)
     store = open_store(run)
     # Nothing is computed if all is done.
     sets = functools.cache(lambda: judge.feature_sets(run, store, baselines=baselines))

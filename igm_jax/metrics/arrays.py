@@ -18,7 +18,7 @@ from igm_jax.precision import float32
 CHUNK = 1024  # rows at a time: 64 MB of similarities to 16k others
 
 
-def check_choice(name: str, value: int, limit: int, what: str) -> None:
+def check_in_range(name: str, value: int, limit: int, what: str) -> None:
     """Raises `InputError` unless 1 ≤ value ≤ limit, the number of `what`."""
     if not 1 <= value <= limit:
         raise InputError(f"{name}={value} is outside 1..{limit}, the number of {what}")

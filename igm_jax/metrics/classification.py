@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import Array, check_positive
+from igm_jax.arguments import Array, check_at_least, check_positive
 from igm_jax.errors import InputError
-from igm_jax.metrics.arrays import check_choice, check_count, check_labels, float64
+from igm_jax.metrics.arrays import check_count, check_in_range, check_labels, float64
 
 TEMPERATURES = (1e-3, 1e3)  # limits of `fit_temperature`
 
@@ -36,7 +36,7 @@ def top_k_accuracy(
     >>> float(top_k_accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]), k=1))
     0.5
     """
-    check_choice("k", k, logits.shape[-1], "classes")
+    check_in_range("k", k, logits.shape[-1], "classes")
     check_count("labels", labels, logits.shape[0], "rows of logits")
     check_labels("labels", labels, logits.shape[-1])
     _, top = jax.lax.top_k(logits, k)
@@ -228,8 +228,7 @@ def expected_calibration_error(
     0.3
     """
     _check_logits(probabilities, labels)
-    if bins < 1:
-        raise InputError(f"bins={bins}: must be at least 1")
+    check_at_least("bins", bins, 1)
     p = float64(probabilities)
     if p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
         raise InputError("probabilities must be ≥ 0 with rows that sum to 1: apply softmax first")

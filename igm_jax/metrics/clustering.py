@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
-from igm_jax.arguments import Array
+from igm_jax.arguments import Array, check_at_least
 from igm_jax.errors import InputError
-from igm_jax.metrics.arrays import check_choice, check_count, check_labelled
+from igm_jax.metrics.arrays import check_count, check_in_range, check_labelled
 from igm_jax.precision import dot, float32
 
 
@@ -48,10 +48,9 @@ def kmeans(
     >>> first != second
     True
     """
-    check_choice("clusters", clusters, features.shape[0], "features")
-    for name, value in (("restarts", restarts), ("iterations", iterations)):
-        if value < 1:
-            raise InputError(f"{name}={value}: must be at least 1")
+    check_in_range("clusters", clusters, features.shape[0], "features")
+    check_at_least("restarts", restarts, 1)
+    check_at_least("iterations", iterations, 1)
     x = jax.lax.stop_gradient(float32(features))  # an assignment has no gradient
     x = x - x.mean(axis=0, keepdims=True)  # else a common offset costs digits of the distances
     keys = jax.random.split(key, restarts)

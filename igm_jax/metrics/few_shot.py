@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import Array
+from igm_jax.arguments import Array, check_at_least, check_choice
 from igm_jax.errors import InputError
 from igm_jax.losses import normalize
-from igm_jax.metrics.arrays import check_choice, check_labelled
+from igm_jax.metrics.arrays import check_in_range, check_labelled
 from igm_jax.metrics.knn import knn_predict
 from igm_jax.precision import dot, float32
 
@@ -58,12 +58,11 @@ def draw_episodes(
     """
     numbers = {"ways": ways, "shots": shots, "queries": queries, "episodes": episodes}
     for name, value in numbers.items():
-        if value < 1:
-            raise InputError(f"{name}={value}: must be at least 1")
+        check_at_least(name, value, 1)
     labels = np.asarray(labels)
     check_labelled("labels", labels)
     classes, counts = np.unique(labels, return_counts=True)
-    check_choice("ways", ways, len(classes), "classes with clips")
+    check_in_range("ways", ways, len(classes), "classes with clips")
     if counts.min() < shots + queries:
         raise InputError(
             f"class {classes[counts.argmin()]} has {counts.min()} clips, and an episode needs "
@@ -113,11 +112,10 @@ def few_shot_accuracy(
     [1.0]
     """
     ways, picked = episodes.shape[1:]
-    check_choice("shots", shots, picked - 1, "clips of a class in an episode, less one query")
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    check_in_range("shots", shots, picked - 1, "clips of a class in an episode, less one query")
+    check_choice("method", method, METHODS)
     if method == "knn":
-        check_choice("k", k, ways * shots, "labelled clips in an episode")
+        check_in_range("k", k, ways * shots, "labelled clips in an episode")
     return _accuracies(features, episodes, shots=shots, method=method, k=k)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from igm_jax.arguments import Array, Scalar, check_floating, check_positive
 from igm_jax.errors import InputError
-from igm_jax.metrics.arrays import check_choice, float64, over_distances
+from igm_jax.metrics.arrays import check_in_range, float64, over_distances
 from igm_jax.precision import float32, root
 from igm_jax.skeleton import Layout
 
@@ -86,7 +86,7 @@ def manifold_precision_recall(
     (1.0, 0.75)
     """
     _check_sets(real, generated, least=1)
-    check_choice("k", k, min(real.shape[0], generated.shape[0]) - 1, "other clips in a set")
+    check_in_range("k", k, min(real.shape[0], generated.shape[0]) - 1, "other clips in a set")
     return _share_inside(generated, real, k), _share_inside(real, generated, k)
 
 

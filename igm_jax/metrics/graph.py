@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from igm_jax.arguments import Array, concrete
+from igm_jax.arguments import Array, check_at_least, concrete
 from igm_jax.errors import InputError
 from igm_jax.metrics.arrays import check_count, check_labelled, over_distances
 from igm_jax.precision import dot, float32, root
@@ -152,8 +152,7 @@ def tail_sum(values: Float[Array, " n"], d: int) -> Float[jax.Array, ""]:
     >>> float(tail_sum(jnp.array([1.0, 0.5, 0.5]), 1))
     0.5
     """
-    if d < 0:
-        raise InputError(f"d={d}: must be at least 0")
+    check_at_least("d", d, 0)
     return jnp.square(float32(values)[d:]).sum()
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from igm_jax.arguments import Array
+from igm_jax.arguments import Array, check_at_least
 from igm_jax.errors import InputError
 from igm_jax.metrics.arrays import check_count, float64
 
@@ -47,8 +47,7 @@ def bootstrap_interval(
     """
     if not 0 < level < 1:
         raise InputError(f"level={level}: must lie between 0 and 1")
-    if draws < 1:
-        raise InputError(f"draws={draws}: must be at least 1")
+    check_at_least("draws", draws, 1)
     # Labels stay integers. A mean of half precision would be rounded.
     arrays = [float64(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.asarray(x) for x in clips]
     if not arrays or len(arrays[0]) < 2:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from igm_jax.arguments import Array, Scalar, check_positive
 from igm_jax.losses import normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labels
+from igm_jax.metrics.arrays import CHUNK, check_count, check_in_range, check_labels
 from igm_jax.precision import dot, float32
 
 
@@ -75,7 +75,7 @@ def knn_ranks(
     >>> knn_ranks(queries, jnp.eye(2), jnp.array([2, 0]), k=2, num_classes=3).tolist()
     [[1, 3, 0]]
     """
-    check_choice("k", k, references.shape[0], "references")
+    check_in_range("k", k, references.shape[0], "references")
     check_count("labels", labels, references.shape[0], "references")
     if temperature is not None:
         check_positive("temperature", temperature)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from igm_jax.arguments import Array
 from igm_jax.errors import InputError
 from igm_jax.losses import normalize
-from igm_jax.metrics.arrays import CHUNK, check_choice, check_count, check_labelled
+from igm_jax.metrics.arrays import CHUNK, check_count, check_in_range, check_labelled
 from igm_jax.precision import dot, float32
 
 
@@ -108,7 +108,7 @@ def _check(gallery: Array, labels: Array, ks: tuple[int, ...], most: int) -> Non
     check_count("labels", labels, gallery.shape[0], "clips in the gallery")
     check_labelled("labels", labels)
     for k in ks:
-        check_choice("k", k, most, "clips to find")
+        check_in_range("k", k, most, "clips to find")
 
 
 @functools.partial(jax.jit, static_argnames="ks")

@@ -6,8 +6,7 @@ import jax
 from jaxtyping import Array, Float
 
 from igm_jax import losses
-from igm_jax.arguments import Scalar
-from igm_jax.errors import InputError
+from igm_jax.arguments import Scalar, check_choice
 from igm_jax.precision import dot
 
 
@@ -28,8 +27,7 @@ class AdapterConfig:
     over: str = "tokens"
 
     def __post_init__(self):
-        if self.over not in ("tokens", "batch"):
-            raise InputError(f'adapter over={self.over!r} is unknown: choose "tokens" or "batch"')
+        check_choice("model.adapter.over", self.over, ("tokens", "batch"))
 
 
 def mdff(

@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
+from igm_jax.arguments import check_choice, check_positive
 from igm_jax.errors import InputError
 from igm_jax.models import blocks, layers
 from igm_jax.models.hardware import Hardware
@@ -61,22 +62,19 @@ class EncoderConfig:
     stretches: int = 1
 
     def __post_init__(self):
-        self.patch.check(self.frames, self.joints)
-        layers.check_transformer("encoder", self.width, self.heads, self.dtype)
-        if self.gelu not in ("tanh", "exact") or self.layer_norm_epsilon <= 0:
-            raise InputError(
-                f"encoder gelu={self.gelu!r} must be tanh or exact, and "
-                f"layer_norm_epsilon={self.layer_norm_epsilon} above 0"
-            )
+        self.patch.check(self.frames, self.joints, "model.encoder.")
+        layers.check_transformer("model.encoder", self.width, self.heads, self.dtype)
+        check_choice("model.encoder.gelu", self.gelu, ("tanh", "exact"))
+        check_positive("model.encoder.layer_norm_epsilon", self.layer_norm_epsilon)
         if self.towers < 1 or self.channels % self.towers:
             raise InputError(
-                f"encoder towers={self.towers}: must be at least 1, and divide "
-                f"channels={self.channels}"
+                f"model.encoder.towers={self.towers}: must be at least 1, and divide "
+                f"model.encoder.channels={self.channels}"
             )
         if not 1 <= self.stretches <= self.grid[0]:
             raise InputError(
-                f"encoder stretches={self.stretches}: a clip of {self.grid[0]} tokens in time has "
-                f"1 to {self.grid[0]}"
+                f"model.encoder.stretches={self.stretches}: a clip of {self.grid[0]} tokens in "
+                f"time has 1 to {self.grid[0]}"
             )
 
     @property

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from igm_jax import diffusion
-from igm_jax.errors import InputError
+from igm_jax.arguments import check_choice
 from igm_jax.models import blocks, layers
 from igm_jax.models.hardware import Hardware
 
@@ -44,11 +44,8 @@ class GeneratorConfig:
     predicts: str = "noise"
 
     def __post_init__(self):
-        layers.check_transformer("generator", self.width, self.heads, self.dtype)
-        if self.predicts not in ("noise", "clip"):
-            raise InputError(
-                f'model.generator.predicts={self.predicts!r} is unknown: choose "noise" or "clip"'
-            )
+        layers.check_transformer("model.generator", self.width, self.heads, self.dtype)
+        check_choice("model.generator.predicts", self.predicts, ("noise", "clip"))
 
 
 @struct.dataclass

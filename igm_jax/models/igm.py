@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from igm_jax.errors import InputError
+from igm_jax.arguments import check_choice
 from igm_jax.models import blocks, layers
 from igm_jax.models.adapter import AdapterConfig, adapt
 from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig
@@ -38,10 +38,7 @@ class IGMConfig:
     projector_width: int = 0
 
     def __post_init__(self):
-        if self.condition not in ("tokens", "pooled"):
-            raise InputError(
-                f'model condition={self.condition!r} is unknown: choose "tokens" or "pooled"'
-            )
+        check_choice("model.condition", self.condition, ("tokens", "pooled"))
 
 
 # Networks whose every output row depends on the same row of their inputs alone. The projector is

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from igm_jax import precision
+from igm_jax.arguments import check_at_least, check_choice
 from igm_jax.errors import InputError
 from igm_jax.models.attention import attention
 from igm_jax.models.hardware import Hardware
@@ -33,12 +34,18 @@ def apply(model: nn.Module, params: Any, *args: Any, method: str | None = None) 
     return model.apply({"params": params}, *args, method=method)
 
 
-def check_transformer(part: str, width: int, heads: int, dtype: str) -> None:
-    """Raises `InputError` for a size or precision that the blocks of `part` cannot have."""
+def check_transformer(group: str, width: int, heads: int, dtype: str) -> None:
+    """Raises `InputError` for a size or precision that blocks cannot have.
+
+    Args:
+      group: of the config keys that say them, such as `"model.encoder"`.
+      width: D.
+      heads: H.
+      dtype: compute precision.
+    """
     if heads < 1 or width < 1 or width % heads:
-        raise InputError(f"{part} width={width} is not a multiple of heads={heads}")
-    if dtype not in ("float32", "bfloat16"):
-        raise InputError(f"{part} dtype={dtype!r} is unknown: choose float32 or bfloat16")
+        raise InputError(f"{group}.width={width} is not a multiple of {group}.heads={heads}")
+    check_choice(f"{group}.dtype", dtype, ("float32", "bfloat16"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,25 +64,27 @@ class Patch:
         """Tokens of a clip in time, and tokens at each time."""
         return frames // self.frames, joints // (self.joints or max(joints, 1))
 
-    def check(self, frames: int, joints: int) -> None:
+    def check(self, frames: int, joints: int, prefix: str = "") -> None:
         """Raises `InputError` unless a clip of T frames and V joints is a whole number of patches.
 
         Args:
           frames: T.
           joints: V, or 0 while it is not known.
+          prefix: of the config keys that say the sizes, such as `"model.encoder."`.
         """
-        if self.frames < 1 or frames < 1:
-            raise InputError(f"frames={frames} and patch_frames={self.frames} must be at least 1")
+        check_at_least(f"{prefix}frames", frames, 1)
+        check_at_least(f"{prefix}patch_frames", self.frames, 1)
         if frames % self.frames:
             raise InputError(
-                f"frames={frames} is not a multiple of patch_frames={self.frames}: choose another "
-                f"frame count, such as {frames - frames % self.frames or self.frames}"
+                f"{prefix}frames={frames} is not a multiple of {prefix}patch_frames={self.frames}: "
+                "choose another frame count, such as "
+                f"{frames - frames % self.frames or self.frames}"
             )
         if self.joints < 0 or joints % (self.joints or 1):
             divisors = ", ".join(str(n) for n in range(1, joints + 1) if joints % n == 0)
             raise InputError(
-                f"joints={joints} is not a multiple of patch_joints={self.joints}: choose "
-                f"{divisors or 'at least 1'}, or 0 for all joints"
+                f"{prefix}joints={joints} is not a multiple of {prefix}patch_joints={self.joints}: "
+                f"choose {divisors or 'at least 1'}, or 0 for all joints"
             )
 
 

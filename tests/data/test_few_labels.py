@@ -91,7 +91,7 @@ def test_choices_use_labels_of_the_subset_alone(name, write):
 
 
 def test_unknown_names_and_no_labels(store):
-    with pytest.raises(InputError, match="'2%' are unknown: choose one of 1%, 5%"):
+    with pytest.raises(InputError, match="labels='2%' is unknown: choose one of 1%, 5%"):
         few_labels(store, np.arange(1000), "2%")
     with pytest.raises(InputError, match="no clip of this part has a label"):
         few_labels(store, np.arange(990, 1000), "1%")

@@ -134,7 +134,7 @@ def test_crop_outside_the_clip_is_an_error(write):
 
 def test_unknown_coordinates(write):
     store = write(clocks([10]))
-    with pytest.raises(InputError, match="coordinates 'side' are unknown"):
+    with pytest.raises(InputError, match="coordinates='side' is unknown"):
         pipeline.full_clips(store, np.array([0]), Reading(store.layout, "side", 4, 1))
 
 

@@ -313,7 +313,7 @@ def test_own_protocol_on_own_data(write):
             "protocol 'xset' is unknown for data set 'ntu60': .* xsub, xview",
         ),
         ("toy", "xsub", "train", "unknown for data set 'toy': pass a Protocol"),
-        ("ntu60", "xsub", "dev", "part 'dev' is unknown: choose one of train, test, fit, val"),
+        ("ntu60", "xsub", "dev", "part='dev' is unknown: choose one of train, test, fit, val"),
         (
             "ntu60",
             "xview",

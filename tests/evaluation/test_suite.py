@@ -98,5 +98,5 @@ def test_results_on_unseen_classes_have_files_of_their_own(run):
 
 
 def test_unknown_suite_is_refused(run):
-    with pytest.raises(InputError, match="suite 'all' is unknown: choose one of paper, quick"):
+    with pytest.raises(InputError, match="suite='all' is unknown: choose one of paper, quick"):
         suite.run_suite(run, "all")

@@ -107,7 +107,7 @@ def test_one_way_is_always_right():
         (lambda: metrics.few_shot_accuracy(FEATURES, DRAWN, shots=9), r"shots=9 is outside 1\.\.8"),
         (
             lambda: metrics.few_shot_accuracy(FEATURES, DRAWN, shots=4, method="svm"),
-            "method 'svm' is unknown: choose one of prototype, knn",
+            "method='svm' is unknown: choose one of prototype, knn",
         ),
         (
             lambda: metrics.few_shot_accuracy(FEATURES, DRAWN, shots=4, method="knn", k=13),

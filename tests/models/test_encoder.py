@@ -47,9 +47,13 @@ def test_any_size_of_clip():
 
 def test_refuses_what_does_not_fit(small):
     encoder, params, clip, _ = small
-    with pytest.raises(InputError, match=r"frames=10 is not a multiple of patch_frames=4"):
+    with pytest.raises(
+        InputError, match=r"encoder\.frames=10 is not a multiple of model\.encoder\.patch_frames=4"
+    ):
         EncoderConfig(frames=10)
-    with pytest.raises(InputError, match=r"width=10 is not a multiple of heads=4"):
+    with pytest.raises(
+        InputError, match=r"encoder\.width=10 is not a multiple of model\.encoder\.heads=4"
+    ):
         EncoderConfig(width=10, heads=4)
     with pytest.raises(InputError, match=r"\[8, 4, 3\].*\[8, 5, 3\]"):
         encoder.apply(params, clip[:, :, :4])

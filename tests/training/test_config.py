@@ -43,16 +43,39 @@ from igm_jax.training.program import build_program
         ({"optimizer.betas": (0.9, 1.5)}, r"optimizer.betas=\(0.9, 1.5\): must be in \[0, 1\)"),
         ({"probe.learning_rates": (0.1, -1.0)}, r"probe.learning_rates=\(0.1, -1.0\): must be > 0"),
         ({"data.rotation": (-1.0, 0.0, 0.0)}, r"data.rotation=\(-1.0, .* at least 0"),
-        ({"model.encoder.frames": 10}, "frames=10 is not a multiple of patch_frames=4"),
+        (
+            {"model.encoder.frames": 10},
+            "model.encoder.frames=10 is not a multiple of model.encoder.patch_frames=4",
+        ),
+        ({"model.encoder.frames": 0}, "model.encoder.frames=0: must be at least 1"),
+        ({"model.encoder.patch_frames": 0}, "model.encoder.patch_frames=0: must be at least 1"),
+        ({"model.encoder.gelu": "relu"}, "model.encoder.gelu='relu' is unknown"),
+        ({"model.encoder.dtype": "int8"}, "model.encoder.dtype='int8' is unknown"),
+        (
+            {"model.encoder.layer_norm_epsilon": 0.0},
+            "model.encoder.layer_norm_epsilon=0.0: must be > 0",
+        ),
+        ({"model.encoder.towers": 2}, "model.encoder.towers=2: must be at least 1, and divide"),
+        ({"model.adapter.over": "x"}, "model.adapter.over='x' is unknown: choose one of tokens"),
+        ({"model.generator.predicts": "x"}, "model.generator.predicts='x' is unknown"),
         (
             {"model.encoder.patch_joints": 4},
-            "joints=6 is not a multiple of patch_joints=4: choose 1, 2, 3, 6, or 0 for all joints",
+            "joints=6 is not a multiple of model.encoder.patch_joints=4: choose 1, 2, 3, 6, or 0",
         ),
         ({"model.encoder.patch_joints": -1}, "patch_joints=-1: choose 1, 2, 3, 6, or 0"),
-        ({"model.encoder.stretches": 3}, "stretches=3: a clip of 2 tokens in time has 1 to 2"),
-        ({"model.generator.heads": 3}, "generator width=16 is not a multiple of heads=3"),
+        (
+            {"model.encoder.stretches": 3},
+            "model.encoder.stretches=3: a clip of 2 tokens in time has 1 to 2",
+        ),
+        (
+            {"model.generator.heads": 3},
+            "model.generator.width=16 is not a multiple of model.generator.heads=3",
+        ),
         ({"model.adapter.over": "batch"}, "cannot leave absent bodies out"),
-        ({"model.condition": "all"}, "condition='all' is unknown"),
+        (
+            {"model.condition": "all"},
+            "model.condition='all' is unknown: choose one of tokens, pooled",
+        ),
     ],
 )
 def test_impossible_value_is_refused(changes, told):
@@ -176,7 +199,8 @@ def test_keys_that_an_objective_ignores_are_refused_when_they_are_set():
 def test_igm_reads_the_keys_that_it_says():
     """So that a key of another objective is refused, as a name that its code does not hold."""
     folder = ROOT / "igm_jax" / "training"
-    files = [*folder.glob("*.py"), folder / "objectives" / "igm.py"]
+    own = [folder / "objectives" / name for name in ("common.py", "igm.py")]
+    files = [*folder.glob("*.py"), *own]
     code = "".join(p.read_text(encoding="utf-8") for p in files if "config" not in p.name)
     keys = [k.removeprefix("objective.") for k in OBJECTIVES["igm"].reads if k != "model"]
     assert not [key for key in keys if not re.search(rf"\.{key}\b", code)]

@@ -145,7 +145,7 @@ def test_layers_of_towers_are_fine_tuned_at_the_rates_of_one_encoder():
         ),
         (
             {"model.encoder.towers": 2},
-            r"encoder towers=2: must be at least 1, and divide channels=9",
+            r"model\.encoder\.towers=2: must be at least 1, and divide model\.encoder\.channels=9",
         ),
         (
             {"data.streams": ("joint",), "model.encoder.channels": 3, "model.encoder.towers": 1},

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from igm_jax.arguments import check_choice
 from igm_jax.data.store.clip import BadClip, Clip
 from igm_jax.data.store.files import CLIPS, FORMAT, FRAMES, META, VERSION, clip_dtype, sha256
 from igm_jax.errors import InputError
@@ -56,8 +57,7 @@ class StoreFiles:
     """
 
     def __init__(self, folder: pathlib.Path, facts: dict[str, Any], on_bad: str):
-        if on_bad not in ("refuse", "skip"):
-            raise InputError(f"on_bad {on_bad!r} is unknown: choose refuse or skip")
+        check_choice("on_bad", on_bad, ("refuse", "skip"))
         self.records: list[tuple] = []
         self.skipped: list[BadClip] = []
         self.rows = 0

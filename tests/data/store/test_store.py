@@ -217,7 +217,7 @@ def test_nothing_to_write(write, tmp_path):
         write([])
     with pytest.raises(InputError, match=r"no clip to write \(1 skipped"):
         write([good(frames=NAN)], on_bad="skip")
-    with pytest.raises(InputError, match="on_bad 'ignore' is unknown"):
+    with pytest.raises(InputError, match="on_bad='ignore' is unknown"):
         write([good()], on_bad="ignore")
     assert os.listdir(tmp_path) == []
 
