@@ -23,7 +23,7 @@ from igm_jax.ablation import table
 from igm_jax.ablation.workers import Processes, find_gpus
 from igm_jax.errors import InputError
 
-CONFIG = cli.define_config("configs/synthetic.py")
+CONFIG = cli.define_config()
 GRID = flags.DEFINE_string(
     "grid",
     "constraints",

@@ -31,7 +31,6 @@ from igm_jax.evaluation.generate import LoadedGenerator, generator_of
 from igm_jax.evaluation.given import Given, given_of_store
 from igm_jax.evaluation.run import load_run, open_store
 from igm_jax.reading import Reading
-from igm_jax.training.mapping import nearest
 
 _CLIPS = flags.DEFINE_list("clips", None, "Generate from the features of these clips of the store.")
 _COUNT = flags.DEFINE_integer(
@@ -79,11 +78,7 @@ def chosen(store: SkeletonStore, protocol: str) -> np.ndarray:
             raise InputError(f"--count={_COUNT.value}: {store.path} has {len(test)} test clips")
         count = min(_COUNT.value or 64, len(test))
         return np.sort(np.random.default_rng(_SEED.value).choice(test, count, replace=False))
-    known = {str(name): i for i, name in enumerate(store.clips["name"])}
-    for name in _CLIPS.value:
-        if name not in known:
-            raise InputError(f"--clips: no clip {name!r} in {store.path}{nearest(name, known)}")
-    return np.array([known[name] for name in _CLIPS.value])
+    return np.array(cli.named_clips(store, _CLIPS.value))
 
 
 def hidden_by_flags(reading: Reading) -> np.ndarray | None:

@@ -19,7 +19,6 @@ from igm_jax.data import Clip, SkeletonStore, summary
 from igm_jax.data.remarks import remarks
 from igm_jax.data.suggest import OWN_DATA, suggest
 from igm_jax.errors import InputError
-from igm_jax.training.mapping import nearest
 
 _DATA = flags.DEFINE_string("data", None, "Inspect this store. `--data=` may be left out.")
 _CLIPS = flags.DEFINE_list(
@@ -39,7 +38,6 @@ def chosen(store: SkeletonStore) -> list[Clip]:
     Raises:
       InputError: no clip has this name; suggests a similar one.
     """
-    names = store.clips["name"]
     if _CLIPS.value is None:
         draw = random.Random(_SEED.value)
         labels = store.clips["label"].tolist()
@@ -48,11 +46,7 @@ def chosen(store: SkeletonStore) -> list[Clip]:
             [i for i, c in enumerate(labels) if c == label] for label in range(max(labels) + 1)
         )
         return [store[i] for i in [draw.choice(rows) for rows in of_class if rows] or some]
-    known = {str(name): i for i, name in enumerate(names)}
-    for name in _CLIPS.value:
-        if name not in known:
-            raise InputError(f"--clips: no clip {name!r} in {store.path}{nearest(name, known)}")
-    return [store[known[name]] for name in _CLIPS.value]
+    return [store[i] for i in cli.named_clips(store, _CLIPS.value)]
 
 
 def draw(store: SkeletonStore, clips: list[Clip], folder: pathlib.Path) -> list[pathlib.Path]:

@@ -19,7 +19,7 @@ from igm_jax.data import open_dataset, protocols
 from igm_jax.training import distributed
 from igm_jax.training.loop import pretrain
 
-CONFIG = cli.define_config("configs/synthetic.py")
+CONFIG = cli.define_config()
 RUN = flags.DEFINE_string("run", None, "Write to this run folder. Default: runs/<config.name>.")
 RESUME = flags.DEFINE_enum(
     "resume",

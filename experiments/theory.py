@@ -53,6 +53,7 @@ def main() -> None:
     for folder in _RUNS.value:
         run = load_run(folder, data=_DATA.value)
         store = open_store(run)
+        cli.keep_compiled_programs(run.folder)
         found = [
             theory.measure(stage, store, clips=_CLIPS.value, draws=_DRAWS.value)
             for stage in theory.stages(run, _CHECKPOINTS.value)

@@ -47,10 +47,12 @@ __all__ = [
     "skeleton",
 ]
 
+# Every package and module, whether it is imported already or not.
 _MODULES = (
-    "ablation", "augment", "data", "diffusion", "drawing", "errors", "evaluation", "features",
-    "losses", "masking", "metrics", "models", "parallel", "reading", "report", "skeleton",
-    "training",
+    "ablation", "arguments", "augment", "cli", "data", "diffusion", "drawing", "errors",
+    "evaluation", "features", "finetuning", "joint_map", "locking", "losses", "masking", "metrics",
+    "models", "parallel", "precision", "prediction", "progress", "reading", "report", "run_folder",
+    "skeleton", "training",
 )  # fmt: skip
 _NAMES = {
     "LoadedEncoder": "igm_jax.evaluation.encoder",

@@ -11,12 +11,15 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from igm_jax.errors import STOPPED, DivergedError, InputError
+
+if TYPE_CHECKING:
+    from igm_jax.data import SkeletonStore
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _config_files: dict[str, str | None] = {}  # flag → the file that is read without it
@@ -90,14 +93,13 @@ def _show_progress() -> None:
     progress.show()
 
 
-def define_config(default: str) -> flags.FlagHolder:
+def define_config() -> flags.FlagHolder:
     """Defines `--config=FILE[:VARIANT]`, every key of which is a flag `--config.KEY=VALUE`.
 
-    Args:
-      default: config file without the flag, relative to the repository.
+    Without the flag, configs/synthetic.py is read.
     """
     # Not given to the flag itself: it would be parsed here, before `run` can catch its errors.
-    return define_config_file("config", _config_help(), str(_ROOT / default))
+    return define_config_file("config", _config_help(), str(_ROOT / "configs" / "synthetic.py"))
 
 
 def define_config_file(name: str, meaning: str, default: str | None = None) -> flags.FlagHolder:
@@ -157,6 +159,21 @@ def keep_compiled_programs(run_folder: pathlib.Path) -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(run_folder.absolute().parent / ".jax_cache")
         jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def named_clips(store: "SkeletonStore", names: Sequence[str]) -> list[int]:
+    """Positions of the clips that `--clips` names.
+
+    Raises:
+      InputError: no clip has this name; suggests a similar one.
+    """
+    from igm_jax.training.mapping import nearest
+
+    known = {str(name): i for i, name in enumerate(store.clips["name"])}
+    for name in names:
+        if name not in known:
+            raise InputError(f"--clips: no clip {name!r} in {store.path}{nearest(name, known)}")
+    return [known[name] for name in names]
 
 
 def checkpoint_of(value: str) -> str | int:

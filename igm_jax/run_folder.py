@@ -248,7 +248,7 @@ def is_finetuned(folder: pathlib.Path) -> bool:
 
 def subsets(folder: pathlib.Path, file: str) -> list[str]:
     """Names of the subsets of a fine-tuned run that hold this file, by their numbers."""
-    names = (path.parent.name for path in folder.glob(f"subset-*/{file}"))
+    names = (path.parent.name for path in folder.glob(f"{SUBSETS}/{file}"))
     return sorted(names, key=by_number)
 
 

@@ -1,9 +1,11 @@
 """Shared parts of the commands; tests/experiments/ has their answers to bad input."""
 
+import re
 import subprocess
 import sys
 
 import jax
+from commands import ROOT
 
 from igm_jax import cli
 
@@ -36,3 +38,10 @@ def test_compiled_programs_lie_beside_the_runs_or_where_jax_was_told(tmp_path):
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "runs" / ".jax_cache")
     finally:
         jax.config.update("jax_compilation_cache_dir", told)
+
+
+def test_every_command_that_loads_a_run_keeps_its_compiled_programs():
+    keeps = r"keep_compiled_programs|define_run_folder|run_flags\.define"
+    for path in sorted((ROOT / "experiments").glob("[!_]*.py")):
+        code = path.read_text(encoding="utf-8")
+        assert "load_run(" not in code or re.search(keeps, code), path.name

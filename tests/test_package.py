@@ -87,8 +87,6 @@ try:
 except AttributeError as error:
     assert "lossse" in str(error)
 modules = [m.name for m in pkgutil.walk_packages(igm_jax.__path__, "igm_jax.")]
-listed = {m.split(".")[1] for m in modules} - {"cli", "arguments", "locking"}
-assert listed <= {*dir(igm_jax)}, listed - {*dir(igm_jax)}
 for name in modules:  # each as the first that is imported
     for known in [m for m in sys.modules if m.split(".")[0] == "igm_jax"]:
         del sys.modules[known]
@@ -109,6 +107,21 @@ def test_wheel_is_imported_from_an_empty_environment(wheel, tmp_path):
     assert pathlib.Path(file).is_relative_to(target) and count > 40
     (distribution,) = metadata.distributions(name="igm_jax", path=[str(target)])
     assert distribution.version == version
+
+
+RESOLVES = """
+import pkgutil, igm_jax
+names = [module.name for module in pkgutil.iter_modules(igm_jax.__path__)]
+assert {*names} <= {*dir(igm_jax)}, {*names} - {*dir(igm_jax)}
+for name in reversed(names):  # one import sets others as attributes
+    igm_jax.__dict__.pop(name, None)
+    assert getattr(igm_jax, name).__name__ == f"igm_jax.{name}"
+"""
+
+
+def test_every_module_is_an_attribute_of_the_package(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path)}
+    output(tmp_path, sys.executable, "-c", RESOLVES, env=env)
 
 
 def imported(*folders):

@@ -13,8 +13,8 @@ from igm_jax.evaluation.parts import FeatureSet
 from igm_jax.evaluation.run import Run, open_store
 
 
-class Protocol(NamedTuple):
-    """One protocol of a suite.
+class Evaluation(NamedTuple):
+    """How a suite runs one protocol.
 
     Attributes:
       judge: as for `judge.evaluate`.
@@ -37,16 +37,16 @@ _FEW_SHOT = {"ways": 5, "shots": [1, 5], "queries": None, "episodes": 600}
 
 # In the order in which they run: those that take seconds come first.
 PROTOCOLS = {
-    "knn": Protocol(
+    "knn": Evaluation(
         judge.evaluate_knn,
         run_folder.KNN,
         {"KNN, K=1": "test_knn_1", "KNN, K=20": "test_knn_20"},
         needs=("test_knn_1_interval", "details"),
     ),
-    "ridge": Protocol(
+    "ridge": Evaluation(
         frozen.evaluate_ridge, run_folder.RIDGE, {"ridge probe, closed form": "test_ridge"}
     ),
-    "retrieval": Protocol(
+    "retrieval": Evaluation(
         frozen.evaluate_retrieval,
         run_folder.RETRIEVAL,
         {
@@ -58,7 +58,7 @@ PROTOCOLS = {
             "retrieval within test, recall@1": "within_recall_1",
         },
     ),
-    "few_shot": Protocol(
+    "few_shot": Evaluation(
         functools.partial(frozen.evaluate_few_shot, **_FEW_SHOT),
         run_folder.FEW_SHOT,
         {
@@ -68,12 +68,12 @@ PROTOCOLS = {
         },
         settings=_FEW_SHOT,
     ),
-    "kmeans": Protocol(
+    "kmeans": Evaluation(
         frozen.evaluate_kmeans,
         run_folder.KMEANS,
         {"k-means, 100 ARI": "test_ari", "k-means, 100 NMI": "test_nmi"},
     ),
-    "linear_probe": Protocol(
+    "linear_probe": Evaluation(
         functools.partial(judge.evaluate_linear, save=True),
         run_folder.linear_probe(),
         {"linear probe": "test_linear"},
@@ -143,10 +143,7 @@ def run_suite(
             report(f"{name}: saved {run.results(protocol.file).name}")
         results[name] = [{k: v for k, v in row.items() if k != "details"} for row in rows]
     content = {
-        "step": run.step,
-        "total_steps": run.total_steps,
-        "unfinished": run.unfinished,
-        **table.stated(run),
+        **table.header(run),
         "classes": run.classes,
         "suite": suite,
         "results": results,
@@ -158,7 +155,7 @@ def run_suite(
 
 
 def done_rows(
-    run: Run, protocol: Protocol, *, baselines: bool = False
+    run: Run, protocol: Evaluation, *, baselines: bool = False
 ) -> list[dict[str, Any]] | None:
     """Saved rows of a protocol, or None if they are not of this checkpoint and these settings.
 
@@ -196,12 +193,12 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     names = max(
         ([row["features"] for row in rows] for rows in results.values()), key=len, default=[]
     )
-    table = []
+    made = []
     for protocol, rows in results.items():
         for measure, column in PROTOCOLS[protocol].measures.items():
             values = {r["features"]: "-" if r[column] is None else r[column] for r in rows}
             first, *others = names
-            table.append(
+            made.append(
                 {
                     "measure": measure,
                     first: values[rows[0]["features"]],
@@ -209,4 +206,4 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                     **{name: values.get(name, "-") for name in others},
                 }
             )
-    return table
+    return made

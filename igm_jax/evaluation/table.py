@@ -58,6 +58,16 @@ def stated(run: Run) -> dict[str, Any]:
     return {"protocol": run.config.data.protocol, **described(run)}
 
 
+def header(run: Run) -> dict[str, Any]:
+    """The checkpoint and the data that results of a run belong to, the beginning of their files."""
+    return {
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "unfinished": run.unfinished,
+        **stated(run),
+    }
+
+
 def is_of(saved: dict[str, Any], run: Run) -> bool:
     """Whether saved results belong to the data that this run is judged on."""
     return all(saved.get(key) == value for key, value in stated(run).items())
@@ -78,10 +88,7 @@ def save_rows(
       OSError: the file cannot be written; an older one is kept.
     """
     content = {
-        "step": run.step,
-        "total_steps": run.total_steps,
-        "unfinished": run.unfinished,
-        **stated(run),
+        **header(run),
         **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
         "rows": list(rows),

@@ -20,13 +20,13 @@ import dataclasses
 import functools
 import pathlib
 import zipfile
-import zlib
 from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float
 
 from igm_jax.data.formats import gaps, npy, ntu60, ntu120, pku_mmd
+from igm_jax.data.formats.archives import UNREADABLE
 from igm_jax.data.raw import RawData, one_clip
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
@@ -47,9 +47,6 @@ _MAX_CLIPS, _MAX_FRAMES, _MAX_LABEL_BYTES = 1 << 20, 10_000, 1 << 28
 _KNOWN_CLASSES = {
     len(module.CLASS_NAMES): module.CLASS_NAMES for module in (ntu60, ntu120, pku_mmd)
 }
-
-# Errors of zipfile for a damaged, encrypted or unknown entry.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +131,7 @@ class _Member:
             names = sorted(self._archive.namelist())[:6]
             held = ", ".join(f"{name[:40]!r}" for name in names) or "nothing"
             raise InputError(f"{path}: has no array {name}, but {held}: {HOW_TO_GET}") from error
-        except (*_UNREADABLE, InputError) as error:
+        except (*UNREADABLE, InputError) as error:
             self.fail(error)
         if fortran:
             self.fail("is in Fortran order: save a copy in C order, np.ascontiguousarray")
@@ -156,7 +153,7 @@ class _Member:
         size = self.dtype.itemsize * int(np.prod(shape, dtype=object))
         try:
             content = self._file.read(size)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self.fail(f"row {self.next} cannot be read ({error})")
         if len(content) < size:
             self.fail(f"ends within row {self.next} of {self.shape[0]}")

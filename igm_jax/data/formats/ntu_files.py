@@ -11,10 +11,10 @@ import io
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 from igm_jax.data.formats import ntu_cleaning, ntu_missing, ntu_text
+from igm_jax.data.formats.archives import UNREADABLE
 from igm_jax.data.store import BadClip, Clip
 from igm_jax.errors import InputError
 
@@ -23,16 +23,7 @@ _FILE = re.compile(rf"({_NAME.pattern})\.skeleton", re.ASCII)
 _MAX_BYTES = 64 << 20  # ten times the longest clip; a larger entry is hostile
 _OFFICIAL = "has missing or incomplete skeletons, by the official list"
 
-# Errors of zipfile and of the system for a damaged, encrypted or unknown entry.
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    OSError,
-    InputError,
-)
+_UNREADABLE = (*UNREADABLE, OSError, InputError)
 
 
 @dataclasses.dataclass(frozen=True)
