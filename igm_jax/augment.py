@@ -165,7 +165,7 @@ def random_flattening(
 def extreme(
     key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], pairs: tuple[tuple[int, int], ...]
 ) -> Float[jax.Array, "B M T V C"]:
-    """Applies all augmentations of this module in a row, as strongly as AimCLR does.
+    """Shifts, shears, mirrors, rotates, adds noise, blurs and flattens, as strongly as AimCLR.
 
     Args:
       key: random key.
@@ -250,7 +250,7 @@ def mix_clips(
 def _some(
     key: Key[jax.Array, ""], clip: Float[Array, "B M T V C"], probability: float
 ) -> Bool[jax.Array, "B 1 1 1 1"]:
-    """Whether each clip is chosen; it draws alike in 64-bit mode."""
+    """Whether each clip is chosen; the draws are the same in 64-bit mode."""
     chance = jnp.asarray(probability, jnp.float32)
     return jax.random.bernoulli(key, chance, (clip.shape[0], 1, 1, 1, 1))
 

@@ -71,8 +71,8 @@ def add_noise(
     Args:
       alpha_bar: [K] schedule.
       x: [B, ...] clean.
-      t: [B] steps in 0 … K−1. Steps of another shape are those of as many leading axes of x: a
-        scalar is the step of all of it.
+      t: [B] steps in 0 … K−1. It may have the shape of any number of leading axes of x; a scalar
+        holds for all of x.
       noise: [B, ...] ε.
 
     Returns:

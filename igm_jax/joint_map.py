@@ -42,7 +42,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "left ear": (),
 }  # fmt: skip
 
-# Name → joints whose mean takes its place; the first that the source has all of.
+# Name → lists of joints; the mean of the first list that the source has in full takes its place.
 STAND_INS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hip centre": (("left hip", "right hip"),),
     "shoulder centre": (("left shoulder", "right shoulder"), ("neck",)),
@@ -199,7 +199,7 @@ def _other_side(name: str) -> str:
 
 
 def _nearest(joint: int, target: Layout, found: dict[int, np.ndarray]) -> np.ndarray:
-    """Weights of the joint itself, or the mean of those of the nearest found ones along bones."""
+    """Weights of the joint; if it was not found, the mean weights of the nearest along bones."""
     reached, seen = {joint}, {joint}
     while reached and not reached & found.keys():
         reached = {

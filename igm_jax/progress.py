@@ -1,7 +1,7 @@
 """Progress of long work on the terminal: a bar with rate and time left.
 
 Commands turn it on (`cli.run`); in a library call, and where the output is no terminal, nothing is
-shown. Of bars within each other, the outer one is shown.
+shown. Of nested bars only the outer one is shown.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def tick() -> None:
 
 
 def ticking() -> Callable[[], None] | None:
-    """`tick` if a bar is shown, so that programs call nothing back where there is none."""
+    """`tick` if a bar is shown, or None, so that compiled programs make no useless callback."""
     return None if _advance is None else tick
 
 

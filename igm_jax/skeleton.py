@@ -33,7 +33,7 @@ class Layout:
       pairs: (left, right) joints that mirroring exchanges.
       origin: the joint that all coordinates but `"camera"` move to zero.
       axes: joints (hip centre, shoulder centre, left hip, right hip) that span the body frame, or
-        None if the layout has none (then the views `"body"` and `"posture"` are refused).
+        None if the layout has none (then the coordinates `"body"` and `"posture"` are refused).
     """
 
     name: str

@@ -40,9 +40,9 @@ def few_labels(
       indices: positions of clips in the store, such as `protocols.split(store, "xsub", "train")`;
         those without a label are never chosen.
       name: a key of `SUBSETS`.
-      seed: which of the possible subsets.
-      first: a class that has clips among these keeps at least one of them; without classes
-        ("-plain") the subset does.
+      seed: which of the possible subsets is drawn.
+      first: positions of which the subset holds at least one of each class that has any there;
+        where the share is drawn without regard to classes ("-plain"), at least one in all.
 
     Returns:
       Their positions in the store, in the order of `indices`.

@@ -19,7 +19,7 @@ _GROUP_IN_NAMES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def find(
     store: SkeletonStore, positions: Int[np.ndarray, " clips"]
 ) -> Int[np.ndarray, " clips"] | None:
-    """Numbers clips by who is in them, from 0 on: those of one number shall not be cut apart.
+    """Numbers clips by who is in them, from 0 on; a split must keep clips of one number together.
 
     Clips of one subject have one number, where all subjects are known; else those of one recording
     (PKU-MMD) or of one folder (custom).
@@ -29,8 +29,8 @@ def find(
       positions: of the clips in it.
 
     Returns:
-      None if nothing is known, or cannot be used: each group has a class that no other has, as in
-      folders by class, or there is only one.
+      None if no groups are known, if there is only one, or if no group can be moved to validation
+      without taking a class out of `fit`, as with folders by class.
     """
     if not len(positions):
         return None
@@ -59,7 +59,7 @@ def last_clips(label: Int[np.ndarray, " clips"]) -> Bool[np.ndarray, " clips"]:
 def last_groups(
     label: Int[np.ndarray, " clips"], group: Int[np.ndarray, " clips"]
 ) -> Bool[np.ndarray, " clips"]:
-    """About the last fifth of each class in whole groups; none that a class has nowhere else."""
+    """Marks about the last fifth of each class in whole groups, never the only one of a class."""
     classes, label = np.unique(label, return_inverse=True)
     pairs, count = np.unique(group * len(classes) + label, return_counts=True)
     of_group, of_class = np.divmod(pairs, len(classes))

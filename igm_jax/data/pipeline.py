@@ -175,7 +175,7 @@ class _CropAndGather(grain.transforms.RandomMap):
         index = self.indices[element if self.order is None else self.order(element)]
         chosen = index[self.rows]
         length = self.store.clips["length"][chosen].astype(np.int64)
-        # Drawn for the whole batch: a clip is cropped alike, whichever process reads it.
+        # Drawn for the whole batch: a clip gets the same crop, whichever process reads it.
         draws = rng.random((self.crops, 2, len(index)))
         gathered = []
         for draw in draws[:, :, self.rows]:

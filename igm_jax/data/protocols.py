@@ -149,7 +149,7 @@ def split(store: SkeletonStore, protocol: str | Protocol, part: str) -> Int[np.n
 
 
 def shares_people(store: SkeletonStore, protocol: str | Protocol) -> bool:
-    """Whether nothing is known that keeps people (recordings, folders) of `val` out of `fit`.
+    """Whether `val` may hold people (recordings, folders) of `fit`, as nothing tells them apart.
 
     A protocol that cuts by camera or setup does not count: its test has the people of training too.
     """

@@ -44,7 +44,7 @@ def overview(store: SkeletonStore) -> dict[str, str]:
 
 
 def missing_joints(store: SkeletonStore) -> Int[np.ndarray, " V"]:
-    """Share of frames in which each joint is exactly zero, which marks a lost joint.
+    """Number of frames in which each joint is exactly zero, which marks a lost joint.
 
     The layout's origin is not counted, because centred clips have it at zero.
     """

@@ -40,7 +40,7 @@ def seen_clips(
 
 
 def only_classes(store: SkeletonStore, names: Sequence[str]) -> SkeletonStore:
-    """The same clips at the same positions, of which only those of some classes have a label.
+    """The same store, in which only clips of some classes have a label; all clips stay.
 
     Args:
       store: an open store.

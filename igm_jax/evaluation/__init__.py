@@ -1,1 +1,1 @@
-"""Evaluation of a run folder: features, linear probe, KNN."""
+"""Evaluation of a run folder: features, probes, KNN, generation, theory, transfer, export."""

@@ -78,10 +78,10 @@ def load_encoder(folder: str | pathlib.Path, which: str | int = "last") -> Loade
     Returns:
       `(encode, info)`. `encode(clips, present=None)` maps clips [B, T, V, C] or [B, M, T, V, C] in
       the units of the training data (metres), of any length T, to features [B, D] float32. They are
-      those that KNN and the probes judge: view, resize and standardisation are inside, and of each
-      clip the first `data.bodies` bodies that are there are read. `present` [B, M] says which are;
-      without it a body is absent if all its coordinates are zero. All lengths share one compiled
-      program. It resizes on the host, so it cannot be traced; inside `jax.jit` use
+      those that KNN and the probes judge: it makes the coordinates, resizes and standardises. It
+      reads the first `data.bodies` bodies of each clip that are there. `present` [B, M] says which
+      are; without it a body is absent if all its coordinates are zero. All lengths share one
+      compiled program. It resizes on the host, so it cannot be traced; inside `jax.jit` use
       `igm_jax.features.pooled_features`. `info` holds `layout`, `frames`, `joints`, `channels`,
       `bodies`, `width`, `step`, `total_steps` and `config`. `layout` and `joints` are those of the
       clips that `encode` reads. A run that was fine-tuned on another data set has the joints of

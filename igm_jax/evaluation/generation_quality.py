@@ -69,7 +69,7 @@ def quality_table(
     mask_ratio: float | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Measures generated clips; the first row is that of real clips, measured alike.
+    """Measures generated clips; the first row is of real clips, measured in the same way.
 
     Args:
       generator: of the run.

@@ -113,7 +113,7 @@ def expansion(
 
     Returns:
       Rows with `distortion`, `coding_length` L, `first` and `second` term, `residual` R, with
-      L = first + second − R, and `radius` λ‖ZᵀZ‖₂, below which 1 the series converges.
+      L = first + second − R, and `radius` λ‖ZᵀZ‖₂; the series converges where it is below 1.
     """
     rows = []
     for distortion in distortions:

@@ -246,7 +246,7 @@ def mean_jerk(
 
 
 def _mean_share(part: jax.Array, whole: jax.Array) -> jax.Array:
-    """Mean over the bones of part / whole, without those whose whole is zero."""
+    """Mean of part / whole over the bones whose whole is not zero."""
     counts = whole > 0
     share = jnp.where(counts, part / jnp.where(counts, whole, 1), 0).sum(axis=-1)
     number = counts.sum(axis=-1).astype(part.dtype)

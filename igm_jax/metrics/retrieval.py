@@ -149,7 +149,7 @@ def _score_one(
 
     unlike = jnp.where(is_own, jnp.inf, -cosine)
     unlike, hits = jax.lax.sort((unlike, right.astype(cosine.dtype)), num_keys=1)
-    # The precision of equal cosines is that behind the last of them.
+    # Clips of equal cosine all get the precision at the last of them.
     position = jnp.arange(1, unlike.shape[0] + 1)
     is_last = jnp.append(unlike[1:] != unlike[:-1], True)
     end = jax.lax.cummin(jnp.where(is_last, position, position[-1]), reverse=True)

@@ -14,11 +14,11 @@ from jaxtyping import Array, Float
 from igm_jax import precision
 from igm_jax.models.hardware import Hardware
 
-# On CPU, attention over at least so many tokens runs head by head; benchmarks/attention.py measures
-# both ways over the number of tokens.
+# On CPU, attention over at least this many tokens runs head by head; benchmarks/attention.py
+# measures both ways over the number of tokens.
 BY_HEAD_FROM = 192
 
-# cuDNN's fused kernel and its gradient take multiples of so many tokens.
+# cuDNN's fused kernel and its gradient need a multiple of this many tokens.
 FUSED_TOKENS = 2
 
 MIXED = "attention.mixed"  # name of the mixed values, for the policies of jax.checkpoint
@@ -42,7 +42,7 @@ def attention(
     """
     shape, on_cpu = query.shape, hardware.platform == "cpu"
     if on_cpu and hardware.whole and shape[1] >= BY_HEAD_FROM:
-        # Elsewhere a loop over clips and heads would gather all clips on each device.
+        # Where rows are split over devices, a loop over them would gather all clips on each device.
         return by_head(query, key, value)
     if hardware.platform == "gpu" and _has_fused(shape[1:], query.dtype, hardware):
         return padded(fused, query, key, value, FUSED_TOKENS)
@@ -106,8 +106,8 @@ def by_head(
 ) -> Float[Array, "B N H K"]:
     """Computes one head after another, because the [N, N] weights of one fit a cache.
 
-    Derivatives compute the weights again, from the normaliser that the forward pass keeps. They
-    are to be had in both directions, and of any order.
+    Derivatives compute the weights again, from the normaliser that the forward pass keeps. Forward
+    and reverse mode work, to any order.
 
     References:
       Dao et al., FlashAttention (NeurIPS 2022), for the backward pass; without its blocks.
@@ -129,7 +129,7 @@ def _forward(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
     top = logits.max(axis=-1, keepdims=True)
     weights = jnp.exp(logits - top)
     total = weights.sum(axis=-1, keepdims=True)
-    # Divided behind the product: [N, K] instead of [N, N] numbers.
+    # Divide after the product: [N, K] instead of [N, N] numbers.
     mixed = ((weights.astype(value.dtype) @ value) / total).astype(value.dtype)
     return mixed, top + jnp.log(total)
 

@@ -155,7 +155,7 @@ class StreamContrastive(Contrastive):
         self.projector = projectors(width) if width else None
 
     def project(self, z: Float[Array, "B SD"]) -> Float[Array, "B SE"]:
-        """Projects the pooled features of each tower by itself; they stay side by side."""
+        """Projects the pooled features of each tower separately, and concatenates the results."""
         if self.projector is None:
             return z
         by_tower = z.reshape(len(z), self.config.encoder.towers, -1)

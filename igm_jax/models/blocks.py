@@ -24,19 +24,19 @@ def by_rows(
     *rows: Any,
     packed: Int[Array, " P"] | None = None,
 ) -> Any:
-    """Computes `module(*rows)`: each device its own rows, and those in equal parts one by one.
+    """Computes `module(*rows)`: each device its own rows, in equal parts one after another.
 
     The backward pass recomputes each part, so only one part's activations are in memory.
     The result is that of all rows at once, so a loss that compares clips compares all of them.
 
     Args:
-      module: a network whose every output row depends on the same row of its inputs alone.
+      module: a network that computes each row of the batch independently of the others.
       mesh: devices that the rows are split over, each of which has its own copy of the parameters
         (`parallel.spread`). None: the parameters have no axis of devices.
       micro_batches: number of parts.
       *rows: trees of arrays [R, …] with R a multiple of parts times devices, or None.
-      packed: [P] the rows to compute, distinct; of several devices each has P / devices of its own,
-        counted from its first row. None: all rows.
+      packed: [P] the rows to compute, distinct. Each device has P / devices of them, as positions
+        among its own rows. None: all rows.
 
     Returns:
       What the module returns, [R, …]; zeros in rows that are not computed.
@@ -66,7 +66,7 @@ def by_rows(
     if mesh is None:
         return on_one_device(variables["params"], rows, packed)
     split = PartitionSpec(mesh.axis_names)
-    # Nothing crosses the devices in here, so there is nothing to be checked.
+    # No collective runs in here, so `check_vma` has nothing to check.
     everywhere = jax.shard_map(
         on_one_device, mesh=mesh, in_specs=(split, split, split), out_specs=split, check_vma=False
     )

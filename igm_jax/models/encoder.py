@@ -245,7 +245,7 @@ def _side_by_side(
 def stretch_means(
     tokens: Float[Array, "B N D"], steps: int, stretches: int
 ) -> Float[Array, "B SD"]:
-    """Mean tokens of equal stretches of each clip, side by side, so that features keep time.
+    """Concatenates the mean tokens of equal stretches of each clip, so features keep their order.
 
     Args:
       tokens: [B, N, D], every token of a clip, joints varying fastest.

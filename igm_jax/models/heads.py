@@ -1,4 +1,4 @@
-"""Models that predict classes or colours from the tokens of f with a small head."""
+"""Models with a small head on the tokens of f: it predicts classes, colours or frames in order."""
 
 import flax.linen as nn
 import jax

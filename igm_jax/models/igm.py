@@ -41,8 +41,8 @@ class IGMConfig:
         check_choice("model.condition", self.condition, ("tokens", "pooled"))
 
 
-# Networks whose every output row depends on the same row of their inputs alone. The projector is
-# none: it normalises over the batch.
+# Networks that compute each row of the batch independently of the others. The projector is not one
+# of them: it normalises over the batch.
 BY_ROWS = ("encoder", "generator", "decoder")
 
 

@@ -50,7 +50,7 @@ def check_transformer(group: str, width: int, heads: int, dtype: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """Size of a token: so many frames of so many neighbouring joints.
+    """Size of a token in frames and in neighbouring joints.
 
     Attributes:
       frames: must divide T.

@@ -68,7 +68,7 @@ def show_clips(
     count: int = 12,
     seed: int = 0,
 ) -> Clips:
-    """Reads clips, and generates from the features of some, of as many classes as can be.
+    """Reads clips, and generates from the features of some, of as many classes as possible.
 
     Args:
       run: the run.
@@ -129,7 +129,7 @@ def spread(labels: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " count
 
 
 class _Picture:
-    """Turns clips to the viewer, each as its real clip, and stands them on the floor."""
+    """Turns clips to the viewer, a generated one as its real clip, and puts them on the floor."""
 
     def __init__(self, layout: Layout, units: str, real: list[np.ndarray]):
         self._layout, self._units, self._real = layout, units, real

@@ -73,7 +73,7 @@ class Checkpoints:
         if step == self.latest_step:
             return
         with self._writing():
-            # A write that fails half-way is told in many tracebacks from other threads.
+            # Checked first: a write that fails half-way prints many tracebacks from other threads.
             size = sum(x.nbytes for x in jax.tree.leaves(state))
             if shutil.disk_usage(self._folder).free < size:
                 raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {size / 1e6:.0f} MB")

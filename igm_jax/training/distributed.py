@@ -18,7 +18,8 @@ from jax.experimental import multihost_utils
 from igm_jax.errors import InputError
 
 # A process that is silent for this long counts as dead, and all others end. This is long enough for
-# host that swaps or a switch that restarts, short enough not to burn a night's accelerators.
+# a host that swaps or a switch that restarts, and short enough not to leave accelerators idle all
+# night.
 HEARTBEAT_SECONDS = 60
 # How long a process that ends waits for the others to end too; one that failed alone is given up by
 # then. Processes that end together are seconds apart.

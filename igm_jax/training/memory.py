@@ -24,7 +24,7 @@ def one_line_out_of_memory(
     """Replaces an out-of-memory error by one line that says which settings to change.
 
     Args:
-      advice: the line, for so many devices.
+      advice: number of devices → the line.
       devices: all by default.
 
     Raises:

@@ -62,7 +62,7 @@ def init_state(
 
 
 def taught(params: Any) -> Any:
-    """Parameters that a teacher has: those of f and the projector."""
+    """The parameters that a teacher copies: those of f and of the projector."""
     return {name: params[name] for name in ("encoder", "projector") if name in params}
 
 

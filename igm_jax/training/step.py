@@ -58,7 +58,7 @@ def prepare_batch(
     other = reading(augmented(raw["other"], k_other)) if "other" in raw else None
     extreme = None
     if strong:
-        # Beside both keys above, which stay as they were.
+        # A key of its own, so that `k_clip` and `k_other` are the same with and without `strong`.
         k_mild, k_strong = jax.random.split(jax.random.fold_in(key, 2))
         mild = augmented(raw["clip"], k_mild)
         extreme = reading(augment.extreme(k_strong, mild, layout.pairs))

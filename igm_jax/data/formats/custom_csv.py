@@ -1,4 +1,4 @@
-"""A clip of one's own as a table: a row a frame, V · C columns.
+"""Reads your own clip as a table: one row for each frame, V · C columns.
 
 They are joint 0's x, y (and z), joint 1's x, and so on. The first row may name the columns. A
 column whose name ends in _c, _conf, score, confidence, likelihood or visibility holds the scores of

@@ -4,9 +4,9 @@ name     short identifier, stored with the data
 joints   the V names, in the order of the arrays
 parents  for each joint the one its bone comes from, by name or index; null for a root
 pairs    [[left, right], …] that mirroring exchanges; optional
-origin   the joint that every view but "camera" moves to zero; optional, else the first root
-axes     [hip centre, shoulder centre, left hip, right hip], for the views "body" and "posture"
-         of 3-D joints; optional
+origin   the joint that all coordinates but "camera" move to zero; optional, else the first root
+axes     [hip centre, shoulder centre, left hip, right hip], for the coordinates "body" and
+         "posture" of 3-D joints; optional
 units    of the coordinates, in words; optional
 missing  the number that stands for a missing coordinate, such as -1; optional
 """

@@ -178,9 +178,9 @@ class SkeletonStore:
     def read_ahead(self, clips: np.ndarray) -> None:
         """Asks the system to load the frames of these clips, and does not wait.
 
-        Frames that are not in memory are then fetched side by side, and nothing else. Otherwise
-        every page that is missing is waited for, and read with as much around it as the system
-        takes for a file that is read from end to end; see docs/scaling.md.
+        Frames that are not in memory are then fetched side by side, and nothing else. Without
+        this, each missing page blocks, and the kernel also reads ahead around it; see
+        docs/scaling.md.
 
         Args:
           clips: rows of the clip table.

@@ -82,7 +82,7 @@ def direction_classes(moves: Float[Array, "*batch C"]) -> Int[Array, "*batch"]:
 
 
 def magnitude_classes(moves: Float[Array, "*batch C"], step: float) -> Int[Array, "*batch"]:
-    """0 where nothing moves, else 1 for a length below `step`, 2 below 2 · `step`, up to the last.
+    """Class of a length: 0 for no motion, 1 below `step`, 2 below 2 · `step`, up to the last.
 
     >>> moves = jnp.array([[0.0, 0.0], [0.3, 0.4], [0.6, 0.8], [30.0, 40.0]])
     >>> magnitude_classes(moves, 0.6).tolist()

@@ -62,5 +62,5 @@ def mutual_distillation(
 
 
 def by_stream(features: Float[Array, "B SE"], streams: int) -> Float[Array, "S B E"]:
-    """Splits features that stand side by side into those of each stream."""
+    """Splits concatenated features into those of each stream."""
     return jnp.stack(jnp.split(features, streams, axis=-1))
