@@ -42,7 +42,7 @@ def attention(
     """
     shape, on_cpu = query.shape, hardware.platform == "cpu"
     if on_cpu and hardware.whole and shape[1] >= BY_HEAD_FROM:
-        # Where rows are split over devices, a loop over them would gather all clips on each device.
+        # Where the compiler splits rows over devices, a loop over clips would gather all on each.
         return by_head(query, key, value)
     if hardware.platform == "gpu" and _has_fused(shape[1:], query.dtype, hardware):
         return padded(fused, query, key, value, FUSED_TOKENS)
