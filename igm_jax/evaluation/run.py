@@ -172,8 +172,8 @@ def _judged_classes(store: SkeletonStore, run: Run) -> SkeletonStore:
     judged = left_out if run.classes == "unseen" else seen
     if len(judged) < 2:
         raise InputError(
-            f"--classes={run.classes} of {run.folder} is {judged[0]!r} alone, so all answers would "
-            "be right: leave out more classes in pre-training"
+            f"--classes={run.classes} of {run.folder} has {', '.join(judged) or 'no class'} alone, "
+            "so all answers would be right: choose other classes in data.leave_out"
         )
     return unseen.only_classes(store, judged)
 
