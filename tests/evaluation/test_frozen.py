@@ -143,7 +143,7 @@ def test_few_shot_takes_as_many_queries_as_the_smallest_class_has(telling, run, 
     sparse = dataclasses.replace(store, clips=clips)
     how = {"ways": 3, "shots": [1], "episodes": 5}
     assert frozen.evaluate_few_shot(telling, run, sparse, **how)["queries"] == 3
-    with pytest.raises(InputError, match="class 1 has 4 clips"):
+    with pytest.raises(InputError, match="class 'circle' has 4 test clips"):
         frozen.evaluate_few_shot(telling, run, sparse, **how, queries=4)
     with pytest.raises(InputError, match="--ways=5: the test clips have 3 classes"):
         frozen.evaluate_few_shot(telling, run, store)
