@@ -16,9 +16,12 @@ def main() -> None:
     print(f"Cosine KNN of {run.folder} ({run.judged_on}), {run.progress}\n")
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
-    if run.origin is None and not run.results(run_folder.linear_probe()).exists():
-        words = (run.folder, *cli.given("checkpoint", "data"))
-        print(f"\nnext: {cli.command('linear_probe.py', *words)}")
+    if run.origin is None:
+        probed = run.results(run_folder.probe_scores()).exists()
+        words = ("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
+        if not probed:
+            words = ("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
+        print(f"\nnext: {cli.command(*words)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

@@ -8,7 +8,9 @@ in the order of the layout, with spaces or commas between the numbers (docs/usin
 
 import dataclasses
 import itertools
+import os
 import pathlib
+import signal
 import sys
 import types
 
@@ -176,10 +178,9 @@ def main() -> None:
     if _WINDOW.value is not None:
         predictor.check_window(_WINDOW.value)
     if _WATCH.value:
-        try:
-            predict_stream(predictor)
-        except KeyboardInterrupt:  # how a user ends it
-            sys.exit(cli.exit_code("SIGINT"))
+        # How a user ends it. An exception can be lost, when a callback of JAX is what it interrupts.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(cli.exit_code("SIGINT")))
+        predict_stream(predictor)
     else:
         predict_files(predictor)
 

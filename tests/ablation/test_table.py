@@ -167,7 +167,7 @@ def test_presets_of_the_camera_are_rows_that_differ(tmp_path):
     assert {job.config.data.crop for job in jobs} == {(0.9, 1.0)}
     both = {"data.mirror": 0.0, "data.rotation": (0.3, 0.3, 0.3), "data.crop": (0.9, 1.0)}
     alike = {"a": {"data.camera": "fixed", **both}, "b": {"data.camera": "moving", **both}}
-    with pytest.raises(InputError, match="'a' and 'b' are the same config"):
+    with pytest.raises(InputError, match="'a' and 'b' give the same run"):
         plan(tmp_path, alike, (0,), config=config)
 
 

@@ -100,7 +100,8 @@ def test_probes_take_the_newest_run_and_write_their_table(folder, script, column
             for bound in (value if key.endswith("interval") else [value])
         )
     title, _, header, _, *rows, _, follows = result.stdout.strip().splitlines()
-    next_script = {"linear_probe.py": "predict.py", "knn.py": "linear_probe.py"}[script]
+    probed = (folder / "runs" / "synthetic-xsub-smoke" / "linear_probe.npz").exists()
+    next_script = "predict.py" if probed else "linear_probe.py"
     command = f"next: python experiments/{next_script} runs/synthetic-xsub-smoke"
     assert follows.startswith(command)
     assert "runs/synthetic-xsub-smoke (xsub)" in title
@@ -208,7 +209,9 @@ def test_run_and_its_store_may_move(folder, tmp_path):
     (folder / "data" / "synthetic").rename(moved)
     try:
         assert_refused(
-            run(folder, "knn.py", f"--run={copied}"), "not at data/synthetic", "--data=FOLDER"
+            run(folder, "knn.py", f"--run={copied}"),
+            "not at data/synthetic",
+            "that folder by --data",
         )
         again = run(tmp_path, "knn.py", f"--run={copied}", f"--data={moved}")
         assert again.returncode == 0 and again.stdout == result.stdout

@@ -30,7 +30,9 @@ def test_labels_are_not_needed_and_sizes_are_those_of_the_data(store, tmp_path, 
     assert pretrain(config, unlabelled, folder, devices=ONE) == "finished"
     measured = {"val_knn_1", "val_ridge", "val_effective_rank"} & lines(folder)[-1].keys()
     assert measured == {"val_effective_rank"}
-    assert "note: validation shares people with training\n" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "note: validation shares people with training; no probe can judge this run: " in told
+    assert "no clip of part 'train' of protocol 'split' has a label\n" in told
     run = load_run(folder)
     assert (run.config.model.encoder.joints, run.config.model.encoder.channels) == (6, 3)
     # The same command knows its own run again.
