@@ -178,7 +178,7 @@ def main() -> None:
     if _WINDOW.value is not None:
         predictor.check_window(_WINDOW.value)
     if _WATCH.value:
-        # How a user ends it. An exception can be lost, when a callback of JAX is what it interrupts.
+        # How a user ends it. An exception could be lost in a callback of JAX that it interrupts.
         signal.signal(signal.SIGINT, lambda *_: os._exit(cli.exit_code("SIGINT")))
         predict_stream(predictor)
     else:
