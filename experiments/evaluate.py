@@ -9,7 +9,7 @@ import sys
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli
 from igm_jax.evaluation import run_flags, suite, table
 
 _SUITE = flags.DEFINE_enum(
@@ -36,13 +36,8 @@ def main() -> None:
         print(f"\nNote: {note}.")
     for name, reason in found["not_possible"].items():
         print(f"\nNot possible: {name}: {reason}.")
-    probed = (run.folder / run_folder.probe_scores()).exists()
-    if run.origin is None and probed:
-        words = ("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
-        print(f"\nnext: {cli.command(*words)}")
-    elif run.origin is None and "linear_probe" not in found["not_possible"]:
-        words = ("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
-        print(f"\nnext: {cli.command(*words)}")
+    if run.origin is None and "linear_probe" not in found["not_possible"]:
+        print(f"\nnext: {run_flags.next_command(run)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

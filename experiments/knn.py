@@ -17,11 +17,7 @@ def main() -> None:
     print(table.markdown_table(rows))
     table.save_rows(run.results(run_folder.KNN), run, rows)
     if run.origin is None:
-        probed = run.results(run_folder.probe_scores()).exists()
-        words = ("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
-        if not probed:
-            words = ("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
-        print(f"\nnext: {cli.command(*words)}")
+        print(f"\nnext: {run_flags.next_command(run)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

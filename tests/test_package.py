@@ -116,12 +116,14 @@ assert {*names} <= {*dir(igm_jax)}, {*names} - {*dir(igm_jax)}
 for name in reversed(names):  # one import sets others as attributes
     igm_jax.__dict__.pop(name, None)
     assert getattr(igm_jax, name).__name__ == f"igm_jax.{name}"
+print(*names)
 """
 
 
 def test_every_module_is_an_attribute_of_the_package(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path)}
-    output(tmp_path, sys.executable, "-c", RESOLVES, env=env)
+    resolved = output(tmp_path, sys.executable, "-c", RESOLVES, env=env).split()
+    assert {"evaluation", "finetuning", "prediction", "run_folder"} <= {*resolved}
 
 
 def imported(*folders):

@@ -100,6 +100,8 @@ def test_units_that_cannot_be_known(finished, run):
     """Of motion alone a still body has none, and weights from elsewhere may have no statistics."""
     clip = finished.store[0]
     large = dataclasses.replace(clip, frames=clip.frames * np.float32(1000))
+    with pytest.raises(InputError, match="times as large as"):  # by the joints it is known
+        check_units(with_streams(run, "joint"), large)
     check_units(with_streams(run, "motion"), large)
     plain = run.reading.standardised(np.zeros(len(run.reading.std)), np.ones(len(run.reading.std)))
     check_units(dataclasses.replace(run, reading=plain), large)
