@@ -1,8 +1,8 @@
 """Counts what a step of each row of a grid computes: `python benchmarks/cost.py --grid=poster`.
 
 It counts the matrix products in the traced step, so it knows every objective. `--steps=10` also
-executes the steps, on noise, and prints their median time. The objectives with two stages are
-counted with both, and timed in the first one.
+executes the steps, on noise, and prints their median time. Objectives with two stages are counted
+and timed in both, and each stage weighs as its share of the run.
 """
 
 import statistics
@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import _clone  # noqa: F401
 import jax
+import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import sizes, tracing, worker
 from igm_jax import cli, parallel
 from igm_jax.ablation.plan import parse_grid
 from igm_jax.training.config import ExperimentConfig
+from igm_jax.training.objectives import has_stages
 from igm_jax.training.program import Program, build_program
 
 _CONFIG = flags.DEFINE_string("config", "configs/utd_mhad.py", sizes.HELP)
@@ -49,22 +51,37 @@ def cost(config: ExperimentConfig, steps: int = 0) -> Cost:
     encoder, networks = (
         sum(x.size for x in jax.tree.leaves(tree)) for tree in (params["encoder"], params)
     )
-    products = tracing.matrix_products(tracing.trace_step(config, program).jaxpr.jaxpr)
+    first, last = stages(config)
+    traced = tracing.trace_step(config, program).jaxpr.jaxpr
+    products = first * tracing.matrix_products(traced, min)
+    products += last * tracing.matrix_products(traced, max)
     seconds = step_seconds(config, program, steps) if steps else None
     return Cost(encoder, networks, products / config.train.batch_size, seconds)
 
 
+def stages(config: ExperimentConfig) -> tuple[float, float]:
+    """Shares of the run in the first and in the last stage, which is all of it if there is one."""
+    first = config.objective.mining_start if has_stages(config.objective) else 0.0
+    return first, 1 - first
+
+
 def step_seconds(config: ExperimentConfig, program: Program, steps: int) -> float:
-    """Median time of a step, after one that warms up."""
+    """Median time of a step, after one that warms up; the mean of both stages."""
     key = jax.device_put(jax.random.key(0), parallel.replicated(program.mesh))
-    state, times = program.init(key), []
+    state, seconds = program.init(key), 0.0
     raw = parallel.to_devices(program.mesh, worker.random_batch(config))
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        state, metrics = program.step(state, raw, key)
-        float(metrics["loss"])  # waits
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    end = config.train.epochs * (sizes.NUM_CLIPS // config.train.batch_size)
+    for share, begin in zip(stages(config), (0, end)):
+        if not share:
+            continue
+        state, times = state.replace(step=jnp.full_like(state.step, begin)), []
+        for _ in range(steps + 1):
+            start = time.perf_counter()
+            state, metrics = program.step(state, raw, key)
+            float(metrics["loss"])  # waits
+            times.append(time.perf_counter() - start)
+        seconds += share * statistics.median(times[1:])
+    return seconds
 
 
 def main() -> None:

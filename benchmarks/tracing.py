@@ -1,7 +1,7 @@
 """The train step as a jaxpr, and the matrix products in it; nothing is compiled or executed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +25,20 @@ def trace_step(config: ExperimentConfig, program: Program) -> jax.stages.Traced:
     return program.step.trace(program.restore_target, raw, key)
 
 
-def matrix_products(jaxpr: Jaxpr) -> int:
+def matrix_products(jaxpr: Jaxpr, branch: Callable[[list[int]], int] = max) -> int:
     """FLOPs of the matrix products of a program: 2 for a multiply-add.
 
-    The body of a scan counts as often as it is executed. Of the branches of a condition the most
-    expensive one counts. Products that are recomputed in a backward pass count again.
+    The body of a scan counts as often as it is executed. Products that are recomputed in a backward
+    pass count again. `branch` chooses from the branches of a condition: `max` the most expensive
+    one.
 
     Raises:
       ValueError: a product in a loop whose number of steps is unknown, or a convolution.
     """
-    return sum(map(_of_equation, jaxpr.eqns))
+    return sum(_of_equation(equation, branch) for equation in jaxpr.eqns)
 
 
-def _of_equation(equation: JaxprEqn) -> int:
+def _of_equation(equation: JaxprEqn, branch: Callable[[list[int]], int]) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -45,9 +46,9 @@ def _of_equation(equation: JaxprEqn) -> int:
         return 2 * equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
     if name == "conv_general_dilated":
         raise ValueError("convolutions are not counted")
-    inner = [matrix_products(jaxpr) for jaxpr in _jaxprs(params.values())]
+    inner = [matrix_products(jaxpr, branch) for jaxpr in _jaxprs(params.values())]
     if name == "cond":
-        return max(inner)
+        return branch(inner)
     if name == "while" and any(inner):
         raise ValueError("a loop of unknown length has matrix products")
     return sum(inner) * (params["length"] if name == "scan" else 1)

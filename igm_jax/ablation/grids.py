@@ -21,6 +21,13 @@ _SLOWER = {"optimizer.learning_rate": 5e-4}
 # A projector of 128 numbers, and a queue of half of the clips (0).
 _PROJECTED = {"model.projector_width": 128, "objective.queue_size": 0}
 
+
+def _streams(keys: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A row for each stream; experiments/ensemble.py adds their scores. 0: channels of the data."""
+    one = {"model.encoder.channels": 0}
+    return {stream: {**keys, "data.streams": (stream,), **one} for stream in STREAMS}
+
+
 # The first row of a grid is the one that the others are compared to.
 GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     "constraints": {
@@ -104,10 +111,7 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
             **_PROJECTED,
         },
     },
-    # One run for each stream; experiments/ensemble.py adds their scores. 0: channels of the data.
-    "streams": {
-        stream: {"data.streams": (stream,), "model.encoder.channels": 0} for stream in STREAMS
-    },
+    "streams": _streams({}),
     # The poster's ablation over t: the largest t of L_ide, from which x̂0 is made.
     "t": {
         f"max_t {share:g} K": {"objective.max_t_share": share}
@@ -155,4 +159,9 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # The strength η of the adapter h.
     "eta": {f"eta {eta:g}": {"model.adapter.eta": eta} for eta in (0.1, 0.0, 0.5, 1.0)},
+}
+# The rows of the poster that are published with three streams ("3s"). CMD has all three in one run.
+GRIDS |= {
+    f"{name.lower()}_streams": _streams(GRIDS["poster"][name])
+    for name in ("AimCLR", "ActCLR", "Colorization")
 }

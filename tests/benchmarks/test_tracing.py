@@ -60,6 +60,19 @@ def test_rows_of_the_poster_are_counted():
         assert found.products > 0 and found.seconds is None, row
 
 
+def test_one_stage_of_actclr_is_computed_at_a_time():
+    """Not a weighted sum of both, in which the first stage costs as much as the second."""
+
+    def products(start: float) -> float:
+        changes = GRIDS["poster"]["ActCLR"] | {"objective.mining_start": start}
+        return cost.cost(sizes.read("configs/utd_mhad.py:smoke", changes)).products
+
+    first, both, second = products(1.0), products(0.5), products(0.0)
+    assert first < second / 3
+    assert both == (first + second) / 2
+
+
 def test_steps_are_timed():
-    found = cost.cost(sizes.read("configs/utd_mhad.py:smoke", GRIDS["poster"]["CMD"]), steps=2)
-    assert found.seconds > 0
+    for row in ("CMD", "ActCLR"):
+        found = cost.cost(sizes.read("configs/utd_mhad.py:smoke", GRIDS["poster"][row]), steps=2)
+        assert found.seconds > 0, row

@@ -36,24 +36,67 @@ def actionlet_contrast(
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     """InfoNCE of two views; at `ramp` 1, KL of similarities of views that keep the actionlet.
 
-    Of the three views, the first is extremely augmented outside of the actionlet, the second has
-    parts of another clip outside of it, and the third has them anywhere and a mixture of two
-    targets. The teacher finds the actionlets and makes the targets, from clips without noise and
-    with nothing hidden. Arguments and result as those of `igm_objective`.
+    The teacher makes the targets, from clips without noise and with nothing hidden. Only the stage
+    that `ramp` chooses is computed, so the metrics of the second one are 0 in the first. Arguments
+    and result as those of `igm_objective`.
 
     References:
       ActCLR (Lin et al., CVPR 2023): Actionlet-Dependent Contrastive Learning.
     """
-    k_clip, k_strong, k_kept, k_mixed = jax.random.split(key, 4)
-    read = {"batch": batch, "model": model, "config": config}
-    z, query = read_view(params, batch.rows, key=k_clip, **read)
-
+    k_clip, *k_views = jax.random.split(key, 4)
     teacher = jax.lax.stop_gradient(teacher)
-    static = _static_feature(teacher, batch, model)
-    own = _actionlet_of(teacher, batch.rows, static, batch, model)[1]
-    tokens, actionlet = _actionlet_of(teacher, fold_bodies(batch.other), static, batch, model)
+    tokens = _tokens(teacher, fold_bodies(batch.other), batch, model)
     positive = _unit(teacher, pool(tokens, batch.present), model)
-    focused = pool_actionlet(tokens, actionlet, batch.present, model.config.encoder.grid)
+
+    def contrast() -> tuple[Float[Array, ""], Float[Array, "B D"], Float[Array, "B E"]]:
+        z, query = read_view(params, batch.rows, batch, k_clip, model, config)
+        loss = losses.info_nce_loss(query, positive, queue, temperature=config.temperature)
+        return loss.mean(), z, query
+
+    def first() -> tuple[Array, ...]:
+        loss, z, query = contrast()
+        return loss, z, query, positive, loss, jnp.zeros(()), jnp.zeros(())
+
+    def second() -> tuple[Array, ...]:
+        unused, z, query = jax.lax.stop_gradient(contrast())
+        views, target, share = _views(teacher, tokens, positive, batch, model)
+        similarity = sum(
+            similarity_loss(
+                wanted, read_view(params, rows, batch, k, model, config)[1], queue, config
+            )
+            for (rows, wanted), k in zip(views, k_views)
+        )
+        # Negatives are made as the positive is, or f learns to tell the two kinds apart.
+        return similarity, z, query, target, unused, similarity, share
+
+    # A sum weighted by `ramp` would compute both stages in each step.
+    loss, z, query, references, *parts = jax.lax.cond(ramp > 0, second, first)
+    loss, output = compared(loss, z, query, positive, references=references)
+    names = ("loss_contrast", "loss_similarity", "actionlet_share")
+    return loss, output._replace(metrics=output.metrics | dict(zip(names, parts)))
+
+
+def _views(
+    teacher: Any,
+    tokens: Float[Array, "R N D"],
+    positive: Float[Array, "B E"],
+    batch: ClipBatch,
+    model: Contrastive,
+) -> tuple[
+    list[tuple[Float[Array, "R T V C"], Float[Array, "B E"]]],
+    Float[Array, "B E"],
+    Float[Array, ""],
+]:
+    """Three views with the target of each, the plain target, and the share of the actionlets.
+
+    The first view is extremely augmented outside of the actionlet, the second has parts of another
+    clip outside of it, and the third has them anywhere and a mixture of two targets. `tokens` are
+    those of the other copies as the teacher reads them, and `positive` their unit features.
+    """
+    static = _static_feature(teacher, batch, model)
+    own = _actionlets_of(teacher, _tokens(teacher, batch.rows, batch, model), static, batch, model)
+    focus = _actionlets_of(teacher, tokens, static, batch, model)
+    focused = pool_actionlet(tokens, focus, batch.present, model.config.encoder.grid)
     target = losses.normalize(positive + _unit(teacher, focused, model))
 
     # [BM, steps, V] → [BM, T, V]
@@ -64,27 +107,8 @@ def actionlet_contrast(
         return clip * mask[..., None] + rows * (1 - mask[..., None])
 
     by_parts = mixed_by_actionlets(target, mask, batch)
-    views = (
-        (outside(strong), k_strong, target),
-        (outside(mixed), k_kept, target),
-        (mixed, k_mixed, by_parts),
-    )
-    similarity = sum(
-        similarity_loss(wanted, read_view(params, rows, key=k, **read)[1], queue, config)
-        for rows, k, wanted in views
-    )
-    temperature = config.temperature
-    contrast = losses.info_nce_loss(query, positive, queue, temperature=temperature).mean()
-    loss = contrast + ramp * (similarity - contrast)
-    # Negatives are made as the positive is, or f learns to tell the two kinds apart.
-    references = jnp.where(ramp > 0, target, positive)
-    loss, output = compared(loss, z, query, positive, references=references)
-    parts = {
-        "loss_contrast": contrast,
-        "loss_similarity": similarity,
-        "actionlet_share": _share(mask.reshape(batch.present.shape + mask.shape[1:]), batch),
-    }
-    return loss, output._replace(metrics=output.metrics | parts)
+    views = [(outside(strong), target), (outside(mixed), target), (mixed, by_parts)]
+    return views, target, _share(mask.reshape(batch.present.shape + mask.shape[1:]), batch)
 
 
 def actionlets(
@@ -155,15 +179,22 @@ def mixed_by_actionlets(
     return losses.normalize(own * target + other * target[batch.mixed.partner])
 
 
-def _actionlet_of(
+def _tokens(
+    teacher: Any, rows: Float[Array, "R T V C"], batch: ClipBatch, model: Contrastive
+) -> Float[Array, "R N D"]:
+    """All tokens of clips as the teacher reads them, a constant."""
+    tokens = apply(model, teacher, rows, None, None, batch.packed, method="encode")
+    return jax.lax.stop_gradient(tokens)
+
+
+def _actionlets_of(
     teacher: Any,
-    rows: Float[Array, "R T V C"],
+    tokens: Float[Array, "R N D"],
     static: Float[Array, "1 D"],
     batch: ClipBatch,
     model: Contrastive,
-) -> tuple[Float[Array, "R N D"], Float[Array, "R S V"]]:
-    """Tokens of the teacher, and the actionlet that they show; both constants."""
-    tokens = apply(model, teacher, rows, None, None, batch.packed, method="encode")
+) -> Float[Array, "R S V"]:
+    """The actionlets that tokens of the teacher show, a constant."""
 
     def distance(z: Float[Array, "B D"]) -> Float[Array, ""]:
         # Together, since the projector normalises over the batch.
@@ -173,7 +204,7 @@ def _actionlet_of(
     gradient = jax.grad(distance)(pool(tokens, batch.present))
     gradient = jnp.repeat(gradient, batch.present.shape[1], axis=0)
     found = actionlets(tokens, gradient, batch.parts, model.config.encoder.grid)
-    return jax.lax.stop_gradient((tokens, found))
+    return jax.lax.stop_gradient(found)
 
 
 def _static_feature(teacher: Any, batch: ClipBatch, model: Contrastive) -> Float[Array, "1 D"]:
