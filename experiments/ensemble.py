@@ -24,7 +24,10 @@ from igm_jax.evaluation import scores, table
 _RUNS = flags.DEFINE_multi_string("run", [], "Add the scores of this run folder. Repeat it.")
 _WEIGHTS = flags.DEFINE_list("weights", None, "Weigh the runs by these numbers, in their order.")
 _LABELS = flags.DEFINE_enum(
-    "labels", "all", ["all", *SUBSETS], "Take the probes with this share of the labels."
+    "labels",
+    run_folder.ALL_LABELS,
+    [run_folder.ALL_LABELS, *SUBSETS],
+    "Take the probes with this share of the labels.",
 )
 _SUBSET = flags.DEFINE_integer("subset", None, "Take this subset of the labels.")
 _AUGMENTED = flags.DEFINE_bool("augmented", False, "Take the probes with new crops in each epoch.")
@@ -91,7 +94,7 @@ def _finetuned_file(folder: pathlib.Path) -> pathlib.Path:
     own = (folder / run_folder.SCORES).exists()
     stated = run_folder.read_json((folder.parent if own else folder) / run_folder.CONFIG) or {}
     given = [f.name for f in (_AUGMENTED, _CLASSES, _TRANSFER) if f.value != f.default]
-    if _LABELS.value not in ("all", stated.get("labels")):
+    if _LABELS.present and _LABELS.value != stated.get("labels"):
         given.append(_LABELS.name)
     if given:
         raise InputError(
@@ -162,7 +165,7 @@ def main() -> None:
         named = {f"{run} ({s.streams}, step {s.step})": s for run, s in found.items()}
         sums[name] = scores.ensemble(named, _weights(), column)
         protocol = next(iter(found.values())).protocol
-    few = "" if _LABELS.value == "all" else f", {_LABELS.value} of the labels"
+    few = "" if _LABELS.value == run_folder.ALL_LABELS else f", {_LABELS.value} of the labels"
     equal = "weights " + ", ".join(_WEIGHTS.value) if _WEIGHTS.value else "equal weights"
     print(f"Sum of softmax scores of {kind} ({protocol}{few}), {equal}")
     for name, rows in sums.items():

@@ -30,7 +30,10 @@ _RUN = flags.DEFINE_string(
     "run", None, "Write to this run folder. Default: finetune-… in the folder of the parent."
 )
 _LABELS = flags.DEFINE_enum(
-    "labels", "100%", ["100%", *SUBSETS], "Train on this share of the labels."
+    "labels",
+    run_folder.ALL_LABELS,
+    [run_folder.ALL_LABELS, *SUBSETS],
+    "Train on this share of the labels.",
 )
 _SUBSETS = flags.DEFINE_integer("subsets", 1, "Repeat with this many subsets of the labels.")
 _SUBSET = flags.DEFINE_integer("subset", 0, "Seed of the first subset; the next ones follow it.")

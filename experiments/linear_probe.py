@@ -16,7 +16,10 @@ from igm_jax.errors import InputError
 from igm_jax.evaluation import judge, parts, run_flags, table
 
 _LABELS = flags.DEFINE_enum(
-    "labels", "all", ["all", *SUBSETS], "Train the probe on this share of the labels."
+    "labels",
+    run_folder.ALL_LABELS,
+    [run_folder.ALL_LABELS, *SUBSETS],
+    "Train the probe on this share of the labels.",
 )
 _AUGMENTED = flags.DEFINE_bool(
     "augmented", False, "Train the probe on new crops and rotations in each epoch."
@@ -35,14 +38,14 @@ def main() -> None:
     """Reads the flags, evaluates the run and prints the table."""
     run, baselines = selected()
     labels, augmented, subset = _LABELS.value, _AUGMENTED.value, _SUBSET.value
-    if subset is not None and labels == "all":
+    if subset is not None and labels == run_folder.ALL_LABELS:
         raise InputError(f"--subset={subset} draws no clips of all labels: give --labels as well")
     judged = functools.partial(
         judge.evaluate_linear, labels=labels, augmented=augmented, subset=subset, save=True
     )
     check = functools.partial(parts.check_labels, labels=labels, subset=subset)
     rows = judge.evaluate(run, judged, baselines=baselines, check=check)
-    few = "" if labels == "all" else f", {labels} of the labels"
+    few = "" if labels == run_folder.ALL_LABELS else f", {labels} of the labels"
     few += "" if subset is None else f", subset {subset}"
     crops = ", new crops and rotations in each epoch" if augmented else ""
     print(f"Linear probe of {run.folder} ({run.judged_on}{few}{crops}), {run.progress}\n")

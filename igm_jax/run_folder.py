@@ -39,8 +39,12 @@ TRAINED = "train"
 SUBSETS = "subset-*"  # pattern of the names of `subset_folder`
 RESULTS = "results.json"
 
+ALL_LABELS = "100%"  # share of the labels; `data.few_labels.SUBSETS` has the smaller ones
 
-def linear_probe(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
+
+def linear_probe(
+    labels: str = ALL_LABELS, augmented: bool = False, subset: int | None = None
+) -> str:
     """Name of the results of a linear probe.
 
     >>> linear_probe("10%", augmented=True)
@@ -48,13 +52,13 @@ def linear_probe(labels: str = "all", augmented: bool = False, subset: int | Non
     >>> linear_probe("10%", subset=3)
     'linear_probe-10pct-subset3.json'
     """
-    share = "" if labels == "all" else f"-{labels.replace('%', 'pct')}"
+    share = "" if labels == ALL_LABELS else f"-{labels.replace('%', 'pct')}"
     which = "" if subset is None else f"-subset{subset}"
     return f"linear_probe{share}{which}{'-augmented' if augmented else ''}.json"
 
 
 def finetuning(
-    labels: str = "100%", scratch: bool = False, generated: float = 0.0, data: str = ""
+    labels: str = ALL_LABELS, scratch: bool = False, generated: float = 0.0, data: str = ""
 ) -> str:
     """Name of the folder, within that of the pre-training run, that fine-tuning writes.
 
@@ -68,7 +72,9 @@ def finetuning(
     return f"finetune{f'-{data}' * bool(data)}-{labels.replace('%', 'pct')}{start}{clips}"
 
 
-def probe_scores(labels: str = "all", augmented: bool = False, subset: int | None = None) -> str:
+def probe_scores(
+    labels: str = ALL_LABELS, augmented: bool = False, subset: int | None = None
+) -> str:
     """Name of the head and the test scores of a linear probe, beside its results.
 
     >>> probe_scores("10%")

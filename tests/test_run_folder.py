@@ -71,7 +71,7 @@ def test_newest_run(tmp_path):
 
 
 def test_names_of_results():
-    names = {run_folder.linear_probe(x, y) for x in ("all", "1%") for y in (False, True)}
+    names = {run_folder.linear_probe(x, y) for x in ("100%", "1%") for y in (False, True)}
     assert len(names) == 4 and "linear_probe.json" in names and "linear_probe-1pct.json" in names
     assert run_folder.probe_scores("1%", True) == "linear_probe-1pct-augmented.npz"
 

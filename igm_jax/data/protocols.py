@@ -158,12 +158,15 @@ def shares_people(store: SkeletonStore, protocol: str | Protocol) -> bool:
 
 
 def note(store: SkeletonStore, protocol: str | Protocol) -> str:
-    """Caveat of validation accuracies, for the tables and the log; "" if there is none."""
-    fit, val = (store.clips["label"][split(store, protocol, part)] for part in ("fit", "val"))
+    """Caveat of accuracies, for the tables and the log; "" if there is none."""
+    train, fit, val = (split(store, protocol, part) for part in ("train", "fit", "val"))
+    test = np.setdiff1d(np.arange(len(store)), train)  # may be empty, so not by `split`
     told = ["validation shares people with training"] if shares_people(store, protocol) else []
-    if unseen := [store.class_names[c] for c in np.setdiff1d(val, fit) if c >= 0]:
-        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
-        told.append(f"only validation has the classes {', '.join(unseen[:3])}{more}")
+    for judged, known, name in ((val, fit, "validation"), (test, train, "test")):
+        labels = (store.clips["label"][chosen] for chosen in (judged, known))
+        if unseen := [store.class_names[c] for c in np.setdiff1d(*labels) if c >= 0]:
+            more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+            told.append(f"only {name} has the classes {', '.join(unseen[:3])}{more}")
     return "; ".join(told)
 
 

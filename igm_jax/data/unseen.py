@@ -39,6 +39,26 @@ def seen_clips(
     return indices[(label >= 0) & ~np.isin(label, left_out)]
 
 
+def check_left_out(
+    store: SkeletonStore, train: Int[np.ndarray, " train"], leave_out: Sequence[str]
+) -> None:
+    """Raises `InputError` for a class to leave out that has no clip among those of a split.
+
+    Leaving it out would change nothing, and no probe could learn it.
+
+    Args:
+      store: an open store.
+      train: positions of the training clips.
+      leave_out: names of classes.
+    """
+    for number in _numbers(store, leave_out):
+        if not (store.clips["label"][train] == number).any():
+            raise InputError(
+                f"data.leave_out: class {store.class_names[number]!r} has no training clip in "
+                f"{store.path}: leave out other classes"
+            )
+
+
 def only_classes(store: SkeletonStore, names: Sequence[str]) -> SkeletonStore:
     """The same store, in which only clips of some classes have a label; all clips stay.
 

@@ -129,7 +129,7 @@ def evaluate(
       check: raises `InputError` for data that `judge` would refuse, before any feature is computed.
 
     Returns:
-      The rows; if validation accuracies need one, with the key `note` (see `protocols.note`).
+      The rows; if their accuracies need one, with the key `note` (see `protocols.note`).
 
     Raises:
       InputError: the data that the run was trained on is not found, or see `check`.
@@ -154,7 +154,7 @@ def evaluate_linear(
     features: FeatureSet,
     run: Run,
     store: SkeletonStore,
-    labels: str = "all",
+    labels: str = run_folder.ALL_LABELS,
     augmented: bool = False,
     subset: int | None = None,
     save: bool = False,
@@ -165,7 +165,7 @@ def evaluate_linear(
       features: of every clip.
       run: whose config says the protocol and how to probe.
       store: what the features were made of.
-      labels: `"all"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
+      labels: `"100%"`, or a key of `few_labels.SUBSETS`: that share of the clips trains the probe,
         drawn by `subset`. Rates are tried on those of them that lie in `fit`, and all validation
         clips judge them even then.
       augmented: train on new crops and rotations in each epoch, not on the whole clips. They are
@@ -189,7 +189,7 @@ def fit_linear(
     features: FeatureSet,
     run: Run,
     store: SkeletonStore,
-    labels: str = "all",
+    labels: str = run_folder.ALL_LABELS,
     augmented: bool = False,
     subset: int | None = None,
 ) -> tuple[dict[str, Any], ProbeScores]:

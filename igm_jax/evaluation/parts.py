@@ -16,6 +16,7 @@ from igm_jax.data.few_labels import few_labels_of_every_class
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.models import EncoderConfig
+from igm_jax.run_folder import ALL_LABELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ def labelled(
     run: Run,
     store: SkeletonStore,
     name: str,
-    labels: str = "all",
+    labels: str = ALL_LABELS,
     subset: int | None = None,
 ) -> Part:
     """Features and labels of the clips of `labelled_clips`.
@@ -94,7 +95,7 @@ def labelled(
       run: whose config says the protocol.
       store: what the features were made of.
       name: one of `protocols.PARTS`.
-      labels: `"all"`, or a key of `few_labels.SUBSETS`.
+      labels: `"100%"`, or a key of `few_labels.SUBSETS`.
       subset: seed of that share; None for the run's seed.
 
     Raises:
@@ -109,7 +110,7 @@ def check_labels(
     run: Run,
     store: SkeletonStore,
     names: Sequence[str] = protocols.PARTS,
-    labels: str = "all",
+    labels: str = ALL_LABELS,
     subset: int | None = None,
 ) -> None:
     """Raises `InputError` if one of these parts has no clip to train or to judge with.
@@ -122,11 +123,11 @@ def check_labels(
       subset: seed of that share.
     """
     for name in names:
-        labelled_clips(run, store, name, labels if name in ("fit", "train") else "all", subset)
+        labelled_clips(run, store, name, labels if name in ("fit", "train") else ALL_LABELS, subset)
 
 
 def labelled_clips(
-    run: Run, store: SkeletonStore, name: str, labels: str = "all", subset: int | None = None
+    run: Run, store: SkeletonStore, name: str, labels: str = ALL_LABELS, subset: int | None = None
 ) -> Int[np.ndarray, " n"]:
     """Positions of the clips of a part that have a label; arguments as in `labelled`.
 
@@ -134,7 +135,7 @@ def labelled_clips(
       InputError: no clip of this part has a label, or the share has no clip of a class.
     """
     protocol = run.config.data.protocol
-    if labels == "all":
+    if labels == ALL_LABELS:
         chosen = protocols.split(store, protocol, name)
     else:
         seed = run.config.seed if subset is None else subset

@@ -8,10 +8,11 @@ from igm_jax.data.few_labels import few_labels_of_every_class
 from igm_jax.errors import InputError
 from igm_jax.evaluation.run import Run
 from igm_jax.finetuning.loop import Labelled
+from igm_jax.run_folder import ALL_LABELS
 
 
 def labelled(
-    run: Run, store: SkeletonStore, part: str, labels: str = "100%", subset: int = 0
+    run: Run, store: SkeletonStore, part: str, labels: str = ALL_LABELS, subset: int = 0
 ) -> Labelled:
     """Labelled clips of a part of the run's protocol.
 
@@ -27,7 +28,7 @@ def labelled(
     """
     everything, label = with_label(run, store, part), store.clips["label"]
     chosen = everything
-    if labels != "100%":
+    if labels != ALL_LABELS:
         chosen = few_labels_of_every_class(store, run.config.data.protocol, part, labels, subset)
     return Labelled(chosen, label[chosen].astype(np.int32))
 

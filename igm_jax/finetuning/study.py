@@ -50,7 +50,7 @@ def finetune(
     folder: pathlib.Path,
     config: FinetuneConfig,
     *,
-    labels: str = "100%",
+    labels: str = run_folder.ALL_LABELS,
     subsets: Sequence[int] = (0,),
     scratch: bool = False,
     resume: str = "auto",
@@ -92,7 +92,7 @@ def finetune(
                 "from": "scratch" if scratch else "parent",
                 "labels": labels,
                 # An older version drew the few of fit by themselves, which is another study.
-                **({} if labels == "100%" else {"drawn_from": "train"}),
+                **({} if labels == run_folder.ALL_LABELS else {"drawn_from": "train"}),
                 "subsets": list(subsets),
                 "stretches": run.config.model.encoder.stretches,
                 "config": to_mapping(config),

@@ -79,7 +79,7 @@ def headline(
       clips: number of clips that are trained on.
       start: step from which the run resumes, or 0.
       most_bodies: the most that a clip of the store has; the line says if fewer are read.
-      note: on accuracies on validation clips, a line of its own; see `protocols.note`.
+      note: on the accuracies of the run, a line of its own; see `protocols.note`.
     """
     target = program.restore_target
     count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in target.params.items()}

@@ -45,6 +45,7 @@ def training_clips(config: ExperimentConfig, store: SkeletonStore) -> Int[np.nda
             f"the config says model.encoder.joints={encoder.joints}, channels={encoder.channels}: "
             f"for data.streams={data.streams} set them to {joints} and {expected['channels']}"
         )
+    unseen.check_left_out(store, protocols.split(store, data.protocol, "train"), data.leave_out)
     indices = protocols.split(store, data.protocol, data.pretrain_split)
     indices = unseen.seen_clips(store, indices, data.leave_out)
     if len(indices) < config.train.batch_size:

@@ -210,6 +210,20 @@ def test_a_class_that_only_validation_has_is_told(write):
     assert note(store, "xsub") == "only validation has the classes z"
 
 
+def test_a_class_that_only_the_test_has_is_told(write):
+    frames = np.ones((1, 1, 20, 3), np.float32)
+    facts = [(s, c) for s in range(1, 8) for c in (0, 1)] + [(2, 2), (4, 3), (4, -1)]
+    store = write(Clip(f"{i:02d}", frames, c, s) for i, (s, c) in enumerate(facts))
+    names = ", ".join(store.class_names[2:4])
+    assert note(store, "xsub") == f"only test has the classes {names}"
+
+
+def test_data_without_a_test_part_have_no_note(write):
+    frames = np.ones((1, 1, 20, 3), np.float32)
+    store = write(Clip(f"{s}{c}", frames, c, s) for s in (1, 3, 5, 7) for c in (0, 1))
+    assert note(store, "xsub") == ""
+
+
 def test_validation_tells_of_the_test_where_a_file_hides_the_names(tmp_path):
     """K=1 of raw joints is as good on `val` as on `test`; another camera's take would give 100 %.
 

@@ -63,6 +63,15 @@ def test_classes_that_cannot_be_left_out(store, names, told):
         run_data.prepare(tiny.config({"data.leave_out": names}), store)
 
 
+def test_a_class_without_a_training_clip_cannot_be_left_out(store):
+    """Only test clips show it, so a run would leave out nothing."""
+    train, clips = protocols.split(store, CONFIG.data.protocol, "train"), np.array(store.clips)
+    clips["label"][train] = np.where(clips["label"][train] == CIRCLE, -1, clips["label"][train])
+    without = dataclasses.replace(store, clips=clips)
+    with pytest.raises(InputError, match="class 'circle' has no training clip in"):
+        run_data.prepare(CONFIG, without)
+
+
 def test_clips_and_statistics_of_pretraining_have_no_unseen_class(store, monkeypatch):
     """Other frames of unseen clips change nothing; without `leave_out` they would."""
     monkeypatch.setattr(SkeletonStore, "read_ahead", lambda *_: None)  # it is no file any more

@@ -114,6 +114,7 @@ def test_flags_that_do_not_fit_a_fine_tuned_folder_are_refused(tmp_path):
     save_finetuned(tmp_path / "subset-2" / "scores.npz", Scores(**fields))
     run_folder.write_json(tmp_path / "config.json", {"parent": {}, "labels": "10%"})
     for flag, told in (
+        ("--labels=100%", f"--labels chooses a linear probe, and {tmp_path} is fine-tuned"),
         ("--labels=1%", f"--labels chooses a linear probe, and {tmp_path} is fine-tuned"),
         ("--subset=1", f"{tmp_path} has no scores of subset-1: it has subset-2"),
     ):

@@ -188,7 +188,7 @@ def _class_names(file: pathlib.Path) -> tuple[str, ...]:
 
 
 def _labels_that_occur(file: pathlib.Path, lines: list[_Line]) -> tuple[str, ...]:
-    values = {line.cells["label"]: line.number for line in lines if line.cells["label"]}
+    values = _first_lines(lines, "label")
     for value, number in values.items():
         if _is_whole(value) and _whole(value) < 0:
             raise InputError(
@@ -202,7 +202,7 @@ def _labels_that_occur(file: pathlib.Path, lines: list[_Line]) -> tuple[str, ...
 
 def _numbering(file: pathlib.Path, lines: list[_Line], column: str) -> dict[str, int]:
     """Maps cells to numbers from 1; an empty cell (unknown) is 0."""
-    values = {line.cells[column]: line.number for line in lines if line.cells[column]}
+    values = _first_lines(lines, column)
     if not all(map(_is_whole, values)):
         return {"": 0} | {value: number for number, value in enumerate(sorted(values), 1)}
     for value, number in values.items():
@@ -212,6 +212,11 @@ def _numbering(file: pathlib.Path, lines: list[_Line], column: str) -> dict[str,
                 "where it is unknown"
             )
     return {"": 0} | {value: _whole(value) for value in values}
+
+
+def _first_lines(lines: list[_Line], column: str) -> dict[str, int]:
+    """Values of a column that are not empty → the first line that has each."""
+    return {line.cells[column]: line.number for line in reversed(lines) if line.cells[column]}
 
 
 def _is_whole(cell: str) -> bool:
