@@ -23,6 +23,8 @@ class ObjectiveConfig:
       schedule: noise schedule: inverse_cosine [MacDiff], cosine or linear.
       diffusion_steps: K [MacDiff].
       mask_ratio: share of the tokens hidden from f; 0 conditions g on the pooled feature.
+      masking: masked_autoencoding hides single tokens, or joints_and_frames, each in an equal share
+        [SkeletonMAE].
       input_noise: σ of the noise on the input of f, in standardised units [MacDiff].
       condition_drop: share of the clips generated without a condition [ours; MacDiff 0.1].
       generation_loss: L_gen is the error of the predicted noise, or with velocity that error over
@@ -60,6 +62,7 @@ class ObjectiveConfig:
     schedule: str = "inverse_cosine"
     diffusion_steps: int = 1000
     mask_ratio: float = 0.9
+    masking: str = "tokens"
     input_noise: float = 0.005
     condition_drop: float = 0.0
     generation_loss: str = "noise"
@@ -100,6 +103,7 @@ class ObjectiveConfig:
                 f"condition_drop={self.condition_drop} in [0, 1]"
             )
         check_choice("objective.schedule", self.schedule, diffusion.SCHEDULES)
+        check_choice("objective.masking", self.masking, ("tokens", "joints_and_frames"))
         check_choice("objective.generation_loss", self.generation_loss, ("noise", "velocity"))
         check_choice("objective.entropy", self.entropy, ("coding_length", "second_order"))
         for name in (

@@ -11,6 +11,7 @@ from objective_world import (
     BASELINES,
     KEY,
     PRESENT,
+    World,
     changes_for,
     noise_of,
     patch,
@@ -33,12 +34,18 @@ READ_THE_QUEUE = {
 GROW_AT_FIRST = READ_THE_QUEUE - {"positive_mining"}
 
 
-@pytest.mark.parametrize("name", ["masked_autoencoding", "motion_prediction"])
+@pytest.mark.parametrize("name", ["masked_autoencoding", "joints_and_frames", "motion_prediction"])
 def test_masked_prediction_against_a_slow_reference(name):
-    w = world(name)
+    whole = name == "joints_and_frames"
+    changes = {"objective.masking": name, "objective.mask_ratio": 0.64}
+    w = World("masked_autoencoding", changes) if whole else world(name)
+    visible = 4 if whole else 6  # of 2 x 6 tokens: one frame and four joints
     rows = rows_of(w.clip)
     k_order, k_input = jax.random.split(KEY)
-    if name == "masked_autoencoding":
+    if whole:
+        order = np.asarray(masking.joints_and_frames_order(k_order, 8, (2, 6), (1, 4)))
+        target = patch(rows)
+    elif name == "masked_autoencoding":
         order, target = np.asarray(masking.random_order(k_order, 8, 12)), patch(rows)
     else:
         motion = np.zeros_like(rows)
@@ -47,13 +54,14 @@ def test_masked_prediction_against_a_slow_reference(name):
         order = masking.motion_aware_order(k_order, jnp.asarray(patch(rows)), (2, 6), 0.75)
         order = np.asarray(order)
         target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, keepdims=True)
-    tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :6])
+    tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :visible])
     predicted = np.asarray(
         w.apply({"params": w.params}, jnp.asarray(tokens, jnp.float32), order, method="decode")
     )
     errors = []
     for r in np.flatnonzero(np.asarray(PRESENT).reshape(-1)):
-        errors.append([(predicted[r, i] - target[r, order[r, i]]) ** 2 for i in range(6, 12)])
+        hidden = range(visible, 12)
+        errors.append([(predicted[r, i] - target[r, order[r, i]]) ** 2 for i in hidden])
     loss, output = w.run()
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
     np.testing.assert_allclose(output.features, pool(tokens), atol=1e-5)

@@ -151,6 +151,11 @@ def test_configs_are_frozen_and_hashable():
         ({"name": "momentum_contrast"}, r"needs data.crops=2 and a teacher \(objective.ema_decay"),
         ({"name": "motion_prediction", "mask_ratio": 0}, "needs objective.mask_ratio that hides"),
         ({"name": "masked_autoencoding", "mask_ratio": 0.01}, "mask_ratio that hides a token"),
+        (
+            {"name": "masked_autoencoding", "mask_ratio": 0.01, "masking": "joints_and_frames"},
+            "mask_ratio that hides a token",
+        ),
+        ({"masking": "joints"}, "objective.masking='joints'"),
         ({"name": "contrast"}, "objective.name='contrast' is unknown"),
         ({"max_t_share": 1.5}, "max_t_share=1.5: must be in .0, 1."),
         ({"max_feature_t_share": 0.0}, "max_feature_t_share=0.0: must be in .0, 1."),

@@ -89,7 +89,7 @@ _QUEUE = {"objective.temperature", "objective.queue_size", "objective.ema_decay"
 _MINING = {"objective.mining_start", "objective.mined_positives"}
 _NOT_OF_IGM = {
     "name", "motion_temperature", "spectral_mu", "magnitude_step", "mining_start",
-    "mined_positives",
+    "mined_positives", "masking",
 }  # fmt: skip
 _IGM_KEYS = {
     f"objective.{field.name}"
@@ -102,7 +102,7 @@ OBJECTIVES: dict[str, Objective] = {
     "masked_autoencoding": Objective(
         masked_autoencoding,
         MaskedAutoencoder,
-        frozenset(_SHARED | {"model.generator"}),
+        frozenset(_SHARED | {"model.generator", "objective.masking"}),
         requirements.masked,
     ),
     "motion_prediction": Objective(

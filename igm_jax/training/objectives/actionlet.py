@@ -55,7 +55,8 @@ def actionlet_contrast(
 
     def first() -> tuple[Array, ...]:
         loss, z, query = contrast()
-        return loss, z, query, positive, loss, jnp.zeros(()), jnp.zeros(())
+        none = jnp.zeros((), loss.dtype)
+        return loss, z, query, positive, loss, none, none
 
     def second() -> tuple[Array, ...]:
         unused, z, query = jax.lax.stop_gradient(contrast())

@@ -1,5 +1,6 @@
 """Baselines that predict hidden tokens: masked autoencoding and motion prediction."""
 
+import math
 from typing import Any
 
 import jax
@@ -25,15 +26,23 @@ def masked_autoencoding(
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
     """Mean squared error of the coordinates of the hidden tokens.
 
-    It has the arguments and result of `igm_objective`, and ignores `teacher` and `queue`.
+    `config.masking` says if single tokens are hidden, or whole joints and frames. Arguments and
+    result as those of `igm_objective`; `teacher` and `queue` are not read.
 
     References:
       SkeletonMAE (Wu et al., 2022, arXiv 2209.02399): reconstruction of masked joints and frames.
     """
     k_order, k_input = jax.random.split(key)
-    order = masking.random_order(k_order, len(batch.rows), model.config.encoder.num_tokens)
-    target = layers.patchify(batch.rows, model.config.encoder.patch)
-    return _predict_hidden(params, batch, order, target, k_input, model, config)
+    rows, encoder = len(batch.rows), model.config.encoder
+    if config.masking == "joints_and_frames":
+        kept = masking.visible_grid(encoder.grid, config.mask_ratio)
+        order = masking.joints_and_frames_order(k_order, rows, encoder.grid, kept)
+        visible = math.prod(kept)
+    else:
+        order = masking.random_order(k_order, rows, encoder.num_tokens)
+        visible = masking.num_visible(encoder.num_tokens, config.mask_ratio)
+    target = layers.patchify(batch.rows, encoder.patch)
+    return _predict_hidden(params, batch, order, visible, target, k_input, model, config)
 
 
 def motion_prediction(
@@ -65,19 +74,20 @@ def motion_prediction(
     mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
     # MAMP's constant: a joint that does not move has a target of zero, not of amplified noise.
     target = (motion - mean) * jax.lax.rsqrt(variance + 1e-6)
-    return _predict_hidden(params, batch, order, target, k_input, model, config)
+    visible = masking.num_visible(encoder.num_tokens, config.mask_ratio)
+    return _predict_hidden(params, batch, order, visible, target, k_input, model, config)
 
 
 def _predict_hidden(
     params: Any,
     batch: ClipBatch,
     order: Int[Array, "R N"],
+    visible: int,
     target: Float[Array, "R N P"],
     key: Key[Array, ""],
     model: MaskedAutoencoder,
     config: ObjectiveConfig,
 ) -> tuple[Float[Array, ""], ObjectiveOutput]:
-    visible = masking.num_visible(order.shape[1], config.mask_ratio)
     keep, packed = order[:, :visible], batch.packed
     read = noisy(batch.rows, key, config)
     tokens = apply(model, params, read, keep, None, packed, method="encode")

@@ -1,5 +1,6 @@
 """Requirements of the objectives on the rest of the config, in words, and whether they are met."""
 
+import math
 from collections.abc import Callable
 
 from igm_jax import masking
@@ -38,9 +39,14 @@ def colours(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> 
 
 def _hides(o: ObjectiveConfig, m: IGMConfig) -> dict[str, bool]:
     tokens = m.encoder.num_tokens
-    hidden = tokens - masking.num_visible(tokens, o.mask_ratio)
     # Without joints the number of tokens is known once the config is fitted to the data.
-    return {"objective.mask_ratio that hides a token": hidden > 0 or not m.encoder.joints}
+    if not m.encoder.joints:
+        return {}
+    if o.masking == "joints_and_frames":
+        visible = math.prod(masking.visible_grid(m.encoder.grid, o.mask_ratio))
+    else:
+        visible = masking.num_visible(tokens, o.mask_ratio)
+    return {"objective.mask_ratio that hides a token": visible < tokens}
 
 
 def masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
