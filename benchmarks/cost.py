@@ -70,8 +70,7 @@ def step_seconds(config: ExperimentConfig, program: Program, steps: int) -> floa
     key = jax.device_put(jax.random.key(0), parallel.replicated(program.mesh))
     state, seconds = program.init(key), 0.0
     raw = parallel.to_devices(program.mesh, worker.random_batch(config))
-    end = config.train.epochs * (sizes.NUM_CLIPS // config.train.batch_size)
-    for share, begin in zip(stages(config), (0, end)):
+    for share, begin in zip(stages(config), (0, program.total_steps)):
         if not share:
             continue
         state, times = state.replace(step=jnp.full_like(state.step, begin)), []

@@ -273,8 +273,9 @@ def check_clips(jobs: Sequence[Job]) -> None:
             stores[place] = open_dataset(*place)
         if _is_run(job):
             continue
-        config, store = run_data.fitted(job.config, stores[place]), stores[place]
+        store = stores[place]
         try:
+            config = run_data.fitted(job.config, store)
             config.check_length(len(run_data.training_clips(config, store)))
             if problem := protocols.unjudged(store, config.data.protocol):
                 raise InputError(f"its probes cannot judge it: {problem}")

@@ -68,7 +68,7 @@ class MaskedAutoencoder(Backbone):
         self,
         tokens: Float[Array, "B n D"],
         order: Int[Array, "B N"],
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
     ) -> Float[Array, "B N P"]:
         """Predicts every token of all rows or the `packed` ones; see `Decoder`."""
         rows = tokens, order
@@ -117,7 +117,7 @@ class PromptedAutoencoder(MaskedAutoencoder):
         view: str,
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
     ) -> Float[Array, "B n D"]:
         """Applies f to a view of one of the kinds `VIEWS`, with the token of that kind."""
         token = self.prompts()[self.VIEWS.index(view)]

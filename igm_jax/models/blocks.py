@@ -22,7 +22,7 @@ def by_rows(
     mesh: Mesh | None,
     micro_batches: int,
     *rows: Any,
-    packed: Int[Array, " P"] | None = None,
+    packed: Int[Array, " packed"] | None = None,
 ) -> Any:
     """Computes `module(*rows)`: each device its own rows, in equal parts one after another.
 

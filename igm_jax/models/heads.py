@@ -67,7 +67,7 @@ class DisplacementModel(Backbone):
         tokens: Float[Array, "B n D"],
         direction: Int[Array, "B n E"],
         magnitude: Int[Array, "B n E"],
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
         """Errors of all rows or the `packed` ones; see `DisplacementHead`."""
         rows = tokens, direction, magnitude
@@ -119,7 +119,7 @@ class Colorizer(Backbone):
         self,
         patches: Float[Array, "B N P"],
         code: Float[Array, "B D"],
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
     ) -> Float[Array, "B N E"]:
         """Colours of all rows or the `packed` ones; see `Painter`."""
         rows = patches, code
@@ -169,7 +169,7 @@ class SequenceAutoencoder(Backbone):
         self.decoder = SequenceDecoder(width, e.frames, e.joints * e.channels)
 
     def decode(
-        self, code: Float[Array, "B D"], packed: Int[Array, " P"] | None = None
+        self, code: Float[Array, "B D"], packed: Int[Array, " packed"] | None = None
     ) -> Float[Array, "B 2 T E"]:
         """Frames of all rows or the `packed` ones; see `SequenceDecoder`."""
         return blocks.by_rows(self.decoder, self.mesh, self.micro_batches, code, packed=packed)

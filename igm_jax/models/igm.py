@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         clip: Float[Array, "B T V C"],
         keep: Int[Array, "B n"] | None = None,
         aux: AuxTokens | None = None,
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
         prompt: Float[Array, "B K D"] | None = None,
     ) -> Float[Array, "B n D"]:
         """Applies f to all rows or the `packed` ones; see `Encoder` and `blocks.by_rows`."""
@@ -130,7 +130,7 @@ class IGM(Backbone):
         t: Int[Array, " B"],
         signal: Float[Array, " B"],
         dropped: Bool[Array, " B"] | None = None,
-        packed: Int[Array, " P"] | None = None,
+        packed: Int[Array, " packed"] | None = None,
     ) -> Float[Array, "B T V C"]:
         """Applies g to all rows or the `packed` ones; see `Generator` and `blocks.by_rows`."""
         rows = noisy_clip, condition, t, signal, dropped

@@ -164,13 +164,15 @@ class _Loop:
     ) -> str:
         train, program = self.config.train, self.program
         pending = None  # the step whose metrics are still on the device
+        compiled = set()  # the programs: of packed rows, and of all rows
         for step in range(start + 1, program.total_steps + 1):
             raw = next(iterator)
             clip_index = raw.pop("index")
             raw |= self._packed(clip_index)
             state, values = program.step(state, parallel.to_devices(program.mesh, raw), key)
-            if step == start + 1:
-                window.restart_clock()  # the call has compiled, which no later step does
+            if (packed := "packed" in raw) not in compiled:
+                compiled.add(packed)
+                window.restart_clock()  # the call has compiled
             if pending:  # one step late, so that the device never waits for the host
                 self._collect(*pending, window)
             pending = (step, values, clip_index)

@@ -28,7 +28,7 @@ def prepare_batch(
     *,
     config: DataConfig,
     reading: Reading,
-    strong: bool = False,
+    extreme: bool = False,
     mixed: tuple[float, float] | None = None,
 ) -> ClipBatch:
     """Augments a batch (mirror, shear, rotation) and computes the networks' input.
@@ -39,7 +39,7 @@ def prepare_batch(
       key: random key.
       config: `augmentation` and `shear` are read.
       reading: how f reads a clip.
-      strong: add a copy under extreme augmentations, on top of the mild ones.
+      extreme: add a copy under extreme augmentations, on top of the mild ones.
       mixed: add a copy into which parts of other clips are pasted, for a time between these shares
         of a clip.
     """
@@ -56,12 +56,12 @@ def prepare_batch(
     layout = reading.layout
     k_clip, k_other = jax.random.split(key)
     other = reading(augmented(raw["other"], k_other)) if "other" in raw else None
-    extreme = None
-    if strong:
-        # A key of its own, so that `k_clip` and `k_other` are the same with and without `strong`.
-        k_mild, k_strong = jax.random.split(jax.random.fold_in(key, 2))
+    extreme_copy = None
+    if extreme:
+        # A key of its own, so that `k_clip` and `k_other` are the same with and without `extreme`.
+        k_mild, k_extreme = jax.random.split(jax.random.fold_in(key, 2))
         mild = augmented(raw["clip"], k_mild)
-        extreme = reading(augment.extreme(k_strong, mild, layout.pairs))
+        extreme_copy = reading(augment.extreme(k_extreme, mild, layout.pairs))
     clip, mixture, parts = augmented(raw["clip"], k_clip), None, None
     if mixed:
         mixture = augment.mix_clips(
@@ -70,7 +70,7 @@ def prepare_batch(
         mixture = mixture._replace(clip=reading(mixture.clip))
         parts = jnp.asarray(layout.body_parts, jnp.int32)
     clip = reading(clip)
-    return ClipBatch(clip, raw["present"], other, raw.get("packed"), extreme, mixture, parts)
+    return ClipBatch(clip, raw["present"], other, raw.get("packed"), extreme_copy, mixture, parts)
 
 
 def train_step(
@@ -113,7 +113,7 @@ def train_step(
         k_augment,
         config=config.data,
         reading=reading,
-        strong=chosen.strong,
+        extreme=chosen.extreme,
         mixed=chosen.mixed,
     )
 

@@ -213,6 +213,10 @@ def test_folder_with_a_run_of_other_data_is_named(tmp_path, monkeypatch):
         ({"train.batch_size": 500}, r"row 'odd': .* clips to pre-train on, fewer than"),
         ({"objective.queue_size": 500}, r"row 'odd': objective.queue_size=500 is more than the"),
         ({"data.leave_out": ("dance",)}, r"row 'odd': .*dance"),
+        (
+            {"model.encoder.joints": 0, "model.encoder.patch_joints": 4},
+            r"row 'odd': model.encoder.joints=6 is not a multiple",
+        ),
         ({"data.path": "nowhere"}, r"data set 'synthetic' is not at nowhere"),
     ],
 )

@@ -43,7 +43,7 @@ class World:
         self.clip, self.other = draw(*shape), draw(*shape)
         self.queue = losses.normalize(draw(16, 16 * encoder.towers))
         self.ramp = jnp.float32(0)
-        self.strong, self.mixed = draw(*shape), draw(*shape)
+        self.extreme, self.mixed = draw(*shape), draw(*shape)
         self.partner = jnp.array([2, 3, 0, 1])
         both = PRESENT & PRESENT[self.partner]
         self.pasted = jnp.asarray(rng.random((4, 2, 8, 6)) < 0.4) & both[:, :, None, None]
@@ -56,12 +56,12 @@ class World:
     def run(self, **changes):
         """(loss, output) with some inputs replaced."""
         given = {k: getattr(self, k) for k in ("params", "teacher", "queue", "ramp")}
-        given |= {k: getattr(self, k) for k in ("clip", "other", "strong", "mixed")} | changes
+        given |= {k: getattr(self, k) for k in ("clip", "other", "extreme", "mixed")} | changes
         batch = ClipBatch(
             given["clip"],
             PRESENT,
             given["other"],
-            strong=given["strong"],
+            extreme=given["extreme"],
             mixed=Mixture(given["mixed"], self.partner, self.pasted),
             parts=self.parts,
         )

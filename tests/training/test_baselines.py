@@ -53,7 +53,7 @@ def test_masked_prediction_against_a_slow_reference(name):
         motion = patch(motion)
         order = masking.motion_aware_order(k_order, jnp.asarray(patch(rows)), (2, 6), 0.75)
         order = np.asarray(order)
-        target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, keepdims=True)
+        target = (motion - motion.mean(-1, keepdims=True)) / motion.std(-1, ddof=1, keepdims=True)
     tokens = w.tokens(w.params, rows + noise_of(k_input), order[:, :visible])
     predicted = np.asarray(
         w.apply({"params": w.params}, jnp.asarray(tokens, jnp.float32), order, method="decode")

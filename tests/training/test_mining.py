@@ -48,18 +48,18 @@ def slow_drop(tokens, seen):
 @pytest.mark.parametrize("ramp", [0, 1])
 def test_extreme_contrast_against_a_slow_reference(ramp):
     w = world("extreme_contrast")
-    k_mild, k_strong = jax.random.split(KEY)
+    k_mild, k_extreme = jax.random.split(KEY)
     k_one, k_other = jax.random.split(k_mild)
     z, query = w.read(w.params, w.clip, k_one)
     _, positive = w.read(w.teacher, w.other, k_other)
-    k_keep, k_noise = jax.random.split(k_strong)
+    k_keep, k_noise = jax.random.split(k_extreme)
     keep = np.argsort(np.asarray(jax.random.uniform(k_keep, (8, 12))), axis=1)[:, :6]
-    tokens = w.tokens(w.params, rows_of(w.strong) + noise_of(k_noise), keep)
-    strong = [unit(pool(tokens)), unit(pool(slow_drop(tokens, keep % 6)))]
+    tokens = w.tokens(w.params, rows_of(w.extreme) + noise_of(k_noise), keep)
+    extreme = [unit(pool(tokens)), unit(pool(slow_drop(tokens, keep % 6)))]
 
     queue, contrast, divergence = np.asarray(w.queue, np.float64), [], []
     for i in range(4):
-        views = [query[i], strong[0][i], strong[1][i]]
+        views = [query[i], extreme[0][i], extreme[1][i]]
         scores = [np.array([u @ positive[i], *(queue @ u)]) / 0.2 for u in views]
         mild, *others = map(log_softmax, scores)
         chosen = {0}
@@ -81,10 +81,10 @@ def test_what_extreme_contrast_pulls():
     w = world("extreme_contrast")
     part = lambda name: lambda _, output: output.metrics[name]  # noqa: E731
     assert not np.any(w.gradient("clip", part("loss_divergence")))
-    assert np.any(w.gradient("strong", part("loss_divergence")))
+    assert np.any(w.gradient("extreme", part("loss_divergence")))
     for ramp in (jnp.float32(0), jnp.float32(1)):
         assert np.any(w.gradient("clip", part("loss_contrast"), ramp=ramp))
-        assert not np.any(w.gradient("strong", part("loss_contrast"), ramp=ramp))
+        assert not np.any(w.gradient("extreme", part("loss_contrast"), ramp=ramp))
         for constant in ("other", "queue", "teacher"):
             gradients = jax.tree.leaves(w.gradient(constant, ramp=ramp))
             assert constant == "queue" or not any(np.any(g) for g in gradients), constant
@@ -117,11 +117,11 @@ def test_the_extreme_copy_is_one_of_the_same_clip():
     raw = {"clip": jnp.asarray(clip), "other": jnp.asarray(clip + 1), "present": PRESENT}
     settings = {"config": config.data, "reading": tiny.READING}
     plain = prepare_batch(raw, KEY, **settings)
-    both = prepare_batch(raw, KEY, strong=True, **settings)
-    assert plain.strong is None and both.strong.shape == clip.shape
+    both = prepare_batch(raw, KEY, extreme=True, **settings)
+    assert plain.extreme is None and both.extreme.shape == clip.shape
     np.testing.assert_array_equal(plain.clip, both.clip)
     np.testing.assert_array_equal(plain.other, both.other)
-    assert np.abs(both.strong - both.clip).max() > 0.1
+    assert np.abs(both.extreme - both.clip).max() > 0.1
 
 
 @pytest.mark.parametrize(("ramp", "positives"), [(0, 1), (1, 3)])

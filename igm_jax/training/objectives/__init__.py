@@ -71,7 +71,7 @@ class Objective:
         `objective.distortion` (the log) and `model.encoder`, which all read. Groups stand for all
         of their keys.
       needs: requirements on the rest of the config.
-      strong: whether it reads a copy of each clip under extreme augmentations.
+      extreme: whether it reads a copy of each clip under extreme augmentations.
       mixed: least and most frames, as shares of a clip, that come from another clip in the mixed
         copy that it reads (`augment.mix_clips`); None if it reads none.
     """
@@ -80,7 +80,7 @@ class Objective:
     model: type[nn.Module]
     reads: frozenset[str]
     needs: requirements.Needs = requirements.nothing
-    strong: bool = False
+    extreme: bool = False
     mixed: tuple[float, float] | None = None
 
 
@@ -160,7 +160,7 @@ OBJECTIVES: dict[str, Objective] = {
         Contrastive,
         frozenset(_SHARED | _QUEUE | _MINING | {"model.projector_width"}),
         requirements.mining,
-        strong=True,
+        extreme=True,
     ),
     "mutual_distillation": Objective(
         mutual_distillation,
@@ -181,7 +181,7 @@ OBJECTIVES: dict[str, Objective] = {
             }
         ),
         requirements.mixed,
-        strong=True,
+        extreme=True,
         mixed=(1 / 4, 5 / 12),  # [ActCLR] three to five of twelve blocks of four frames
     ),
     "masked_contrast": Objective(

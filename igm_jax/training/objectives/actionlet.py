@@ -18,7 +18,9 @@ from igm_jax.training.objectives.common import (
     similarity_loss,
 )
 
-_FULL = 1e-8  # mean activation from which a body part belongs to the actionlet [ActCLR]
+# Mean activation from which a body part belongs to the actionlet: 1e-8 of the distance that the
+# released code averages over a batch of 128 clips [ActCLR].
+_FULL = 1e-8 * 128
 _SHARPNESS = 0.1  # temperature of the weights of pasted and kept joints [ActCLR]
 
 
@@ -37,8 +39,8 @@ def actionlet_contrast(
     """InfoNCE of two views; at `ramp` 1, KL of similarities of views that keep the actionlet.
 
     The teacher makes the targets, from clips without noise and with nothing hidden. Only the stage
-    that `ramp` chooses is computed, so the metrics of the second one are 0 in the first. Arguments
-    and result as those of `igm_objective`.
+    that `ramp` chooses is computed, and the metrics of the other one are 0. Arguments and result as
+    those of `igm_objective`.
 
     References:
       ActCLR (Lin et al., CVPR 2023): Actionlet-Dependent Contrastive Learning.
@@ -48,27 +50,27 @@ def actionlet_contrast(
     tokens = _tokens(teacher, fold_bodies(batch.other), batch, model)
     positive = _unit(teacher, pool(tokens, batch.present), model)
 
-    def contrast() -> tuple[Float[Array, ""], Float[Array, "B D"], Float[Array, "B E"]]:
-        z, query = read_view(params, batch.rows, batch, k_clip, model, config)
-        loss = losses.info_nce_loss(query, positive, queue, temperature=config.temperature)
-        return loss.mean(), z, query
+    def read(
+        rows: Float[Array, "R T V C"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, "B D"], Float[Array, "B E"]]:
+        return read_view(params, rows, batch, key, model, config)
 
     def first() -> tuple[Array, ...]:
-        loss, z, query = contrast()
+        z, query = read(batch.rows, k_clip)
+        contrast = losses.info_nce_loss(query, positive, queue, temperature=config.temperature)
+        loss = contrast.mean()
         none = jnp.zeros((), loss.dtype)
         return loss, z, query, positive, loss, none, none
 
     def second() -> tuple[Array, ...]:
-        unused, z, query = jax.lax.stop_gradient(contrast())
         views, target, share = _views(teacher, tokens, positive, batch, model)
+        seen = [read(rows, key) for (rows, _), key in zip(views, k_views)]
         similarity = sum(
-            similarity_loss(
-                wanted, read_view(params, rows, batch, k, model, config)[1], queue, config
-            )
-            for (rows, wanted), k in zip(views, k_views)
+            similarity_loss(wanted, query, queue, config)
+            for (_, wanted), (_, query) in zip(views, seen)
         )
         # Negatives are made as the positive is, or f learns to tell the two kinds apart.
-        return similarity, z, query, target, unused, similarity, share
+        return similarity, *seen[0], target, jnp.zeros((), similarity.dtype), similarity, share
 
     # A sum weighted by `ramp` would compute both stages in each step.
     loss, z, query, references, *parts = jax.lax.cond(ramp > 0, second, first)
@@ -102,13 +104,13 @@ def _views(
 
     # [BM, steps, V] → [BM, T, V]
     mask = jnp.repeat(own, batch.rows.shape[1] // own.shape[1], axis=1)
-    clip, strong, mixed = batch.rows, fold_bodies(batch.strong), fold_bodies(batch.mixed.clip)
+    clip, extreme, mixed = batch.rows, fold_bodies(batch.extreme), fold_bodies(batch.mixed.clip)
 
     def outside(rows: Float[Array, "R T V C"]) -> Float[Array, "R T V C"]:
         return clip * mask[..., None] + rows * (1 - mask[..., None])
 
     by_parts = mixed_by_actionlets(target, mask, batch)
-    views = [(outside(strong), target), (outside(mixed), target), (mixed, by_parts)]
+    views = [(outside(extreme), target), (outside(mixed), target), (mixed, by_parts)]
     return views, target, _share(mask.reshape(batch.present.shape + mask.shape[1:]), batch)
 
 
@@ -126,7 +128,7 @@ def actionlets(
 
     Args:
       tokens: [R, N, D] features of all tokens, joints varying fastest.
-      gradient: [R, D] of the distance from the static clip, with respect to the pooled feature.
+      gradient: [R, D] of the distance from the static clip, with respect to each token.
       parts: [V] body part of each joint.
       grid: tokens in time, and tokens at each time, which divide V.
 
@@ -170,14 +172,16 @@ def mixed_by_actionlets(
 ) -> Float[Array, "B E"]:
     """Unit mixture of the targets of each clip and its partner, by what is kept and pasted.
 
-    Joints in the actionlet of the clip that they come from weigh more than others.
+    Both are shares of the clip that they come from, whose actionlet weighs more than the rest.
     """
     weight = jnp.exp(mask / _SHARPNESS).reshape(batch.mixed.pasted.shape)
     pasted = batch.mixed.pasted.astype(weight.dtype)
     there = batch.present[..., None, None].astype(weight.dtype)
-    own = (weight * (1 - pasted) * there).sum(axis=(1, 2, 3))[:, None]
-    other = (weight[batch.mixed.partner] * pasted).sum(axis=(1, 2, 3))[:, None]
-    return losses.normalize(own * target + other * target[batch.mixed.partner])
+    partner, axes = batch.mixed.partner, (1, 2, 3)
+    total = (weight * there).sum(axis=axes)
+    own = (weight * (1 - pasted) * there).sum(axis=axes) / total
+    other = (weight[partner] * pasted).sum(axis=axes) / total[partner]
+    return losses.normalize(own[:, None] * target + other[:, None] * target[partner])
 
 
 def _tokens(
@@ -202,7 +206,8 @@ def _actionlets_of(
         unit = _unit(teacher, jnp.concatenate([z, static]), model)
         return (1 - (unit[:-1] * unit[-1:]).sum(axis=-1)).sum()
 
-    gradient = jax.grad(distance)(pool(tokens, batch.present))
+    count = tokens.shape[1] * jnp.maximum(batch.present.sum(axis=1, keepdims=True), 1)
+    gradient = jax.grad(distance)(pool(tokens, batch.present)) / count  # of each token
     gradient = jnp.repeat(gradient, batch.present.shape[1], axis=0)
     found = actionlets(tokens, gradient, batch.parts, model.config.encoder.grid)
     return jax.lax.stop_gradient(found)

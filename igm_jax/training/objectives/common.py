@@ -21,7 +21,7 @@ class ClipBatch:
       clip: [B, M, T, V, C].
       present: [B, M], False for an absent body; its rows count in no loss and no feature.
       other: [B, M, T, V, C], the same clips cropped and augmented a second time, or None.
-      strong: [B, M, T, V, C], the clips of `clip` under extreme augmentations, or None.
+      extreme: [B, M, T, V, C], the clips of `clip` under extreme augmentations, or None.
       mixed: the clips of `clip` with parts of each other, an `augment.Mixture`, or None.
       parts: [V] body part of each joint, from 0 on, or None.
       packed: [P] rows that the networks compute, see `training.packing`, or None for all.
@@ -31,7 +31,7 @@ class ClipBatch:
     present: Any
     other: Any = None
     packed: Any = None
-    strong: Any = None
+    extreme: Any = None
     mixed: Any = None
     parts: Any = None
 

@@ -43,11 +43,11 @@ def extreme_contrast(
       AimCLR (Guo et al., AAAI 2022): extreme augmentations, energy-based attention-guided drop,
       distributional divergence minimisation and nearest neighbours mining.
     """
-    k_mild, k_strong = jax.random.split(key)
+    k_mild, k_extreme = jax.random.split(key)
     z, query, positive = two_views(params, teacher, batch, k_mild, model, config)
     positive = jax.lax.stop_gradient(positive)
 
-    noisy, keep = view_input(fold_bodies(batch.strong), k_strong, model, config)
+    noisy, keep = view_input(fold_bodies(batch.extreme), k_extreme, model, config)
     tokens = apply(model, params, noisy, keep, None, batch.packed, method="encode")
     dropped = energy_drop(tokens, batch.present.reshape(-1), _joints_of(tokens, keep, model))
 
@@ -60,13 +60,13 @@ def extreme_contrast(
         z = pool(tokens, batch.present)
         return losses.normalize(apply(model, params, z, method="project"))
 
-    mild, strong = log_p(query), [log_p(projected(x)) for x in (tokens, dropped)]
+    mild, extreme = log_p(query), [log_p(projected(x)) for x in (tokens, dropped)]
     first = -mild[:, 0].mean()
-    mined = _mined([mild, *strong], config.mined_positives)
+    mined = _mined([mild, *extreme], config.mined_positives)
     second = (-(mild * mined).sum(axis=-1) / mined.sum(axis=-1)).mean()
     contrast = first + ramp * (second - first)
     target = jax.lax.stop_gradient(jnp.exp(mild))
-    divergence = -sum((target * x).sum(axis=-1).mean() for x in strong) / 2
+    divergence = -sum((target * x).sum(axis=-1).mean() for x in extreme) / 2
     loss, output = compared(contrast + divergence, z, query, positive, references=positive)
     parts = {"loss_contrast": contrast, "loss_divergence": divergence}
     return loss, output._replace(metrics=output.metrics | parts)

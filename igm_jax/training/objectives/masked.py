@@ -71,9 +71,12 @@ def motion_prediction(
     patches = layers.patchify(batch.rows, encoder.patch)
     order = masking.motion_aware_order(k_order, patches, encoder.grid, config.motion_temperature)
     motion = layers.patchify(skeleton.motion_stream(batch.rows), encoder.patch)
-    mean, variance = motion.mean(axis=-1, keepdims=True), motion.var(axis=-1, keepdims=True)
-    # MAMP's constant: a joint that does not move has a target of zero, not of amplified noise.
-    target = (motion - mean) * jax.lax.rsqrt(variance + 1e-6)
+    # MAMP's code: the variance of P - 1, and a constant, so that a joint that does not move has a
+    # target of zero, not of amplified noise.
+    centred = motion - motion.mean(axis=-1, keepdims=True)
+    count = max(motion.shape[-1] - 1, 1)
+    variance = jnp.square(centred).sum(axis=-1, keepdims=True) / count
+    target = centred * jax.lax.rsqrt(variance + 1e-6)
     visible = masking.num_visible(encoder.num_tokens, config.mask_ratio)
     return _predict_hidden(params, batch, order, visible, target, k_input, model, config)
 

@@ -28,6 +28,7 @@ from igm_jax.data import SkeletonStore, pipeline
 from igm_jax.errors import DivergedError, InputError
 from igm_jax.training import loop
 from igm_jax.training.loop import pretrain
+from igm_jax.training.packing import Packing
 
 
 @pytest.mark.parametrize(
@@ -179,16 +180,20 @@ def test_damaged_config_is_told(whole, store, tmp_path):
             pretrain(CONFIG, store, folder, devices=ONE)
 
 
-def test_compilation_is_not_in_the_rate_of_the_first_report(store, tmp_path, monkeypatch):
+def test_compilations_are_not_in_the_rate_of_the_first_report(store, tmp_path, monkeypatch):
     program = loop.build_program(CONFIG, *reading_of(store), ONE)
     calls = []
 
+    def rows(_, present):
+        return np.arange(present.size, dtype=np.int32) if len(calls) == 2 else None
+
     def slow_at_first(state, batch, key):
         calls.append(1)
-        if len(calls) == 1:
+        if len(calls) in (1, 3):  # the third one has packed rows
             time.sleep(2)  # as a compiler does
         return program.step(state, batch, key)
 
+    monkeypatch.setattr(Packing, "rows", rows)
     slow = dataclasses.replace(program, step=slow_at_first)
     monkeypatch.setattr(loop, "build_program", lambda *_: slow)
     pretrain(CONFIG, store, tmp_path / "run", devices=ONE)
