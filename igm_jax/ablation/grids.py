@@ -54,7 +54,12 @@ GRIDS: dict[str, dict[str, dict[str, Any]]] = {
     # pipeline. docs/objectives.md says how each differs from the published system.
     "poster": {
         "IGM": {"objective.name": "igm"},
-        "SkeletonMAE": {"objective.name": "masked_autoencoding", **_ONE_VIEW, **_SLOWER},
+        "SkeletonMAE": {
+            "objective.name": "masked_autoencoding",
+            "objective.masking": "joints_and_frames",
+            **_ONE_VIEW,
+            **_SLOWER,
+        },
         "MAMP": {"objective.name": "motion_prediction", **_ONE_VIEW, **_SLOWER},
         "GL-Transformer": {
             "objective.name": "displacement_prediction",
