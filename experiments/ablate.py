@@ -111,7 +111,7 @@ def write_table(out: pathlib.Path, jobs: list[ablation.Job], split: str) -> str:
     }
     out.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(out / "table.md", text)
-    run_folder.write_json(out / "table.json", content)
+    run_folder.write_json(out / run_folder.TABLE, content)
     return text
 
 

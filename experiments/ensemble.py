@@ -111,6 +111,11 @@ def _finetuned_file(folder: pathlib.Path) -> pathlib.Path:
 
 def _load(path: pathlib.Path) -> scores.Scores:
     if not path.exists():
+        if (path.parent.parent.parent / run_folder.TABLE).exists():
+            raise InputError(
+                f"{path} does not exist: the grid is not finished, so give its command of "
+                "experiments/ablate.py again"
+            )
         probe = cli.command("linear_probe.py", path.parent)
         raise InputError(f"{path} does not exist: name runs that were probed, or probe it: {probe}")
     return (scores.load_finetuned if _is_finetuned(path) else scores.load_scores)(path)

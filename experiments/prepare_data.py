@@ -130,9 +130,12 @@ def report(store: SkeletonStore, skipped: list[BadClip], seconds: float, config:
 
 
 def unjudged(store: SkeletonStore) -> list[str]:
-    """A sentence that says why probes cannot judge a run of the next command, if they cannot."""
-    problem = protocols.unjudged(store, protocol_of(store))
-    return [f"a run can train, but no probe can judge it: {problem}"] if problem else []
+    """A sentence on what probes cannot judge in a run of the next command, if there is anything."""
+    protocol = protocol_of(store)
+    if problem := protocols.unjudged(store, protocol):
+        return [f"a run can train, but no probe can judge it: {problem}"]
+    note = protocols.note(store, protocol)
+    return [f"protocol {protocol}: {note}"] if note else []
 
 
 def protocol_of(store: SkeletonStore) -> str:

@@ -16,6 +16,7 @@ from absl import flags
 
 from igm_jax import cli
 from igm_jax.data import open_dataset, protocols
+from igm_jax.errors import InputError
 from igm_jax.training import distributed
 from igm_jax.training.loop import pretrain
 
@@ -52,6 +53,9 @@ def main() -> None:
         heartbeat_seconds=HEARTBEAT.value,
     )
     config = cli.experiment_config(CONFIG)
+    word = pathlib.PurePath(config.name).name
+    if not RUN.value and (word != config.name or word in ("", "..")):
+        raise InputError(f"--config.name={config.name!r}: give one word, or a folder by --run")
     run_folder = pathlib.Path(RUN.value or pathlib.Path("runs") / config.name)
     store = open_dataset(config.data.dataset, config.data.path)
     cli.keep_compiled_programs(run_folder)

@@ -48,6 +48,8 @@ def main() -> None:
         if flag.value and place.exists() and place.is_dir() != (flag is _FIGURES):
             kind = "a folder" if place.is_dir() else "a file"
             raise InputError(f"--{flag.name}={place} is {kind}: choose another name")
+    if _OUT.value:
+        pathlib.Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     folders = [pathlib.Path(name) for name in _RUNS.value] or [run_folder.newest_run()]
     which = cli.checkpoint_of(_CHECKPOINT.value)
     runs = [load_run(folder, which, _DATA.value) for folder in folders]

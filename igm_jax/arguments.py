@@ -36,6 +36,12 @@ def check_at_least(name: str, value: float | int, least: float | int) -> None:
         raise InputError(f"{name}={value}: must be at least {least}")
 
 
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a seed that is negative or has more than 32 bits."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: must be at least 0 and below 2**32")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raises `InputError` unless the value is above 0, where it is known."""
     known = concrete(value)

@@ -39,6 +39,8 @@ TRAINED = "train"
 SUBSETS = "subset-*"  # pattern of the names of `subset_folder`
 RESULTS = "results.json"
 
+TABLE = "table.json"  # of an ablation
+
 ALL_LABELS = "100%"  # share of the labels; `data.few_labels.SUBSETS` has the smaller ones
 
 

@@ -165,9 +165,15 @@ def plan(
       given: config key → value of those set by flags; a row has the last word.
 
     Raises:
-      InputError: an override that does not fit the config (names the row), or a run folder with a
-        run of another config (names it).
+      InputError: an override that does not fit the config (names the row), a run folder with a
+        run of another config (names it), or a folder of another grid.
     """
+    there = {path.parents[1].name for path in out.glob(f"*/seed*/{run_folder.CONFIG}")}
+    if there and not there & {slug(name) for name in rows}:
+        raise InputError(
+            f"{out} holds the runs of another grid ({', '.join(sorted(there))}), and ensemble.py "
+            "adds all runs of a folder: choose another --out"
+        )
     jobs = []
     for seed, (name, overrides) in itertools.product(seeds, rows.items()):
         try:

@@ -163,8 +163,9 @@ def note(store: SkeletonStore, protocol: str | Protocol) -> str:
     test = np.setdiff1d(np.arange(len(store)), train)  # may be empty, so not by `split`
     told = ["validation shares people with training"] if shares_people(store, protocol) else []
     for judged, known, name in ((val, fit, "validation"), (test, train, "test")):
-        labels = (store.clips["label"][chosen] for chosen in (judged, known))
-        if unseen := [store.class_names[c] for c in np.setdiff1d(*labels) if c >= 0]:
+        label = store.clips["label"]
+        new = np.setdiff1d(label[judged], label[known])
+        if unseen := [store.class_names[c] for c in new if c >= 0]:
             more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
             told.append(f"only {name} has the classes {', '.join(unseen[:3])}{more}")
     return "; ".join(told)

@@ -13,12 +13,14 @@ MOST_SIZES = 20.0
 def remarks(store: SkeletonStore) -> tuple[str, ...]:
     """Sentences about clips that a run accepts but that are often a mistake.
 
-    They are about bodies of very different sizes, clips of one frame, and classes without a clip.
+    They are about bodies of very different sizes, clips of one frame, classes without a clip, and
+    labels of one class.
 
     Args:
       store: an open store; its first frames and its table of clips are read.
     """
-    return tuple(filter(None, (_sizes(store), _single_frames(store), _empty_classes(store))))
+    found = (_sizes(store), _single_frames(store), _empty_classes(store), _one_class(store))
+    return tuple(filter(None, found))
 
 
 def _sizes(store: SkeletonStore) -> str:
@@ -51,3 +53,10 @@ def _empty_classes(store: SkeletonStore) -> str:
     if not empty:
         return ""
     return f"{len(empty)} of {len(store.class_names)} classes have no clip, such as {empty[0]!r}"
+
+
+def _one_class(store: SkeletonStore) -> str:
+    known = np.unique(store.clips["label"][store.clips["label"] >= 0])
+    if len(known) != 1:
+        return ""
+    return f"all labelled clips are of class {store.class_names[known[0]]!r}: nothing can be judged"

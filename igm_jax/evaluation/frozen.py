@@ -160,6 +160,8 @@ def few_shot_episodes(
     """
     labels = store.clips["label"][labelled_clips(run, store, "test")]
     classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise InputError("the test clips have one class, so there are no few-shot episodes of them")
     if ways > len(classes):
         raise InputError(
             f"--ways={ways}: the test clips have {len(classes)} classes: give few_shot.py "

@@ -71,6 +71,7 @@ def feature_sets(run: Run, store: SkeletonStore, *, baselines: bool) -> list[Fea
         batches = clip_batches(store, everything, reading)
         counted = progress.counted(batches, f"features, {name}", len(store), _clips_of)
         values = extract(counted)
+        _check_finite(values, name, store)
         return FeatureSet(name, values, augmented, trained)
 
     def encoded(params: Any) -> Callable[[Iterable[Any]], np.ndarray]:
@@ -107,6 +108,18 @@ def _whitened(features: FeatureSet, run: Run, store: SkeletonStore) -> FeatureSe
         return whitened(features.augmented(indices, epoch))
 
     return FeatureSet(features.name + WHITENED, whitened(features.values), augmented)
+
+
+def _check_finite(values: np.ndarray, name: str, store: SkeletonStore) -> None:
+    """Raises `InputError` for features that are not finite: all accuracies would be wrong."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        clip = str(store.clips["name"][bad[0]])
+        raise InputError(
+            f"{store.path}: the features ({name}) of {len(bad)} of {len(values)} clips, such as "
+            f"{clip!r}, are not finite: the store is damaged, check it with "
+            "experiments/inspect_data.py"
+        )
 
 
 def _clips_of(batch: tuple[np.ndarray, np.ndarray]) -> int:

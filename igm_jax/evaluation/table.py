@@ -81,20 +81,26 @@ def save_rows(
 ) -> None:
     """Writes rows as JSON into the run folder, with the step and the settings that they belong to.
 
-    If they replace results on other data, a line on standard error says so. Such data has the same
-    name: another protocol or number of bodies, or another store whose folder has that name.
+    Rows of other features, such as baselines, stay if they belong to the same. If the new rows
+    replace results on other data, a line on standard error says so. Such data has the same name:
+    another protocol or number of bodies, or another store whose folder has that name.
 
     Raises:
       OSError: the file cannot be written; an older one is kept.
     """
-    content = {
+    belongs = {
         **header(run),
         **({"classes": run.classes} if run.classes != "all" else {}),
         **({"settings": settings} if settings else {}),
-        "rows": list(rows),
     }
     before = run_folder.read_json(path)
-    run_folder.write_json(path, content)
+    kept: list[dict[str, Any]] = []
+    if before is not None and belongs == {k: v for k, v in before.items() if k != "rows"}:
+        named, columns = {row["features"] for row in rows}, [set(row) for row in rows]
+        kept = [
+            row for row in before["rows"] if row["features"] not in named and set(row) in columns
+        ]
+    run_folder.write_json(path, {**belongs, "rows": [*rows, *kept]})
     if before is not None and not is_of(before, run):
         print(f"{path}: replaced results on {_data(before)}", file=sys.stderr, flush=True)
 

@@ -6,6 +6,7 @@ that nothing published decides.
 
 import dataclasses
 
+from igm_jax.arguments import check_seed
 from igm_jax.errors import InputError
 from igm_jax.parallel import ParallelConfig
 from igm_jax.training.config_groups import OptimizerConfig
@@ -63,6 +64,7 @@ class FinetuneConfig:
     parallel: ParallelConfig = ParallelConfig()
 
     def __post_init__(self):
+        check_seed(self.seed)
         for name, least in (
             ("epochs", 1),
             ("min_steps", 0),

@@ -119,6 +119,11 @@ def train(
         RunLog(trial.folder, milestones[-1], start) as log,
         Stopping(program.mesh) as stopping,
     ):
+        if not start and total > config.epochs * per_epoch:
+            log.say(
+                f"{trial.folder}: epochs={config.epochs} are {config.epochs * per_epoch} steps, "
+                f"fewer than min_steps={config.min_steps}, which sets the length"
+            )
         if start:
             losses = checkpoint.restore_meta(trial.folder, start)["losses"]
             state, iterator = checkpoints.restore(start, program.restore_target, iterator)

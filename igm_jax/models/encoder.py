@@ -63,7 +63,7 @@ class EncoderConfig:
 
     def __post_init__(self):
         self.patch.check(self.frames, self.joints, "model.encoder.")
-        layers.check_transformer("model.encoder", self.width, self.heads, self.dtype)
+        layers.check_transformer("model.encoder", self)
         check_choice("model.encoder.gelu", self.gelu, ("tanh", "exact"))
         check_positive("model.encoder.layer_norm_epsilon", self.layer_norm_epsilon)
         if self.towers < 1 or self.channels % self.towers:

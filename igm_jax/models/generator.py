@@ -44,7 +44,7 @@ class GeneratorConfig:
     predicts: str = "noise"
 
     def __post_init__(self):
-        layers.check_transformer("model.generator", self.width, self.heads, self.dtype)
+        layers.check_transformer("model.generator", self)
         check_choice("model.generator.predicts", self.predicts, ("noise", "clip"))
 
 

@@ -34,18 +34,20 @@ def apply(model: nn.Module, params: Any, *args: Any, method: str | None = None) 
     return model.apply({"params": params}, *args, method=method)
 
 
-def check_transformer(group: str, width: int, heads: int, dtype: str) -> None:
+def check_transformer(group: str, config: Any) -> None:
     """Raises `InputError` for a size or precision that blocks cannot have.
 
     Args:
       group: of the config keys that say them, such as `"model.encoder"`.
-      width: D.
-      heads: H.
-      dtype: compute precision.
+      config: has `width`, `heads`, `depth`, `mlp_width` and `dtype`.
     """
-    if heads < 1 or width < 1 or width % heads:
-        raise InputError(f"{group}.width={width} is not a multiple of {group}.heads={heads}")
-    check_choice(f"{group}.dtype", dtype, ("float32", "bfloat16"))
+    for name in ("width", "heads", "depth", "mlp_width"):
+        check_at_least(f"{group}.{name}", getattr(config, name), 1)
+    if config.width % config.heads:
+        raise InputError(
+            f"{group}.width={config.width} is not a multiple of {group}.heads={config.heads}"
+        )
+    check_choice(f"{group}.dtype", config.dtype, ("float32", "bfloat16"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,6 +70,8 @@ def describe(
     def said(line: str) -> None:
         report(f"{run.folder}: {line}, {time.perf_counter() - start:.0f} s")
 
+    # What may be damaged is read before what takes long.
+    read = results.curves(run), results.tables(run), results.confusions(run)
     shown = maps.feature_map(run, store, most=clips)
     said(f"{len(shown.indices)} of {shown.total} test clips on the map")
     try:
@@ -81,9 +83,7 @@ def describe(
     return RunReport(
         run,
         store,
-        results.curves(run),
-        results.tables(run),
-        results.confusions(run),
+        *read,
         shown,
         made,
         reason,

@@ -260,7 +260,11 @@ def restore_meta(folder: pathlib.Path, step: int) -> dict[str, Any]:
 
 
 def _unreadable(path: pathlib.Path, reason: Exception | str) -> InputError:
+    steps = sorted(int(p.name) for p in path.parent.glob("*") if p.name.isdigit() and p != path)
+    other = ""
+    if steps:
+        other = f", --checkpoint={steps[-1]}, or remove this folder to resume from another step"
     return InputError(
-        f"{path} is no checkpoint that this version can read "
-        f"({' '.join(str(reason).split())[:100]}): choose another --run"
+        f"{path} is damaged, or no checkpoint of this version "
+        f"({' '.join(str(reason).split())[:100]}): choose another --run{other}"
     )

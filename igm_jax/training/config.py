@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from igm_jax.arguments import check_seed
 from igm_jax.errors import InputError
 from igm_jax.models import EncoderConfig, IGMConfig
 from igm_jax.parallel import ParallelConfig
@@ -49,6 +50,7 @@ class ExperimentConfig:
     probe: ProbeConfig = ProbeConfig()
 
     def __post_init__(self):
+        check_seed(self.seed)
         if self.model.adapter.over == "batch" and self.data.bodies > 1:
             raise InputError(
                 'model.adapter.over="batch" filters all rows of the batch alike and cannot leave '

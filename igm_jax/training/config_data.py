@@ -87,6 +87,8 @@ class DataConfig:
         check_choice("data.camera", self.camera, tuple(CAMERAS))
         for stream in self.streams:
             check_choice("data.streams", stream, skeleton.STREAMS)
+        if not self.streams or len(set(self.streams)) < len(self.streams):
+            raise InputError(f"data.streams={self.streams}: name one stream or more, each once")
         check_at_least("data", self, 0, "bodies")
         check_at_least("data", self, 1, "min_crop_frames")
         crop, mirror = self.augmentation.crop, self.augmentation.mirror

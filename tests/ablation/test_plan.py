@@ -229,6 +229,17 @@ def test_row_that_does_not_fit_the_data_is_named_before_any_runs(row, told, tmp_
         ablation.check_clips(jobs)
 
 
+def test_folder_of_another_grid_is_refused(tmp_path):
+    """ensemble.py adds all runs of a folder. A grid that grew is welcome."""
+    finish(plan(tmp_path)[0])
+    other = {"third": {"objective.mask_ratio": 0.75}}
+    plan(tmp_path, {**other, **ROWS})
+    with pytest.raises(
+        InputError, match=r"holds the runs of another grid \(first\).*choose another"
+    ):
+        plan(tmp_path, other)
+
+
 def test_folder_with_a_run_of_another_config_is_named(tmp_path):
     finish(plan(tmp_path)[1])
     plan(tmp_path)

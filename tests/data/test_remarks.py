@@ -15,7 +15,7 @@ def store_of(tmp_path):
     Two joints of clip `lost` are at zero.
     """
 
-    def store_of(scales, lengths=None, classes=("a",), lost=None):
+    def store_of(scales, lengths=None, classes=("a", "b"), lost=None):
         generator = np.random.default_rng(0)
         clips = []
         for i, scale in enumerate(scales):
@@ -24,7 +24,7 @@ def store_of(tmp_path):
             frames[..., 2] += 40  # far from the camera, which is at zero
             if i == lost:
                 frames[:, :, :2] = 0
-            clips.append(Clip(f"clip{i}", frames.astype(np.float32), 0))
+            clips.append(Clip(f"clip{i}", frames.astype(np.float32), i % 2))
         path = tmp_path / "store"
         SkeletonStore.write(
             path, clips, layout=tiny.LAYOUT, class_names=classes, source="tests", dataset="custom"
@@ -54,5 +54,10 @@ def test_clips_of_one_frame_are_counted(store_of):
 
 
 def test_classes_without_a_clip_are_named(store_of):
-    (told,) = remarks(store_of([1, 1], classes=("a", "walk", "run")))
-    assert told == "2 of 3 classes have no clip, such as 'walk'"
+    (told,) = remarks(store_of([1, 1], classes=("a", "b", "walk", "run")))
+    assert told == "2 of 4 classes have no clip, such as 'walk'"
+
+
+def test_labels_of_one_class_are_told(store_of):
+    (told,) = remarks(store_of([1], classes=("a",)))
+    assert told == "all labelled clips are of class 'a': nothing can be judged"

@@ -149,6 +149,14 @@ def test_few_shot_takes_as_many_queries_as_the_smallest_class_has(telling, run, 
         frozen.evaluate_few_shot(telling, run, store)
 
 
+def test_one_class_has_no_episodes(telling, run, store):
+    clips = np.array(store.clips)
+    clips["label"][clips["label"] != 1] = -1
+    alone = dataclasses.replace(store, clips=clips)
+    with pytest.raises(InputError, match="the test clips have one class, so there are no few-shot"):
+        frozen.evaluate_few_shot(telling, run, alone)
+
+
 def test_clusters_of_the_test_clips_need_no_training_clip(telling, run, store):
     row = frozen.evaluate_kmeans(telling, run, store)
     assert 50 < row["test_ari"] <= 100 and 50 < row["test_nmi"] <= 100

@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from igm_jax import metrics, run_folder
-from igm_jax.data import pipeline, protocols
+from igm_jax.data import SkeletonStore, pipeline, protocols
 from igm_jax.data.few_labels import few_labels_of
 from igm_jax.errors import InputError
 from igm_jax.evaluation import frozen, judge, parts
@@ -277,6 +277,19 @@ def test_feature_sets_and_their_baselines(finished):
     np.testing.assert_array_equal(raw, clips.reshape(80, -1))
 
 
+def test_features_of_a_damaged_store_are_refused(finished, tmp_path):
+    """One frame is NaN, as checksums would tell, which opening a store does not compare."""
+    store, copy = finished.store, tmp_path / "store"
+    shutil.copytree(store.path, copy)
+    frames = np.load(copy / "frames.npy", mmap_mode="r+")
+    frames[store.clips["offset"][7] + 1, 0] = np.nan
+    frames.flush()
+    damaged = SkeletonStore.open(copy)
+    name = str(store.clips["name"][7])
+    with pytest.raises(InputError, match=rf"of 1 of 80 clips, such as '{name}', are not finite"):
+        feature_sets(load_run(finished.folder), damaged, baselines=False)
+
+
 def test_whitened_features_follow_the_training_clips_alone(finished):
     run, store = load_run(finished.folder), finished.store
     run = dataclasses.replace(run, whiten=True)
@@ -351,6 +364,15 @@ def test_table_and_file(run):
         "protocol": "xsub",
         "rows": rows,
     }
+
+
+def test_baselines_stay_where_only_the_run_is_judged_again(run):
+    file, both = run.folder / "y.json", [{"features": "a", "x": 1}, {"features": "raw", "x": 2}]
+    save_rows(file, run, both)
+    save_rows(file, run, [{"features": "a", "x": 3}])
+    assert json.loads(file.read_text())["rows"] == [{"features": "a", "x": 3}, both[1]]
+    save_rows(file, dataclasses.replace(run, step=20), [{"features": "a", "x": 4}])
+    assert json.loads(file.read_text())["rows"] == [{"features": "a", "x": 4}]
 
 
 def test_a_run_is_judged_on_its_own_data_only(run, store):

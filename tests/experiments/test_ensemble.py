@@ -107,6 +107,15 @@ def test_a_run_that_was_not_probed_says_how(tmp_path):
     assert_refused(refused, "give the name of the store's folder alone")
 
 
+def test_a_grid_that_is_not_finished_is_told(tmp_path):
+    for row in ("one", "two"):
+        (tmp_path / row / "seed0").mkdir(parents=True)
+        run_folder.write_json(tmp_path / row / "seed0" / "config.json", {})
+    run_folder.write_json(tmp_path / "table.json", {})
+    refused = run(tmp_path, "ensemble.py", tmp_path)
+    assert_refused(refused, "the grid is not finished", "experiments/ablate.py again")
+
+
 def test_flags_that_do_not_fit_a_fine_tuned_folder_are_refused(tmp_path):
     made = probe(0, "joint")
     (tmp_path / "subset-2").mkdir()

@@ -230,6 +230,14 @@ def test_the_head_is_there_before_the_judgement(run, store, quick, tmp_path, mon
     assert result(tmp_path / "run")["test_finetune"] >= 0
 
 
+def test_a_schedule_that_min_steps_makes_longer_is_told(run, store, quick, tmp_path, capfd):
+    longer = dataclasses.replace(quick, epochs=1, warmup_epochs=0.5, min_steps=9)
+    go(run, store, tmp_path / "longer", longer)
+    assert "steps, fewer than min_steps=9, which sets" in capfd.readouterr().err
+    go(run, store, tmp_path / "as it is", dataclasses.replace(longer, min_steps=0))
+    assert "min_steps" not in capfd.readouterr().err
+
+
 def test_choose_prefers_the_latest_milestone_and_then_the_first_rate():
     assert choose([(1.0, [0.5, 0.5]), (2.0, [0.5, 0.5])]) == Choice(1.0, 1, 0.5)
     assert choose([(1.0, [0.5, 0.4]), (2.0, [0.1, 0.5])]) == Choice(2.0, 1, 0.5)

@@ -142,7 +142,7 @@ def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path):
         with Checkpoints(folder) as checkpoints, pytest.raises(InputError) as caught:
             checkpoints.restore(1, target, iterator())
         (line,) = str(caught.value).splitlines()
-        assert "checkpoints/1 is no checkpoint that this version can read" in line
+        assert "checkpoints/1 is damaged, or no checkpoint of this version" in line
         assert line.endswith("choose another --run")
 
 
@@ -201,7 +201,14 @@ def test_damaged_meta_is_told_in_one_line(tmp_path, damage):
     with pytest.raises(InputError) as caught:
         checkpoint.restore_meta(folder, 1)
     (line,) = str(caught.value).splitlines()
-    assert "checkpoints/1 is no checkpoint that this version can read" in line
+    assert "checkpoints/1 is damaged, or no checkpoint of this version" in line
+
+
+def test_another_checkpoint_is_named_beside_a_damaged_one(tmp_path):
+    folder = save(tmp_path, {1: None, 2: None})
+    (folder / "checkpoints" / "2" / "meta" / "metadata").write_text("{")
+    with pytest.raises(InputError, match=r"--checkpoint=1, or remove this folder to resume"):
+        checkpoint.restore_meta(folder, 2)
 
 
 @pytest.fixture

@@ -71,6 +71,11 @@ from igm_jax.training.program import build_program
             {"model.generator.heads": 3},
             "model.generator.width=16 is not a multiple of model.generator.heads=3",
         ),
+        ({"model.encoder.depth": 0}, "model.encoder.depth=0: must be at least 1"),
+        ({"model.generator.mlp_width": 0}, "model.generator.mlp_width=0: must be at least 1"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+        ({"seed": 2**32}, r"seed=4294967296: must be at least 0 and below 2\*\*32"),
+        ({"data.streams": ("joint", "joint")}, "name one stream or more, each once"),
         ({"model.adapter.over": "batch"}, "cannot leave absent bodies out"),
         (
             {"model.condition": "all"},

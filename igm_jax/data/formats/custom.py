@@ -74,6 +74,11 @@ def read(source: str | pathlib.Path, min_score: float = 0.0) -> RawData:
     files = dict(sorted(_clip_files(folder)))
     if not files:
         raise InputError(f"{folder}: no .npy, .npz or .csv clip in it: {HOW_TO_GET}")
+    if min_score and not any(path.suffix.lower() == ".csv" for path in files.values()):
+        raise InputError(
+            f"min_score {min_score:g}: only .csv clips have scores, and {folder} has none: leave "
+            "it out"
+        )
     layout, units, missing = custom_layout.read_layout(folder / LAYOUT_FILE)
     rules = gaps.Rules(min_score, missing)
     table = custom_table.read_table(folder / TABLE_FILE, folder / CLASSES_FILE, list(files))

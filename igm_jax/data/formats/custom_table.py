@@ -203,7 +203,13 @@ def _labels_that_occur(file: pathlib.Path, lines: list[_Line]) -> tuple[str, ...
 def _numbering(file: pathlib.Path, lines: list[_Line], column: str) -> dict[str, int]:
     """Maps cells to numbers from 1; an empty cell (unknown) is 0."""
     values = _first_lines(lines, column)
-    if not all(map(_is_whole, values)):
+    names = [value for value in values if not _is_whole(value)]
+    if 0 < len(names) < len(values):  # as names, the numbers would be numbered again
+        raise InputError(
+            f"{file}: line {values[names[0]]}: {column} {names[0]!r} is no number, and others of "
+            "this column are: correct it, leave it empty where it is unknown, or give names to all"
+        )
+    if names:
         return {"": 0} | {value: number for number, value in enumerate(sorted(values), 1)}
     for value, number in values.items():
         if _whole(value) < 1:

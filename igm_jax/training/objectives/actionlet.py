@@ -65,10 +65,11 @@ def actionlet_contrast(
     def second() -> tuple[Array, ...]:
         views, target, share = _views(teacher, tokens, positive, batch, model)
         seen = [read(rows, key) for (rows, _), key in zip(views, k_views)]
-        similarity = sum(
+        terms = [
             similarity_loss(wanted, query, queue, config)
             for (_, wanted), (_, query) in zip(views, seen)
-        )
+        ]
+        similarity = jnp.stack(terms).sum()
         # Negatives are made as the positive is, or f learns to tell the two kinds apart.
         return similarity, *seen[0], target, jnp.zeros((), similarity.dtype), similarity, share
 

@@ -11,6 +11,7 @@ from igm_jax.data.formats import custom
 from igm_jax.data.formats.prepare import prepare_store
 from igm_jax.data.formats.sources import FORMATS
 from igm_jax.data.store import Clip, SkeletonStore
+from igm_jax.errors import InputError
 
 
 def test_it_is_a_source():
@@ -75,6 +76,13 @@ def test_all_that_says_missing_gives_the_same_clip(folder):
         assert clip.filled == (0, 1, 0)
     by_default = {clip.name: clip.frames[0, 1, 1].tolist() for clip in custom.read(folder)}
     assert by_default["value"] == [3, 4] and by_default["beside0"] == [77, 77]
+
+
+def test_scores_are_asked_of_tables_alone(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 6, 2)))
+    (tmp_path / "layout.json").write_text(json.dumps(LAYOUT))
+    with pytest.raises(InputError, match=r"min_score 0\.5: only \.csv clips have scores"):
+        custom.read(tmp_path, min_score=0.5)
 
 
 @pytest.mark.parametrize("coordinates", [2, 3])

@@ -123,6 +123,8 @@ def test_row_that_may_mean_two_files(three):
         ("clip,label\na,-1\n", "line 2: label '-1' is negative: leave the cell empty"),
         ("clip,subject\na,0\n", "line 2: subject '0': count from 1"),
         ("clip,camera\na,1\nb,-2\n", "line 3: camera '-2': count from 1"),
+        ("clip,subject\na,1\nb,2\nc/d,1a\n", "line 4: subject '1a' is no number, and others"),
+        ("clip,camera\na,1.5\nb,2\n", "line 2: camera '1.5' is no number"),
         ("clip,subject\na,-3\nb,-3\n", "line 2: subject '-3': count from 1"),
         ("clip,label\na,-1\nb,-1\n", "line 2: label '-1' is negative"),
         ("clip,label\na," + "x" * 200_000 + "\n", "is no table in UTF-8"),
