@@ -1,6 +1,7 @@
 """Linen modules, each built from one frozen dataclass."""
 
 from igm_jax.models.adapter import AdapterConfig, mdff
+from igm_jax.models.backbone import IGMConfig
 from igm_jax.models.baselines import (
     Contrastive,
     MaskedAutoencoder,
@@ -11,7 +12,7 @@ from igm_jax.models.encoder import AuxTokens, Encoder, EncoderConfig, pool, stre
 from igm_jax.models.generator import Condition, Generator, GeneratorConfig
 from igm_jax.models.hardware import Hardware
 from igm_jax.models.heads import Colorizer, DisplacementModel, SequenceAutoencoder
-from igm_jax.models.igm import IGM, IGMConfig
+from igm_jax.models.igm import IGM
 from igm_jax.models.layers import apply
 
 __all__ = [

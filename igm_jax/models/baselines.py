@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import blocks, layers
+from igm_jax.models.backbone import Backbone, Projector
 from igm_jax.models.encoder import Encoder
 from igm_jax.models.generator import GeneratorConfig
 from igm_jax.models.hardware import Hardware
-from igm_jax.models.igm import Backbone, Projector
 
 
 class Decoder(nn.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from igm_jax.models import blocks, layers
-from igm_jax.models.igm import Backbone
+from igm_jax.models.backbone import Backbone
 
 INTERVALS = (1, 5, 10)  # frames between two poses [GL-Transformer]
 MAGNITUDES = 15  # no displacement, and fourteen sizes of it [GL-Transformer]

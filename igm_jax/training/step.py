@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from igm_jax import augment, parallel
-from igm_jax.models.igm import BY_ROWS
+from igm_jax.models.backbone import BY_ROWS
 from igm_jax.reading import Reading
 from igm_jax.training.config import ExperimentConfig
 from igm_jax.training.config_data import DataConfig

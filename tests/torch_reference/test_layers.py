@@ -25,9 +25,9 @@ from igm_jax.models import (  # noqa: E402
     layers,
 )
 from igm_jax.models.adapter import adapt  # noqa: E402
+from igm_jax.models.backbone import Projector  # noqa: E402
 from igm_jax.models.generator import AdaLN  # noqa: E402
 from igm_jax.models.generator import Block as GeneratorBlock  # noqa: E402
-from igm_jax.models.igm import Projector  # noqa: E402
 from torch_reference import layers as torch_layers  # noqa: E402
 from torch_reference import model as torch_model  # noqa: E402
 from torch_reference import objective as torch_objective  # noqa: E402
