@@ -110,6 +110,8 @@ def _finetuned_file(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _load(path: pathlib.Path) -> scores.Scores:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such run folder")
     if not path.exists():
         if (path.parent.parent.parent / run_folder.TABLE).exists():
             raise InputError(

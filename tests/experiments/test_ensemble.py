@@ -103,6 +103,7 @@ def test_a_run_that_was_not_probed_says_how(tmp_path):
     (tmp_path / "a run").mkdir()
     refused = run(tmp_path, "ensemble.py", "a run", "b")
     assert_refused(refused, "does not exist", "python experiments/linear_probe.py 'a run'")
+    assert_refused(run(tmp_path, "ensemble.py", "b", "a run"), "b: no such run folder")
     refused = run(tmp_path, "ensemble.py", "a run", "b", "--transfer=configs/utd_mhad.py")
     assert_refused(refused, "give the name of the store's folder alone")
 
