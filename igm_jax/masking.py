@@ -28,6 +28,13 @@ def random_subset(
     return order, order[:, : num_visible(num_tokens, mask_ratio)]
 
 
+def visible_tokens(masking: str, grid: tuple[int, int], mask_ratio: float) -> int:
+    """Number of visible tokens if single `"tokens"`, or `"joints_and_frames"`, are hidden."""
+    if masking == "joints_and_frames":
+        return math.prod(visible_grid(grid, mask_ratio))
+    return num_visible(math.prod(grid), mask_ratio)
+
+
 def visible_grid(grid: tuple[int, int], mask_ratio: float) -> tuple[int, int]:
     """Tokens in time, and at each time, that stay if whole joints and whole frames are hidden.
 

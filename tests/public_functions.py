@@ -212,7 +212,7 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.function.__na
 # Public, and no functions of arrays of floats, or of the host: `ON_THE_HOST` has a test of its own.
 OTHERS = {
     diffusion.alpha_bar, masking.num_visible, masking.random_order, masking.random_subset,
-    masking.visible_grid, masking.joints_and_frames_order,
+    masking.visible_tokens, masking.visible_grid, masking.joints_and_frames_order,
     metrics.draw_episodes, metrics.pair_distribution, metrics.confusion_matrix,
     metrics.class_accuracy, metrics.balanced_accuracy, metrics.adjusted_rand_index,
     metrics.normalized_mutual_information, attention.fused, layers.apply,

@@ -35,6 +35,8 @@ def test_joints_and_frames_are_hidden_in_equal_shares():
             hidden = 1 - steps * groups / (grid[0] * grid[1])
             assert abs(hidden - ratio) <= 1 / min(n for n in grid if n > 1)
     assert masking.visible_grid((4, 6), 0.0) == (4, 6)
+    assert masking.visible_tokens("joints_and_frames", (30, 25), 0.64) == 18 * 15
+    assert masking.visible_tokens("tokens", (30, 25), 0.9) == 75
 
 
 def test_joints_and_frames_are_hidden_as_a_whole():

@@ -56,6 +56,17 @@ def test_next_command_has_a_protocol_that_a_run_can_use(prepare, tmp_path):
     ]
 
 
+def test_a_class_that_only_the_test_has_is_told(prepare, tmp_path):
+    layout = {"name": "p3", "joints": ["a", "b", "c"], "parents": [None, 0, 1]}
+    rows = [f"{i},{'kick' if i == 1 else 'walk'},{i + 1}" for i in range(6)]
+    (tmp_path / "layout.json").write_text(json.dumps(layout))
+    (tmp_path / "labels.csv").write_text("\n".join(["clip,label,subject", *rows]))
+    for i in range(6):
+        np.save(tmp_path / f"{i}.npy", np.ones((4, 3, 2)))
+    made = prepare("--dataset=custom", f"--source={tmp_path}", "--out=store").stdout
+    assert "\nremark: protocol xsub: only test has the classes kick\n" in made
+
+
 def test_synthetic_from_any_folder_to_the_default_place(prepare, tmp_path):
     result = prepare("--dataset=synthetic", "--num_clips=12", "--seed=5")
     assert (result.returncode, result.stderr) == (0, "")

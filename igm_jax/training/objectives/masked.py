@@ -1,6 +1,5 @@
 """Baselines that predict hidden tokens: masked autoencoding and motion prediction."""
 
-import math
 from typing import Any
 
 import jax
@@ -37,10 +36,9 @@ def masked_autoencoding(
     if config.masking == "joints_and_frames":
         kept = masking.visible_grid(encoder.grid, config.mask_ratio)
         order = masking.joints_and_frames_order(k_order, rows, encoder.grid, kept)
-        visible = math.prod(kept)
     else:
         order = masking.random_order(k_order, rows, encoder.num_tokens)
-        visible = masking.num_visible(encoder.num_tokens, config.mask_ratio)
+    visible = masking.visible_tokens(config.masking, encoder.grid, config.mask_ratio)
     target = layers.patchify(batch.rows, encoder.patch)
     return _predict_hidden(params, batch, order, visible, target, k_input, model, config)
 

@@ -1,6 +1,5 @@
 """Requirements of the objectives on the rest of the config, in words, and whether they are met."""
 
-import math
 from collections.abc import Callable
 
 from igm_jax import masking
@@ -38,15 +37,11 @@ def colours(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> 
 
 
 def _hides(o: ObjectiveConfig, m: IGMConfig) -> dict[str, bool]:
-    tokens = m.encoder.num_tokens
     # Without joints the number of tokens is known once the config is fitted to the data.
     if not m.encoder.joints:
         return {}
-    if o.masking == "joints_and_frames":
-        visible = math.prod(masking.visible_grid(m.encoder.grid, o.mask_ratio))
-    else:
-        visible = masking.num_visible(tokens, o.mask_ratio)
-    return {"objective.mask_ratio that hides a token": visible < tokens}
+    visible = masking.visible_tokens(o.masking, m.encoder.grid, o.mask_ratio)
+    return {"objective.mask_ratio that hides a token": visible < m.encoder.num_tokens}
 
 
 def masked(o: ObjectiveConfig, d: DataConfig, m: IGMConfig, t: TrainConfig) -> dict[str, bool]:
