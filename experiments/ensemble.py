@@ -16,7 +16,7 @@ import _clone  # noqa: F401
 import numpy as np
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli, run_folder, shell
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
 from igm_jax.evaluation import scores, table
@@ -118,7 +118,7 @@ def _load(path: pathlib.Path) -> scores.Scores:
                 f"{path} does not exist: the grid is not finished, so give its command of "
                 "experiments/ablate.py again"
             )
-        probe = cli.command("linear_probe.py", path.parent)
+        probe = shell.command("linear_probe.py", path.parent)
         raise InputError(f"{path} does not exist: name runs that were probed, or probe it: {probe}")
     return (scores.load_finetuned if _is_finetuned(path) else scores.load_scores)(path)
 

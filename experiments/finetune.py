@@ -18,7 +18,7 @@ from typing import Any
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli, run_folder, shell
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
 from igm_jax.evaluation import run_flags, table
@@ -82,7 +82,7 @@ def main() -> None:
     start = "a random encoder" if scratch else f"{run.folder}, {run.progress}"
     print(f"{folder}: fine-tuned from {start} ({run.judged_on}, {labels} of the labels)\n")
     print(table.markdown_table(_table(run_folder.read_json(folder / run_folder.RESULTS))))
-    print(f"\nnext: {cli.command('predict.py', folder, 'FILES…')}")
+    print(f"\nnext: {shell.command('predict.py', folder, 'FILES…')}")
 
 
 def _table(results: dict[str, Any]) -> list[dict[str, Any]]:

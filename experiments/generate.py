@@ -23,7 +23,7 @@ import _clone  # noqa: F401
 import numpy as np
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli, run_folder, shell
 from igm_jax.data import Clip, SkeletonStore, protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation import generation_quality, inpainting, table
@@ -190,7 +190,7 @@ def write(generator: LoadedGenerator, store: SkeletonStore, out: pathlib.Path) -
     print(
         f"{out}: {len(written)} clips of {run.reading.frames} frames in {units}, "
         f"{how}, in the coordinates of {frame}\n"
-        f"next: {cli.command('inspect_data.py', out)}"
+        f"next: {shell.command('inspect_data.py', out)}"
     )
     print_advice(generator)
 

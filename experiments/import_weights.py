@@ -13,7 +13,7 @@ import pathlib
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, shell
 from igm_jax.data import SkeletonStore, protocols
 from igm_jax.errors import InputError
 from igm_jax.evaluation.import_weights import ForeignData, Weights, import_run, read_weights
@@ -67,7 +67,7 @@ def main() -> None:
         f"{folder}: the encoder of {path} ({shown}); its tokens differ from those of a NumPy "
         f"reference by at most {difference:.1e}"
     )
-    print(f"next: {cli.command('linear_probe.py', folder)}")
+    print(f"next: {shell.command('linear_probe.py', folder)}")
 
 
 if __name__ == "__main__":

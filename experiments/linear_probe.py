@@ -10,7 +10,7 @@ import functools
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli, run_folder, shell
 from igm_jax.data.few_labels import SUBSETS
 from igm_jax.errors import InputError
 from igm_jax.evaluation import judge, parts, run_flags, table
@@ -55,7 +55,7 @@ def main() -> None:
     chosen = [] if head == run_folder.probe_scores() else [f"--head={head}"]
     if run.origin is None:
         words = (run.folder, "FILES…", *chosen, *cli.given("checkpoint"))
-        print(f"\nnext: {cli.command('predict.py', *words)}")
+        print(f"\nnext: {shell.command('predict.py', *words)}")
 
 
 flags.adopt_module_key_flags(run_flags)  # for --help

@@ -11,13 +11,12 @@ the next command has flags that fit the clips, and the lines above it say why.
 """
 
 import os
-import shlex
 import time
 
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli, progress
+from igm_jax import cli, progress, shell
 from igm_jax.data import BadClip, SkeletonStore, protocols, summary, synthetic
 from igm_jax.data.formats import custom, pyskl_pkl
 from igm_jax.data.formats.prepare import prepare_store
@@ -177,9 +176,9 @@ def main() -> None:
     store = SkeletonStore.open(out)
     config = f"configs/{raw.dataset}.py{variant(store)}"
     if _OUT.value:
-        config += f" {shlex.quote(f'--config.data.path={out}')}"
+        config += f" {shell.quote(f'--config.data.path={out}')}"
     if raw.dataset == custom.DATASET:  # a run folder for each store
-        config += f" {shlex.quote(f'--config.name={store.path.absolute().name}')}"
+        config += f" {shell.quote(f'--config.name={store.path.absolute().name}')}"
     print(report(store, skipped, time.perf_counter() - started, config))
 
 

@@ -14,7 +14,7 @@ import sys
 import _clone  # noqa: F401
 from absl import flags
 
-from igm_jax import cli
+from igm_jax import cli, shell
 from igm_jax.data import open_dataset, protocols
 from igm_jax.errors import InputError
 from igm_jax.training import distributed
@@ -63,7 +63,7 @@ def main() -> None:
     if result == "finished" and distributed.leader():
         judged = not protocols.unjudged(store, config.data.protocol)
         words = ("linear_probe.py", run_folder) if judged else ("embed.py", run_folder, "FILES…")
-        print(f"{run_folder}: finished. Next: {cli.command(*words)}")
+        print(f"{run_folder}: finished. Next: {shell.command(*words)}")
     elif result != "finished":
         sys.exit(cli.exit_code(result))
 

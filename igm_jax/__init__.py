@@ -52,7 +52,7 @@ _MODULES = (
     "ablation", "arguments", "augment", "cli", "data", "diffusion", "drawing", "errors",
     "evaluation", "features", "finetuning", "joint_map", "locking", "losses", "masking", "metrics",
     "models", "parallel", "precision", "prediction", "progress", "reading", "report", "run_folder",
-    "skeleton", "training",
+    "shell", "skeleton", "training",
 )  # fmt: skip
 _NAMES = {
     "LoadedEncoder": "igm_jax.evaluation.encoder",

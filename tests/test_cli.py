@@ -7,7 +7,7 @@ import sys
 import jax
 from commands import ROOT
 
-from igm_jax import cli
+from igm_jax import cli, shell
 
 
 def test_a_reader_that_has_enough_ends_the_command_without_a_word():
@@ -22,7 +22,7 @@ def test_a_reader_that_has_enough_ends_the_command_without_a_word():
 
 
 def test_a_command_can_be_pasted():
-    assert cli.command("predict.py", "runs/a b", "FILES…", "--checkpoint=best") == (
+    assert shell.command("predict.py", "runs/a b", "FILES…", "--checkpoint=best") == (
         "python experiments/predict.py 'runs/a b' FILES… --checkpoint=best"
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from igm_jax import cli
+from igm_jax import shell
 from igm_jax.ablation.plan import COLUMNS, PROBES, Job, measured, probe_rows
 from igm_jax.evaluation.table import markdown_table
 
@@ -60,7 +60,7 @@ def summarize(jobs: Sequence[Job], split: str) -> list[dict[str, Any]]:
             if job.row == name:
                 entry["overrides"] = job.overrides
                 entry["commands"][job.seed] = [
-                    cli.command(f"{script}.py", *flags) for script, flags in job.commands.items()
+                    shell.command(f"{script}.py", *flags) for script, flags in job.commands.items()
                 ]
         for column in columns:
             values = {job.seed: values[column] for job, values in found if job.row == name}
@@ -128,7 +128,7 @@ def best_text(entries: Sequence[dict[str, Any]]) -> str:
     other = "" if nearest == best["name"] else f" By KNN K=1, {nearest} is best."
     return (
         f"\nBest by mean linear accuracy: {best['name']}, with "
-        f"{' '.join(map(cli.quote, flags)) or 'no flag'}. Its lead over {second['name']} is "
+        f"{' '.join(map(shell.quote, flags)) or 'no flag'}. Its lead over {second['name']} is "
         f"{_difference_text(lead)}. {sure}.{other}\n"
     )
 

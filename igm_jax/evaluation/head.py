@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from igm_jax import features, run_folder
+from igm_jax import features, run_folder, shell
 from igm_jax.errors import InputError
 from igm_jax.evaluation.linear_probe import BATCH_NORM_EPSILON, LinearHead, head_logits
 from igm_jax.evaluation.run import Run
@@ -62,7 +61,7 @@ def probe_head(run: Run, name: str | None = None) -> Head:
         streams; says which command makes it.
     """
     path = run.folder / (name or run_folder.probe_scores())
-    command = f"python experiments/linear_probe.py {shlex.quote(str(run.folder))}"
+    command = shell.command("linear_probe.py", run.folder)
     if not path.is_file():
         raise InputError(_no_head(run, name, command))
     if path.suffix != ".npz":

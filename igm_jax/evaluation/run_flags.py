@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from igm_jax import cli, run_folder
+from igm_jax import cli, run_folder, shell
 
 
 def define_pretrained_flags(name: str) -> Callable[..., Any]:
@@ -59,8 +59,8 @@ def _transferred(run: Any, other: flags.FlagHolder, data: str | None) -> Any:
 def next_command(run: Any) -> str:
     """The command that follows the judgement of a run: predict.py, or first its linear probe."""
     if (run.folder / run_folder.probe_scores()).exists():
-        return cli.command("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
-    return cli.command("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
+        return shell.command("predict.py", run.folder, "FILES…", *cli.given("checkpoint"))
+    return shell.command("linear_probe.py", run.folder, *cli.given("checkpoint", "data"))
 
 
 def define_run_flags() -> Callable[[], Any]:

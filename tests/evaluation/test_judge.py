@@ -24,7 +24,7 @@ from igm_jax.evaluation.judge import (
 )
 from igm_jax.evaluation.run import Run, init_encoder, load_run
 from igm_jax.evaluation.scores import load_scores
-from igm_jax.evaluation.table import markdown_table, save_rows
+from igm_jax.evaluation.table import save_rows
 from igm_jax.reading import Reading
 
 RATES = (1e-6, 0.1, 30.0)
@@ -345,34 +345,6 @@ def test_augmented_probe_trains_on_new_crops_and_rotations(finished):
 def test_features_without_crops_of_their_own_cannot_be_augmented(telling, run, store):
     with pytest.raises(InputError, match="'telling' are those of whole clips alone"):
         evaluate_linear(telling, run, store, augmented=True)
-
-
-def test_table_and_file(run):
-    rows = [{"features": "a", "test_linear": 69.6}, {"features": "longer", "test_linear": 7}]
-    assert markdown_table(rows).splitlines() == [
-        "| features | test % |",
-        "|----------|--------|",
-        "| a        | 69.6   |",
-        "| longer   | 7      |",
-    ]
-    assert markdown_table([rows[0] | {"details": {}}, rows[1]]) == markdown_table(rows)
-    save_rows(run.folder / "x.json", run, rows)
-    assert json.loads((run.folder / "x.json").read_text()) == {
-        "step": 10,
-        "total_steps": None,
-        "unfinished": False,
-        "protocol": "xsub",
-        "rows": rows,
-    }
-
-
-def test_baselines_stay_where_only_the_run_is_judged_again(run):
-    file, both = run.folder / "y.json", [{"features": "a", "x": 1}, {"features": "raw", "x": 2}]
-    save_rows(file, run, both)
-    save_rows(file, run, [{"features": "a", "x": 3}])
-    assert json.loads(file.read_text())["rows"] == [{"features": "a", "x": 3}, both[1]]
-    save_rows(file, dataclasses.replace(run, step=20), [{"features": "a", "x": 4}])
-    assert json.loads(file.read_text())["rows"] == [{"features": "a", "x": 4}]
 
 
 def test_a_run_is_judged_on_its_own_data_only(run, store):
